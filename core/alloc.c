@@ -1,0 +1,269 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "core/alloc.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+
+#include "core/base/mutant.h"
+
+#define PLACE_BLOCKS 2u
+
+void alloc_init(struct alloc *alloc, struct refs *refs, const struct geometry *geometry,
+		uint32_t cow_hint_blocks, uint32_t window_count)
+{
+	assert(cow_hint_blocks > 0 && (cow_hint_blocks & (cow_hint_blocks - 1)) == 0);
+	assert(window_count > 0 && window_count <= ALLOC_WINDOWS_MAX);
+	*alloc = (struct alloc){
+		.refs = refs,
+		.geometry = geometry,
+		.cow_hint_blocks = cow_hint_blocks,
+		.window_count = window_count,
+	};
+}
+
+static bool handed(const struct alloc_window *window, uint32_t i)
+{
+	return window->handed[i / 64] >> (i % 64) & 1;
+}
+
+static void drop_window(struct alloc *alloc, struct alloc_window *window)
+{
+	for (uint32_t i = 0; i < window->blocks; i++)
+		if (!handed(window, i))
+			refs_busy_sub(alloc->refs, pbn_add(window->pbn, i), 1);
+	window->blocks = 0;
+}
+
+void alloc_drop_windows(struct alloc *alloc)
+{
+	for (uint32_t i = 0; i < alloc->window_count; i++)
+		drop_window(alloc, &alloc->windows[i]);
+}
+
+static struct alloc_window *find_window(struct alloc *alloc, uint32_t region, uint32_t index)
+{
+	for (uint32_t i = 0; i < alloc->window_count; i++) {
+		struct alloc_window *window = &alloc->windows[i];
+
+		if (window->blocks > 0 && window->region == region && index >= window->first &&
+		    index - window->first < window->blocks)
+			return window;
+	}
+	return NULL;
+}
+
+/* The blocks of the window from index on that were not handed out yet; 0 if the first one was. */
+static uint32_t take_from_window(struct alloc *alloc, struct alloc_window *window, uint32_t index,
+				 uint32_t blocks, pbn_t *ret_pbn)
+{
+	uint32_t first = index - window->first, count = 0;
+
+	while (count < blocks && first + count < window->blocks && !handed(window, first + count)) {
+		window->handed[(first + count) / 64] |= 1ull << ((first + count) % 64);
+		count++;
+	}
+	window->used_at = ++alloc->now;
+	*ret_pbn = pbn_add(window->pbn, first);
+	return count;
+}
+
+static bool allocatable(const struct frame *frame, uint32_t index)
+{
+	if (MUTANT(21)) /* the count alone is believed */
+		return frame->counts[index] == 0;
+	return frame->counts[index] == 0 && frame->busy_counts[index] == 0;
+}
+
+/* An aligned run of `blocks` allocatable blocks of a resident slab. */
+static bool find_run(const struct alloc *alloc, const struct frame *frame, uint32_t slab, uint32_t blocks,
+		     uint32_t *ret_index)
+{
+	uint32_t limit = geometry_slab_blocks(alloc->geometry, slab);
+	/* Small runs anywhere; larger ones aligned, so that windows do not eat into each other. */
+	uint32_t step = blocks < 8 ? 1 : min_u32(blocks, 32);
+
+	for (uint32_t i = 0; i + blocks <= limit; i += step) {
+		uint32_t n = 0;
+
+		while (n < blocks && allocatable(frame, i + n))
+			n++;
+		if (n == blocks) {
+			*ret_index = i;
+			return true;
+		}
+	}
+	return false;
+}
+
+/* The next slab, from the cursor on, that may have such a run. */
+static bool next_slab(struct alloc *alloc, uint32_t blocks)
+{
+	for (uint32_t i = 0; i < alloc->geometry->slabs; i++) {
+		uint32_t slab = (alloc->cursor + i) % alloc->geometry->slabs;
+
+		if (alloc->refs->slabs[slab].max_run >= blocks &&
+		    refs_slab_available(alloc->refs, slab) >= blocks) {
+			alloc->cursor = slab;
+			return true;
+		}
+	}
+	return false;
+}
+
+/* A run anywhere; it becomes busy. */
+static int get_run(struct alloc *alloc, uint32_t blocks, pbn_t *ret_pbn, page_t *ret_page)
+{
+	while (next_slab(alloc, blocks)) {
+		page_t page = page_of_refs(alloc->geometry, alloc->cursor);
+		struct frame *frame = cache_find(alloc->refs->cache, page);
+		uint32_t index;
+
+		if (frame == NULL) {
+			*ret_page = page;
+			return -EAGAIN;
+		}
+		if (find_run(alloc, frame, alloc->cursor, blocks, &index)) {
+			*ret_pbn = geometry_slab_pbn(alloc->geometry, alloc->cursor, index);
+			refs_busy_add(alloc->refs, *ret_pbn, blocks);
+			return 0;
+		}
+		alloc->refs->slabs[alloc->cursor].max_run = (uint16_t)(blocks - 1);
+	}
+	return -ENOSPC;
+}
+
+static uint32_t window_blocks(const struct alloc *alloc, uint32_t region, uint32_t blocks, bool stream)
+{
+	uint32_t size = alloc->cow_hint_blocks;
+
+	if (stream)
+		return geometry_region_blocks(alloc->geometry, region);
+	while (size < blocks)
+		size *= 2;
+	return size;
+}
+
+static struct alloc_window *oldest_window(struct alloc *alloc)
+{
+	struct alloc_window *oldest = &alloc->windows[0];
+
+	for (uint32_t i = 0; i < alloc->window_count; i++) {
+		struct alloc_window *window = &alloc->windows[i];
+
+		if (window->blocks == 0)
+			return window;
+		if (window->used_at < oldest->used_at)
+			oldest = window;
+	}
+	return oldest;
+}
+
+/* A window of its own for lbn, as large as can be had. */
+static int open_window(struct alloc *alloc, lbn_t lbn, uint32_t size, page_t *ret_page)
+{
+	uint32_t index = lbn_index(lbn);
+	struct alloc_window *window;
+	pbn_t pbn;
+	int r;
+
+	for (; size > 0; size /= 2) {
+		r = get_run(alloc, size, &pbn, ret_page);
+		if (r != -ENOSPC)
+			break;
+	}
+	if (r < 0)
+		return r;
+	window = oldest_window(alloc);
+	drop_window(alloc, window);
+	*window = (struct alloc_window){
+		.region = lbn_region(lbn),
+		.first = index - index % size,
+		.blocks = size,
+		.pbn = pbn,
+	};
+	return 0;
+}
+
+int alloc_get(struct alloc *alloc, lbn_t lbn, uint32_t blocks, bool stream, pbn_t *ret_pbn,
+	      uint32_t *ret_blocks, page_t *ret_page)
+{
+	uint32_t region = lbn_region(lbn), index = lbn_index(lbn), got = 0;
+	struct alloc_window *window = find_window(alloc, region, index);
+	int r;
+
+	assert(blocks > 0 && index + blocks <= REGION_BLOCKS);
+	if (window)
+		got = take_from_window(alloc, window, index, blocks, ret_pbn);
+	if (window && got == 0)
+		drop_window(alloc, window); /* the block was copied before; a fresh window follows */
+	if (got == 0) {
+		r = open_window(alloc, lbn, window_blocks(alloc, region, blocks, stream), ret_page);
+		if (r == -ENOSPC) {
+			alloc_drop_windows(alloc);
+			r = open_window(alloc, lbn, 1, ret_page);
+		}
+		if (r < 0)
+			return r;
+		window = find_window(alloc, region, index);
+		got = take_from_window(alloc, window, index, blocks, ret_pbn);
+	}
+	assert(got > 0);
+	*ret_blocks = got;
+	return 0;
+}
+
+int alloc_get_place(struct alloc *alloc, pbn_t *ret_place, page_t *ret_page)
+{
+	int r = get_run(alloc, PLACE_BLOCKS, ret_place, ret_page);
+
+	if (r != -ENOSPC)
+		return r;
+	alloc_drop_windows(alloc);
+	return get_run(alloc, PLACE_BLOCKS, ret_place, ret_page);
+}
+
+/* The window that the block was handed out of, if it is still there. */
+static struct alloc_window *window_of(struct alloc *alloc, pbn_t pbn)
+{
+	for (uint32_t i = 0; i < alloc->window_count; i++) {
+		struct alloc_window *window = &alloc->windows[i];
+
+		if (window->blocks > 0 && pbn.v >= window->pbn.v &&
+		    pbn.v - window->pbn.v < window->blocks && handed(window, (uint32_t)(pbn.v - window->pbn.v)))
+			return window;
+	}
+	return NULL;
+}
+
+void alloc_put(struct alloc *alloc, pbn_t pbn, uint32_t blocks)
+{
+	for (uint32_t i = 0; i < blocks; i++) {
+		pbn_t block = pbn_add(pbn, i);
+		struct alloc_window *window = window_of(alloc, block);
+
+		if (window) { /* it stays reserved */
+			uint32_t at = (uint32_t)(block.v - window->pbn.v);
+
+			window->handed[at / 64] &= ~(1ull << (at % 64));
+		} else {
+			refs_busy_sub(alloc->refs, block, 1);
+		}
+	}
+}
+
+void alloc_bar(struct alloc *alloc, page_t page)
+{
+	alloc->refs->slabs[page - alloc->geometry->regions].max_run = 0;
+	alloc->barred = true;
+}
+
+void alloc_retry(struct alloc *alloc)
+{
+	if (!alloc->barred)
+		return;
+	alloc->barred = false;
+	for (uint32_t i = 0; i < alloc->geometry->slabs; i++)
+		if (alloc->refs->slabs[i].max_run == 0)
+			alloc->refs->slabs[i].max_run = SLAB_DATA_BLOCKS;
+}

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * alloc - hands out physical blocks, near the ones that they will be read with
+ *
+ * Next-fit over the slabs, with reservations: a window of a region (512 blocks for a stream that starts in a
+ * hole, else the copy-on-write hint or the size of the write, whichever is more) owns an aligned run of free
+ * blocks, and a block of the window gets the block of the run with its own index. Neighbours that are copied one
+ * by one end up adjacent, a stream becomes LINEAR. Reservations are memory alone: a crash frees them, and when
+ * space is short they are taken back. When no run is left, any free block will do.
+ *
+ * What is handed out is busy until it is published (refs_busy_sub by the edit) or put back.
+ *
+ * Errors    -EAGAIN: *ret_page has to be loaded first; -ENOSPC: nothing is allocatable now (what is pending may
+ *           become so).
+ * Threads   the caller holds the metadata lock.
+ * Memory    fixed.
+ */
+#ifndef CORE_ALLOC_H
+#define CORE_ALLOC_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/refs.h"
+
+#define ALLOC_WINDOWS_MAX 128u
+
+struct alloc_window {
+	uint32_t region;
+	uint32_t first;  /* index in the region; aligned to blocks */
+	uint32_t blocks; /* 0: unused */
+	pbn_t pbn;       /* of first */
+	uint64_t used_at; /* for taking the least recently used */
+	uint64_t handed[REGION_BLOCKS / 64]; /* handed out already */
+};
+
+struct alloc {
+	struct refs *refs;
+	const struct geometry *geometry;
+	uint32_t cow_hint_blocks;
+	uint32_t cursor; /* slab */
+	uint32_t window_count;
+	uint64_t now;
+	bool barred; /* some slab could not be opened (its zeroing failed); see alloc_retry() */
+	struct alloc_window windows[ALLOC_WINDOWS_MAX];
+};
+
+void alloc_init(struct alloc *alloc, struct refs *refs, const struct geometry *geometry,
+		uint32_t cow_hint_blocks, uint32_t window_count);
+
+/* Blocks for lbn.. of one region, at least 1, at most blocks. stream: the region is a hole that is being
+ * filled from its first block on. */
+int alloc_get(struct alloc *alloc, lbn_t lbn, uint32_t blocks, bool stream, pbn_t *ret_pbn,
+	      uint32_t *ret_blocks, page_t *ret_page);
+/* Two adjacent blocks for a leaf's slots. */
+int alloc_get_place(struct alloc *alloc, pbn_t *ret_place, page_t *ret_page);
+void alloc_put(struct alloc *alloc, pbn_t pbn, uint32_t blocks);
+
+/* The refs page could not be opened: its slab is passed over until alloc_retry(). */
+void alloc_bar(struct alloc *alloc, page_t page);
+void alloc_retry(struct alloc *alloc);
+
+/* Takes all reservations back. */
+void alloc_drop_windows(struct alloc *alloc);
+
+#endif

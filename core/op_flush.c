@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * flush - everything that was answered before is durable
+ *
+ *   START ----> FLUSHED ----> COMMITTED
+ *
+ *   START   -> FLUSHED    a commit of the open edits is started, and a flush asked for: it is one flush, the
+ *                         commit's data flush, which also covers the writes that went in place
+ *   FLUSHED -> COMMITTED  the records are durable too; at once, when there were none
+ *
+ * The commit alone would not do: its last flush may have been submitted before this request came, and writes in
+ * place have been answered since (catalogue 8).
+ */
+#include <errno.h>
+
+#include "core/base/mutant.h"
+#include "core/request_internal.h"
+
+static void committed(struct request *request)
+{
+	request->fua = false;
+	request_finish(request, request->wait.res < 0 ? -EIO : 0);
+}
+
+static void flushed(struct request *request)
+{
+	struct volume *volume = request->volume;
+
+	request->fua = false;
+	if (request->wait.res < 0) {
+		request_finish(request, -EIO);
+		return;
+	}
+	pthread_mutex_lock(&volume->meta);
+	request_wait_commit(request, committed);
+	pthread_mutex_unlock(&volume->meta);
+}
+
+void flush_start(struct request *request)
+{
+	struct volume *volume = request->volume;
+
+	count(&volume->counters.flushes, 1);
+	request->fua = false;
+	if (volume->options.read_only) { /* recovery flushed; nothing was written since */
+		request_finish(request, 0);
+		return;
+	}
+	request->step = flushed;
+	pthread_mutex_lock(&volume->meta);
+	request->lsn = journal_next_lsn(&volume->journal) - 1;
+	journal_kick(&volume->journal, request->worker);
+	if (MUTANT(7)) /* a flush of the map alone */
+		wait_wake(&request->wait, 0);
+	else
+		flusher_join(&volume->flusher, &request->wait);
+	pthread_mutex_unlock(&volume->meta);
+}

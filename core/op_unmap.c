@@ -1,0 +1,236 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * unmap - write zeroes and discard: whole blocks become holes
+ *
+ *   LOOK_UP --> RESERVE --> FENCED --> PUBLISH --> LOOK_UP ... DONE
+ *     |  ^                     ^  \
+ *     |  +--- nothing mapped   +- LOAD
+ *     v
+ *   PARTIAL   of a block: ZERO writes zeros there (op_write.c), DISCARD leaves it alone
+ *
+ *   LOOK_UP -> RESERVE  something is mapped in the part: journal room first, then the fence
+ *   FENCED  -> PUBLISH  looked up again under the fence; a run at a time loses its blocks, the last first, so that
+ *                       a LINEAR region shrinks instead of exploding; what empties its region gives the place back
+ *
+ * ZERO with no_hole keeps the blocks allocated: it is a write of zeros. The backing store is not
+ * asked to forget anything here; that happens when the edits are settled (pending.h, I13).
+ */
+#include <assert.h>
+#include <errno.h>
+
+#include "core/base/mutant.h"
+#include "core/request_internal.h"
+
+/* An explode, a record for each extent, an unplace. */
+#define PART_RECORDS  (2 + REQUEST_EXTENTS_MAX)
+#define SPINS_MAX     4096u /* regions passed over before others have a turn */
+
+static void next_part(struct request *request);
+static void fenced(struct request *request);
+
+static void go_on(struct request *request)
+{
+	if (request->progress_bytes == request->len_bytes)
+		request_finish(request, 0);
+	else if (++request->yielded % SPINS_MAX == 0)
+		request_again(request, next_part);
+	else
+		next_part(request);
+}
+
+static void part_done(struct request *request)
+{
+	request_unfence(request);
+	request_release(request);
+	request->progress_bytes += request->part_bytes;
+	go_on(request);
+}
+
+static void failed(struct request *request)
+{
+	request_finish(request, request->wait.res == -ENOSPC ? -ENOSPC : -EIO);
+}
+
+static void loaded_for_look(struct request *request)
+{
+	if (request->wait.res < 0)
+		failed(request);
+	else
+		next_part(request);
+}
+
+static void loaded_for_publish(struct request *request)
+{
+	if (request->wait.res < 0)
+		failed(request);
+	else
+		fenced(request);
+}
+
+static void take_fence(struct request *request)
+{
+	struct volume *volume = request->volume;
+	struct fence_stripe *stripe = fence_stripe(&volume->fence, lbn_region(request->part_lbn));
+	bool held;
+
+	request->hold[0].changes = true;
+	pthread_mutex_lock(&stripe->lock);
+	held = request_fence(request, 0, request->part_lbn, request->part_blocks, FENCE_EXCLUSIVE, fenced);
+	pthread_mutex_unlock(&stripe->lock);
+	if (held)
+		fenced(request);
+}
+
+static void reserved(struct request *request)
+{
+	if (request->wait.res < 0) {
+		request->reserved_records = 0;
+		failed(request);
+	} else {
+		take_fence(request);
+	}
+}
+
+static bool any_mapped(const struct request *request)
+{
+	for (uint32_t i = 0; i < request->extent_count; i++)
+		if (!pbn_is_none(request->extents[i].pbn))
+			return true;
+	return false;
+}
+
+static void cut_part(struct request *request)
+{
+	uint32_t blocks = 0;
+
+	for (uint32_t i = 0; i < request->extent_count; i++)
+		blocks += request->extents[i].blocks;
+	request->part_blocks = blocks;
+	request->part_bytes = blocks * BLOCK_BYTES;
+}
+
+/* Reads the mapping of the part; stripe held. */
+static bool look_up(struct request *request)
+{
+	request->extent_count = map_lookup(&request->volume->map, request->part_lbn, request->part_blocks,
+					   request->extents, REQUEST_EXTENTS_MAX);
+	return request->extent_count > 0;
+}
+
+static void partial_done(struct request *request)
+{
+	go_on(request);
+}
+
+static void next_part(struct request *request)
+{
+	struct volume *volume = request->volume;
+	struct fence_stripe *stripe;
+	bool found;
+
+	if (volume_latched(volume)) {
+		request_finish(request, -EIO);
+		return;
+	}
+	request_next_part(request, request->no_hole ? SAME_PIECE_BYTES / BLOCK_BYTES : REGION_BLOCKS);
+	if (!part_is_whole(request) && request->op == REQUEST_DISCARD && !MUTANT(28)) {
+		request->progress_bytes += request->part_bytes;
+		go_on(request);
+		return;
+	}
+	if (request->op == REQUEST_ZERO && (request->no_hole || !part_is_whole(request))) {
+		write_part_then(request, partial_done);
+		return;
+	}
+	stripe = fence_stripe(&volume->fence, lbn_region(request->part_lbn));
+	pthread_mutex_lock(&stripe->lock);
+	found = look_up(request);
+	pthread_mutex_unlock(&stripe->lock);
+	if (!found) {
+		request_load_page(request, page_of_leaf(lbn_region(request->part_lbn)), loaded_for_look);
+		return;
+	}
+	if (part_is_whole(request))
+		cut_part(request);
+	if (!any_mapped(request))
+		part_done(request);
+	else if (request_reserve(request, PART_RECORDS, reserved))
+		take_fence(request);
+}
+
+/* --- under the fence --- */
+
+static bool publish_run(struct request *request, lbn_t lbn, const struct extent *extent)
+{
+	struct volume *volume = request->volume;
+	uint32_t region = lbn_region(lbn);
+	struct record record = {
+		.kind = RECORD_UNMAP,
+		.flags = RECORD_ON_ROOT,
+		.count = extent->blocks,
+		.lbn = lbn,
+		.old = extent->pbn,
+	};
+
+	request->part_page = edit_missing(volume, &record);
+	if (request->part_page != PAGE_NONE)
+		return false;
+	if (!map_fits_unmap(&volume->map, lbn, extent->blocks) &&
+	    !request_publish_explode(request, region, &request->part_page))
+		return false;
+	record.flags = map_kind(&volume->map, region) == REGION_LEAF ? 0 : RECORD_ON_ROOT;
+	request_publish(request, &record);
+	return true;
+}
+
+/* Stripe and meta are held: from the last run to the first. False: part_page has to be loaded. */
+static bool publish_all(struct request *request)
+{
+	lbn_t end = lbn_add(request->part_lbn, request->part_blocks);
+
+	for (uint32_t i = request->extent_count; i-- > 0;) {
+		const struct extent *extent = &request->extents[i];
+
+		end.v -= extent->blocks;
+		if (!pbn_is_none(extent->pbn) && !publish_run(request, end, extent))
+			return false;
+	}
+	request_publish_unplace(request, lbn_region(request->part_lbn));
+	return true;
+}
+
+static void fenced(struct request *request)
+{
+	struct volume *volume = request->volume;
+	struct fence_stripe *stripe = fence_stripe(&volume->fence, lbn_region(request->part_lbn));
+	bool all;
+
+	if (volume_latched(volume)) {
+		request_finish(request, -EIO);
+		return;
+	}
+	pthread_mutex_lock(&stripe->lock);
+	all = look_up(request);
+	request->part_page = page_of_leaf(lbn_region(request->part_lbn));
+	if (all && part_is_whole(request))
+		cut_part(request);
+	if (all) {
+		pthread_mutex_lock(&volume->meta);
+		all = publish_all(request);
+		pthread_mutex_unlock(&volume->meta);
+	}
+	pthread_mutex_unlock(&stripe->lock);
+	if (all)
+		part_done(request);
+	else
+		request_load_page(request, request->part_page, loaded_for_publish);
+}
+
+void unmap_start(struct request *request)
+{
+	count(&request->volume->counters.discards, 1);
+	if (request->len_bytes == 0)
+		request_finish(request, 0);
+	else
+		next_part(request);
+}

@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "core/pending.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+
+#include "core/base/mutant.h"
+
+static void discard_done(struct store_io *io, int res);
+
+static int queue_init(struct pending_queue *queue, uint32_t capacity)
+{
+	*queue = (struct pending_queue){ .capacity = capacity };
+	queue->runs = calloc(capacity, sizeof(struct pending_run));
+	return queue->runs ? 0 : -ENOMEM;
+}
+
+static void queue_push(struct pending_queue *queue, struct pending_run run)
+{
+	assert(queue->count < queue->capacity);
+	queue->runs[(queue->first + queue->count) % queue->capacity] = run;
+	queue->count++;
+	queue->blocks += run.blocks;
+}
+
+static const struct pending_run *queue_first(const struct pending_queue *queue)
+{
+	return queue->count > 0 ? &queue->runs[queue->first] : NULL;
+}
+
+static struct pending_run queue_pop(struct pending_queue *queue)
+{
+	struct pending_run run = queue->runs[queue->first];
+
+	assert(queue->count > 0);
+	queue->first = (queue->first + 1) % queue->capacity;
+	queue->count--;
+	queue->blocks -= run.blocks;
+	return run;
+}
+
+int pending_init(struct pending *pending, struct refs *refs, struct store *store, pthread_mutex_t *lock,
+		 uint32_t capacity, bool discard)
+{
+	*pending = (struct pending){
+		.refs = refs,
+		.store = store,
+		.lock = lock,
+		.discard = discard && store->can_discard,
+	};
+	for (uint32_t i = 0; i < PENDING_DISCARDS; i++)
+		pending->discards[i].pending = pending;
+	if (queue_init(&pending->queue, capacity) < 0 || queue_init(&pending->quarantine, capacity) < 0 ||
+	    queue_init(&pending->giveback, capacity) < 0)
+		return -ENOMEM;
+	return 0;
+}
+
+void pending_done(struct pending *pending)
+{
+	free(pending->queue.runs);
+	free(pending->quarantine.runs);
+	free(pending->giveback.runs);
+}
+
+void pending_add(struct pending *pending, uint64_t lsn, pbn_t pbn, uint32_t blocks)
+{
+	refs_busy_add(pending->refs, pbn, blocks);
+	if (MUTANT(2)) { /* freed blocks are reused before the free is durable */
+		refs_busy_sub(pending->refs, pbn, blocks);
+		return;
+	}
+	queue_push(&pending->queue, (struct pending_run){ lsn, pbn, blocks });
+}
+
+void pending_add_place(struct pending *pending, uint64_t lsn, pbn_t place)
+{
+	refs_busy_add(pending->refs, place, 2);
+	queue_push(&pending->quarantine, (struct pending_run){ lsn, place, 2 });
+}
+
+uint32_t pending_room(const struct pending *pending)
+{
+	uint32_t queued = pending->queue.count > pending->quarantine.count ? pending->queue.count :
+									     pending->quarantine.count;
+
+	return pending->queue.capacity - queued;
+}
+
+bool pending_any(const struct pending *pending)
+{
+	return pending->queue.count > 0 || pending->giveback.count > 0 || pending->discards_in_flight > 0;
+}
+
+bool pending_epoch_bound(const struct pending *pending, uint64_t durable_lsn)
+{
+	const struct pending_run *run = queue_first(&pending->queue);
+
+	return run != NULL && run->lsn <= durable_lsn;
+}
+
+uint64_t pending_blocks(const struct pending *pending)
+{
+	return pending->queue.blocks + pending->quarantine.blocks + pending->giveback.blocks;
+}
+
+static struct pending_discard *free_discard(struct pending *pending)
+{
+	for (uint32_t i = 0; i < PENDING_DISCARDS; i++)
+		if (pending->discards[i].run.blocks == 0)
+			return &pending->discards[i];
+	return NULL;
+}
+
+/* Sends queued runs to the store, adjacent ones as one. */
+static void submit_discards(struct pending *pending, unsigned lane)
+{
+	while (pending->giveback.count > 0) {
+		struct pending_discard *discard = free_discard(pending);
+		const struct pending_run *next;
+
+		if (discard == NULL)
+			return;
+		discard->run = queue_pop(&pending->giveback);
+		while ((next = queue_first(&pending->giveback)) != NULL &&
+		       next->pbn.v == discard->run.pbn.v + discard->run.blocks)
+			discard->run.blocks += queue_pop(&pending->giveback).blocks;
+		discard->io = (struct store_io){
+			.op = STORE_DISCARD,
+			.lane = lane,
+			.off_bytes = pbn_off_bytes(discard->run.pbn),
+			.len_bytes = blocks_to_bytes(discard->run.blocks),
+			.done = discard_done,
+			.context = discard,
+		};
+		pending->discards_in_flight++;
+		store_submit(pending->store, &discard->io);
+		if (MUTANT(27)) /* handed out while its discard is in flight */
+			refs_busy_sub(pending->refs, discard->run.pbn, discard->run.blocks);
+	}
+}
+
+static void discard_done(struct store_io *io, int res)
+{
+	struct pending_discard *discard = io->context;
+	struct pending *pending = discard->pending;
+
+	pthread_mutex_lock(pending->lock);
+	if (res == 0)
+		pending->discarded_bytes += io->len_bytes;
+	else if (res == -EOPNOTSUPP)
+		pending->discard = false; /* a hint that the store does not take */
+	if (!MUTANT(27))
+		refs_busy_sub(pending->refs, discard->run.pbn, discard->run.blocks);
+	discard->run.blocks = 0;
+	pending->discards_in_flight--;
+	submit_discards(pending, io->lane);
+	pending->on_settled(pending->context);
+	pthread_mutex_unlock(pending->lock);
+}
+
+/* One run: what still has references is overwritable again, what has none is given back or allocatable. */
+static void settle_run(struct pending *pending, struct pending_run run)
+{
+	uint32_t i = 0;
+
+	while (i < run.blocks) {
+		bool is_free = refs_count(pending->refs, pbn_add(run.pbn, i)) == 0;
+		uint32_t end = i + 1;
+
+		while (end < run.blocks &&
+		       (refs_count(pending->refs, pbn_add(run.pbn, end)) == 0) == is_free)
+			end++;
+		if (is_free && pending->discard && pending->giveback.count < pending->giveback.capacity)
+			queue_push(&pending->giveback,
+				   (struct pending_run){ run.lsn, pbn_add(run.pbn, i), end - i });
+		else
+			refs_busy_sub(pending->refs, pbn_add(run.pbn, i), end - i);
+		i = end;
+	}
+}
+
+static void settle_queue(struct pending *pending, struct pending_queue *queue, uint64_t before_lsn,
+			 unsigned lane)
+{
+	const struct pending_run *run;
+	bool any = false;
+
+	while ((run = queue_first(queue)) != NULL && run->lsn < before_lsn) {
+		settle_run(pending, queue_pop(queue));
+		any = true;
+	}
+	if (!any)
+		return;
+	submit_discards(pending, lane);
+	pending->on_settled(pending->context);
+}
+
+void pending_settle(struct pending *pending, uint64_t durable_lsn, uint64_t oldest_epoch, unsigned lane)
+{
+	settle_queue(pending, &pending->queue, min_u64(durable_lsn + 1, oldest_epoch), lane);
+}
+
+void pending_release_places(struct pending *pending, uint64_t tail_lsn, unsigned lane)
+{
+	settle_queue(pending, &pending->quarantine, tail_lsn, lane);
+}

@@ -1,0 +1,358 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "core/request.h"
+
+#include <assert.h>
+#include <errno.h>
+
+#include "core/base/mutant.h"
+#include "core/request_internal.h"
+
+static void fenced(struct task *task)
+{
+	struct fence_hold *hold = container_of(task, struct fence_hold, task);
+	struct request *request = hold->owner;
+
+	if (volume_yield(request->volume, "fence given")) {
+		worker_post(task);
+		return;
+	}
+	request->step(request);
+}
+
+static void woken(struct task *task)
+{
+	struct wait *wait = container_of(task, struct wait, task);
+	struct request *request = container_of(wait, struct request, wait);
+
+	assert(request->magic == REQUEST_MAGIC);
+	if (volume_yield(request->volume, "woken")) {
+		worker_post(task);
+		return;
+	}
+	request->step(request);
+}
+
+static bool in_range(const struct request *request)
+{
+	uint64_t size_bytes = volume_size_bytes(request->volume);
+
+	return request->off_bytes <= size_bytes && request->len_bytes <= size_bytes - request->off_bytes;
+}
+
+static bool changes(enum request_op op)
+{
+	return op != REQUEST_READ && op != REQUEST_MAP && op != REQUEST_FLUSH;
+}
+
+static void init(struct request *request)
+{
+	request->magic = REQUEST_MAGIC;
+	request->progress_bytes = 0;
+	request->lsn = 0;
+	request->reserved_records = 0;
+	request->unused_records = 0;
+	request->part_place = PBN_NONE;
+	request->part_edit = 0;
+	request->target_count = 0;
+	request->io_count = 0;
+	request->yielded = 0;
+	request->runs_count = 0;
+	request->mapped_to_bytes = 0;
+	request->same = (struct same_result){ 0 };
+	wait_init(&request->wait, request->worker, woken);
+	worker_inflight_init(&request->inflight);
+	for (unsigned i = 0; i < 2; i++) {
+		request->hold[i] = (struct fence_hold){
+			.owner = request,
+			.task = { .worker = request->worker, .run = fenced },
+		};
+		request->watch[i] = (struct fence_watch){ 0 };
+	}
+}
+
+void request_submit(struct request *request)
+{
+	static void (*const start[])(struct request *) = {
+		[REQUEST_READ] = read_start,   [REQUEST_WRITE] = write_start,
+		[REQUEST_ZERO] = unmap_start,  [REQUEST_DISCARD] = unmap_start,
+		[REQUEST_FLUSH] = flush_start, [REQUEST_MAP] = map_start,
+		[REQUEST_SAME] = same_start,   [REQUEST_CLONE] = same_start,
+	};
+	struct volume *volume = request->volume;
+
+	init(request);
+	if (request->op != REQUEST_FLUSH && !in_range(request))
+		request_finish(request, -EINVAL);
+	else if (changes(request->op) && volume->options.read_only)
+		request_finish(request, -EROFS);
+	else if (request->op != REQUEST_READ && request->op != REQUEST_MAP && volume_latched(volume))
+		request_finish(request, -EIO);
+	else
+		start[request->op](request);
+}
+
+void request_next_part(struct request *request, uint32_t max_blocks)
+{
+	uint64_t at = request->off_bytes + request->progress_bytes;
+	uint64_t left = request->len_bytes - request->progress_bytes;
+	uint32_t in_block = (uint32_t)(at % BLOCK_BYTES), blocks;
+
+	assert(left > 0);
+	request->part_lbn = lbn_of_bytes(at);
+	request->part_off_bytes = in_block;
+	request->part_place = PBN_NONE;
+	request->part_edit = 0;
+	request->target_count = 0;
+	request->hold[0].ticket = 0;
+	request->hold[1].ticket = 0;
+	if (in_block != 0 || left < BLOCK_BYTES) {
+		request->part_blocks = 1;
+		request->part_bytes = (uint32_t)min_u64(left, BLOCK_BYTES - in_block);
+		return;
+	}
+	blocks = min_u32(max_blocks, REGION_BLOCKS - lbn_index(request->part_lbn));
+	request->part_blocks = (uint32_t)min_u64(blocks, left / BLOCK_BYTES);
+	request->part_bytes = request->part_blocks * BLOCK_BYTES;
+}
+
+void request_load_page(struct request *request, page_t page, void (*step)(struct request *request))
+{
+	struct volume *volume = request->volume;
+
+	request->step = step;
+	pthread_mutex_lock(&volume->meta);
+	if (cache_find(&volume->cache, page) != NULL)
+		wait_wake(&request->wait, 0);
+	else
+		cache_load(&volume->cache, page, &request->wait);
+	pthread_mutex_unlock(&volume->meta);
+}
+
+void request_wait_commit(struct request *request, void (*step)(struct request *request))
+{
+	request->step = step;
+	journal_wait(&request->volume->journal, request->lsn, &request->wait);
+}
+
+void request_wait_space(struct request *request, void (*step)(struct request *request))
+{
+	struct volume *volume = request->volume;
+
+	request->step = step;
+	list_add_tail(&volume->space_waits, &request->wait.node);
+	journal_kick(&volume->journal, request->worker);
+	if (volume->pending.quarantine.count > 0)
+		checkpoint_start(&volume->checkpoint, request->worker, NULL);
+	volume_settle(volume, request->worker->lane);
+}
+
+bool request_reserve(struct request *request, uint32_t records, void (*step)(struct request *request))
+{
+	struct volume *volume = request->volume;
+	bool got;
+
+	assert(request->reserved_records == 0);
+	request->step = step;
+	request->reserved_records = records;
+	request->unused_records = records;
+	pthread_mutex_lock(&volume->meta);
+	got = journal_reserve(&volume->journal, records, &request->wait);
+	pthread_mutex_unlock(&volume->meta);
+	return got;
+}
+
+void request_release(struct request *request)
+{
+	struct volume *volume = request->volume;
+
+	if (request->reserved_records == 0)
+		return;
+	pthread_mutex_lock(&volume->meta);
+	journal_release(&volume->journal, request->unused_records, request->reserved_records);
+	pthread_mutex_unlock(&volume->meta);
+	request->reserved_records = 0;
+	request->unused_records = 0;
+}
+
+void request_again(struct request *request, void (*step)(struct request *request))
+{
+	request->step = step;
+	request->wait.res = 0;
+	worker_post(&request->wait.task);
+}
+
+bool request_fence(struct request *request, unsigned which, lbn_t lbn, uint32_t blocks,
+		   enum fence_mode mode, void (*step)(struct request *request))
+{
+	struct volume *volume = request->volume;
+	struct fence_hold *hold = &request->hold[which];
+	struct fence_stripe *stripe = fence_stripe(&volume->fence, lbn_region(lbn));
+
+	if (hold->state == FENCE_HELD && mode <= hold->mode)
+		return true;
+	if (hold->state == FENCE_HELD)
+		fence_drop(stripe, hold); /* shared is not enough any more; the ticket stays */
+	hold->begin = lbn.v;
+	hold->end = lbn.v + blocks;
+	hold->mode = mode;
+	request->step = step;
+	return fence_take(&volume->fence, stripe, hold);
+}
+
+void request_unfence(struct request *request)
+{
+	for (unsigned i = 0; i < 2; i++) {
+		struct fence_hold *hold = &request->hold[i];
+		uint32_t region = lbn_region((lbn_t){ hold->begin });
+		struct fence_stripe *stripe = fence_stripe(&request->volume->fence, region);
+
+		if (hold->state != FENCE_HELD)
+			continue;
+		pthread_mutex_lock(&stripe->lock);
+		fence_drop(stripe, hold);
+		pthread_mutex_unlock(&stripe->lock);
+		hold->ticket = 0;
+	}
+}
+
+void request_io_begin(struct request *request)
+{
+	request->io_count = 0;
+	request->ios_res = 0;
+}
+
+static void io_done(struct store_io *io, int res)
+{
+	struct request *request = io->context;
+
+	assert(request->magic == REQUEST_MAGIC);
+	if (res < 0 && request->ios_res == 0)
+		request->ios_res = res;
+	if (--request->ios_pending == 0)
+		request->after_io(request);
+}
+
+void request_io_add(struct request *request, enum store_op op, uint64_t off_bytes, void *buf,
+		    uint64_t len_bytes, bool fua)
+{
+	struct store_io *io = &request->ios[request->io_count++];
+
+	assert(request->io_count <= REQUEST_EXTENTS_MAX + 1);
+	*io = (struct store_io){
+		.op = op,
+		.fua = fua,
+		.lane = request->worker->lane,
+		.off_bytes = off_bytes,
+		.len_bytes = len_bytes,
+		.buf = buf,
+		.done = io_done,
+		.context = request,
+	};
+}
+
+void request_io_submit(struct request *request, void (*step)(struct request *request))
+{
+	request->after_io = step;
+	request->ios_pending = request->io_count;
+	if (request->io_count == 0) {
+		step(request);
+		return;
+	}
+	for (uint32_t i = 0, n = request->io_count; i < n; i++)
+		store_submit(request->volume->store, &request->ios[i]);
+}
+
+void request_enter(struct request *request)
+{
+	worker_enter(request->worker, &request->inflight, journal_next_lsn(&request->volume->journal));
+}
+
+void request_leave(struct request *request)
+{
+	struct volume *volume = request->volume;
+
+	if (!worker_leave(request->worker, &request->inflight) || !atomic_load(&volume->settle_wanted))
+		return;
+	pthread_mutex_lock(&volume->meta);
+	volume_settle(volume, request->worker->lane);
+	pthread_mutex_unlock(&volume->meta);
+}
+
+static void finish(struct request *request, int res)
+{
+	request_leave(request);
+	assert(request->hold[0].state == FENCE_FREE && request->hold[1].state == FENCE_FREE);
+	request->magic = 0;
+	request->done(request, res);
+}
+
+static void committed(struct request *request)
+{
+	finish(request, request->wait.res < 0 ? -EIO : 0);
+}
+
+void request_finish(struct request *request, int res)
+{
+	struct volume *volume = request->volume;
+
+	request_unfence(request);
+	request_release(request);
+	if (res < 0 || !request->fua || request->lsn <= journal_durable_lsn(&volume->journal)) {
+		finish(request, res);
+		return;
+	}
+	pthread_mutex_lock(&volume->meta);
+	request_wait_commit(request, committed);
+	pthread_mutex_unlock(&volume->meta);
+}
+
+void request_publish(struct request *request, const struct record *record)
+{
+	uint64_t freed = 0;
+
+	assert(request->unused_records > 0);
+	request->unused_records--;
+	request->lsn = edit_publish(request->volume, record, &freed);
+	request->same.freed_bytes += blocks_to_bytes(freed);
+}
+
+void request_publish_unplace(struct request *request, uint32_t region)
+{
+	struct volume *volume = request->volume;
+	struct root_entry entry = map_entry(&volume->map, region);
+	const struct frame *leaf = cache_find(&volume->cache, page_of_leaf(region));
+	struct record record = {
+		.kind = RECORD_UNPLACE,
+		.count = 2,
+		.lbn = region_lbn(region),
+		.old = entry.place,
+	};
+
+	if (pbn_is_none(entry.place) || entry.kind == REGION_LINEAR)
+		return;
+	if (entry.kind == REGION_LEAF && (leaf == NULL || leaf->mapped > 0))
+		return;
+	/* No room or not at hand: the place stays with its region, which may use it again. */
+	if (request->unused_records > 0 && edit_missing(volume, &record) == PAGE_NONE)
+		request_publish(request, &record);
+}
+
+bool request_publish_explode(struct request *request, uint32_t region, page_t *ret_page)
+{
+	struct volume *volume = request->volume;
+	struct root_entry entry = map_entry(&volume->map, region);
+	struct record record = {
+		.kind = RECORD_EXPLODE,
+		.flags = entry.shared ? RECORD_SHARED : 0,
+		.count = entry.length,
+		.lbn = region_lbn(region),
+		.old = entry.base,
+	};
+
+	assert(entry.kind != REGION_LEAF && !pbn_is_none(entry.place));
+	*ret_page = edit_missing(volume, &record);
+	if (*ret_page != PAGE_NONE)
+		return false;
+	request_publish(request, &record);
+	return true;
+}

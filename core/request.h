@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * request - what a front end asks of a volume; one struct for all operations
+ *
+ * The front end fills in the first part, calls request_submit() on the worker's thread, and gets
+ * done() on the same thread, never inside request_submit() ... except that a request which needs
+ * no waiting at all may be answered from inside; front ends must stand both.
+ *
+ * Units     offsets and lengths are bytes of the volume. READ, WRITE, ZERO and DISCARD take any
+ *           byte range; SAME, CLONE and MAP take whole blocks.
+ * Errors    done() gets 0 or a negative errno: EINVAL (range), EROFS, EIO, ENOSPC, ECANCELED.
+ *           After a failed write each sector of its range is old or new.
+ * Ordering  none between requests in flight, as on any disk. FLUSH covers what was answered before
+ *           it was submitted. fua makes one request durable.
+ * Memory    the request, its data and its scratch belong to the front end until done(). A request
+ *           may be used again from inside done().
+ * Blocking  never; a request waits inside as long as it has to (fences, space, a commit).
+ *
+ * WRITE with data == NULL writes zeros. DISCARD makes whole blocks holes and leaves a partial head
+ * and tail alone; ZERO makes whole blocks holes (or, with no_hole, writes zeros into them) and
+ * zeroes the partial head and tail exactly.
+ */
+#ifndef CORE_REQUEST_H
+#define CORE_REQUEST_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/base/units.h"
+#include "core/fence.h"
+#include "core/store.h"
+#include "core/worker.h"
+#include "core/wait.h"
+
+enum request_op {
+	REQUEST_READ,
+	REQUEST_WRITE,
+	REQUEST_ZERO,
+	REQUEST_DISCARD,
+	REQUEST_FLUSH,
+	REQUEST_SAME,  /* one destination; see struct same_job for many */
+	REQUEST_CLONE, /* off_bytes is the destination, src_off_bytes the source */
+	REQUEST_MAP,
+};
+
+#define REQUEST_MAGIC        0x52455121u
+#define REQUEST_EXTENTS_MAX  16
+#define SCRATCH_BYTES        BLOCK_BYTES /* for what is not aligned to blocks */
+#define SAME_PIECE_BYTES     (1024u * 1024u)      /* fenced and compared at a time */
+#define SAME_SCRATCH_BYTES   (2 * SAME_PIECE_BYTES)
+#define SAME_LENGTH_MAX      (64ull * 1024 * 1024) /* longer ones are clamped */
+#define SAME_DSTS_MAX        4096u
+
+/* SAME from the word `zero`: a destination that reads zeros becomes a hole. */
+#define SAME_SRC_ZERO UINT64_MAX
+
+struct map_run {
+	uint64_t off_bytes; /* logical */
+	uint64_t len_bytes;
+	pbn_t pbn;           /* PBN_NONE: a hole */
+	uint32_t references; /* 0 for a hole; all blocks of a run have the same */
+};
+
+/* What SAME says besides its result. DIFFERS is no error: res is 0, differs is true. */
+struct same_result {
+	bool differs;
+	uint64_t differs_at_bytes; /* from the start of the range; valid if differs */
+	uint64_t deduped_bytes;    /* merged or already shared, from the start of the range */
+	uint64_t freed_bytes;      /* blocks that lost their last reference */
+	uint64_t already_shared_bytes;
+	uint64_t fenced_read_bytes; /* read for comparing while the fence was closed */
+};
+
+struct volume;
+
+struct extent {
+	pbn_t pbn; /* PBN_NONE: hole */
+	uint32_t blocks;
+	bool maybe_shared;
+};
+
+/* One run of blocks of a write: where it goes, and what it replaces. */
+struct target {
+	uint32_t index; /* in its region */
+	uint32_t blocks;
+	pbn_t old;
+	pbn_t new;
+	bool fresh; /* new was allocated for this write and has to be published */
+};
+
+struct request {
+	/* Filled in by the front end. */
+	enum request_op op;
+	bool fua;     /* WRITE, ZERO, DISCARD, CLONE, SAME: durable before the answer */
+	bool no_hole; /* ZERO: keep the blocks allocated */
+	uint64_t off_bytes;
+	uint64_t len_bytes;
+	uint64_t src_off_bytes; /* SAME, CLONE; SAME_SRC_ZERO for zeros */
+	void *data;             /* READ, WRITE */
+	void *scratch; /* page-aligned: SCRATCH_BYTES (READ, WRITE, ZERO) or SAME_SCRATCH_BYTES (SAME) */
+	struct map_run *runs;   /* MAP: room for runs_max */
+	uint32_t runs_max;
+	struct volume *volume;
+	struct worker *worker;
+	void (*done)(struct request *request, int res);
+	void *context; /* the front end's */
+	const _Atomic bool *cancel; /* SAME, CLONE: looked at between slices; may be NULL */
+
+	/* Results besides res. */
+	struct same_result same;
+	uint32_t runs_count;
+	uint64_t mapped_to_bytes; /* MAP: the runs reach up to here, from off_bytes */
+
+	/* The engine's own from here on. */
+	uint32_t magic;
+	uint64_t progress_bytes; /* answered for, from off_bytes */
+	void (*step)(struct request *request); /* where to go on when what it waits for has come */
+	void (*after_io)(struct request *request);
+	struct wait wait;
+	struct inflight inflight; /* reads alone: what changes something holds a fence */
+	struct fence_hold hold[2];
+	struct fence_watch watch[2];
+	uint64_t lsn;     /* of the last edit that it depends on; 0: none */
+	uint32_t reserved_records; /* of the journal: as asked for, and what is left of it */
+	uint32_t unused_records;
+	/* The part under way: within one region. */
+	lbn_t part_lbn;
+	uint32_t part_blocks;
+	uint32_t part_off_bytes; /* in its first block, if it is a part of one block */
+	uint32_t part_bytes;
+	uint32_t part_edit;      /* the next target to publish */
+	uint32_t part_page;      /* that has to be loaded to go on */
+	void (*part_next)(struct request *request);
+	pbn_t part_place;        /* fresh leaf place to publish, or none */
+	uint32_t extent_count;
+	struct extent extents[REQUEST_EXTENTS_MAX];
+	uint32_t target_count;
+	struct target targets[REQUEST_EXTENTS_MAX];
+	_Atomic uint32_t ios_pending;
+	int ios_res;
+	uint32_t io_count;
+	struct store_io ios[REQUEST_EXTENTS_MAX + 1];
+	/* SAME and CLONE: within the piece, which is the part of the destination. */
+	lbn_t piece_src;
+	uint32_t piece_done; /* blocks compared, then blocks published */
+	bool piece_fenced;
+	uint32_t yielded;
+};
+
+void request_submit(struct request *request);
+
+#endif

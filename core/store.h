@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * store - where physical blocks live; the interface that every backing implements
+ *
+ * Units     offsets and lengths are bytes, multiples of sector_bytes for the engine's own I/O.
+ *           (A store that needs more alignment of memory than it gets bounces by itself.)
+ * Errors    done() gets 0 or a negative errno; a short transfer is finished by the store, so done()
+ *           means all or error. After an error of a write the contents of its range are undefined
+ *           sector by sector (old or new). After an error of a flush nothing is known about what
+ *           it covered, for ever.
+ * Ordering  none between requests in flight. A flush covers exactly the writes whose done() was
+ *           called before the flush was submitted. A write with fua is durable when done() is called.
+ * Discard   a hint: afterwards the range reads anything until it is written again.
+ * Memory    a store_io belongs to the caller and is in the store's hands from submit to done();
+ *           the buffer likewise. submit never fails and never allocates without a bound.
+ * Threads   a lane is one thread with a queue of its own (an io_uring, or a share of the simulated
+ *           disk). submit is called on the thread of io->lane; done() is called on that thread, and
+ *           never inside submit.
+ * Blocking  submit does not block; wait blocks until at least one completion of that lane was
+ *           delivered (it is what opening and closing a volume use, before and after the workers run).
+ */
+#ifndef CORE_STORE_H
+#define CORE_STORE_H
+
+#include <stdint.h>
+#include <stdbool.h>
+
+enum store_op {
+	STORE_READ,
+	STORE_WRITE,
+	STORE_FLUSH,
+	STORE_DISCARD,
+};
+
+#define STORE_IO_MAGIC 0x53494f21u
+
+struct store_io {
+	uint32_t magic; /* STORE_IO_MAGIC while in the store's hands */
+	enum store_op op;
+	bool fua;
+	unsigned lane;
+	uint64_t off_bytes;
+	uint64_t len_bytes;
+	void *buf; /* for reading and writing */
+	void (*done)(struct store_io *io, int res);
+	void *context; /* the caller's */
+
+	/* Between submit and done(): the store's own. */
+	struct store_io *store_next;
+	uint64_t store_progress_bytes;
+	void *store_private;
+};
+
+struct store;
+
+struct store_ops {
+	void (*submit)(struct store *store, struct store_io *io);
+	/* Delivers at least one completion of the lane, if any I/O of it is in flight. */
+	void (*wait)(struct store *store, unsigned lane);
+};
+
+struct store {
+	const struct store_ops *ops;
+	uint64_t size_bytes;
+	uint32_t sector_bytes; /* smallest unit a write leaves whole: 512 or 4096 */
+	unsigned lane_count;
+	bool read_only;
+	bool can_discard;
+};
+
+static inline void store_submit(struct store *store, struct store_io *io)
+{
+	io->magic = STORE_IO_MAGIC;
+	store->ops->submit(store, io);
+}
+
+#endif

@@ -1,0 +1,511 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "core/volume.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/recovery.h"
+#include "core/volume_internal.h"
+
+#define CACHE_BYTES_DEFAULT (128ull << 20)
+#define COW_HINT_DEFAULT    32u
+#define PENDING_MAX         60000u
+#define WINDOW_FRAMES       8u /* of the cache, for each reservation */
+
+void volume_log(struct volume *volume, const char *format, ...)
+{
+	char text[512];
+	va_list args;
+
+	if (!volume->options.log)
+		return;
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	volume->options.log(volume->options.log_context, text);
+}
+
+void volume_latch(struct volume *volume, int error, const char *what)
+{
+	if (volume_latched(volume))
+		return;
+	atomic_store(&volume->latched, error);
+	snprintf(volume->latched_text, sizeof(volume->latched_text), "%s failed: %s", what,
+		 strerror(-error));
+	volume_log(volume, "%s; the volume is read-only until it is opened again", volume->latched_text);
+	flusher_kill(&volume->flusher, -EIO);
+	journal_kill(&volume->journal, -EIO);
+	checkpoint_kill(&volume->checkpoint, -EIO);
+	cache_kill(&volume->cache, -EIO);
+	wait_wake_all(&volume->space_waits, -EIO);
+}
+
+uint64_t volume_oldest_epoch(const struct volume *volume)
+{
+	uint64_t oldest = WORKER_IDLE;
+
+	for (unsigned i = 0; i < volume->worker_count; i++)
+		oldest = min_u64(oldest, atomic_load(&volume->workers[i]->oldest_epoch));
+	return oldest;
+}
+
+void volume_settle(struct volume *volume, unsigned lane)
+{
+	uint64_t durable = journal_durable_lsn(&volume->journal);
+
+	if (volume_latched(volume))
+		return;
+	pending_settle(&volume->pending, durable, volume_oldest_epoch(volume), lane);
+	atomic_store(&volume->settle_wanted, pending_epoch_bound(&volume->pending, durable));
+}
+
+void volume_pump(struct volume *volume, const bool *done)
+{
+	while (!*done)
+		if (!worker_run(volume->workers[0]) && !*done)
+			volume->store->ops->wait(volume->store, 0);
+}
+
+/* --- what the parts call back --- */
+
+static void flush_failed(void *context, int error)
+{
+	volume_latch(context, error, "a flush of the store");
+}
+
+static void journal_failed(void *context, int error)
+{
+	volume_latch(context, error, "a journal write");
+}
+
+/* A checkpoint before ring or cache are short: what is long in coming should not be waited for. */
+static void on_durable(void *context, struct worker *worker)
+{
+	struct volume *volume = context;
+	bool ring = journal_used_blocks(&volume->journal) > volume->super.geometry.ring_blocks / 2;
+	bool cache = volume->cache.dirty_count > volume->cache.frame_count / 2;
+
+	volume_settle(volume, worker->lane);
+	if ((ring || cache) && volume->checkpoint.state == CHECKPOINT_IDLE)
+		checkpoint_start(&volume->checkpoint, worker, NULL);
+}
+
+/* Ring space is short: move the tail. */
+static void on_journal_short(void *context, struct worker *worker)
+{
+	struct volume *volume = context;
+
+	if (journal_used_blocks(&volume->journal) < volume->super.geometry.ring_blocks / 4)
+		return;
+	if (volume->checkpoint.state != CHECKPOINT_IDLE)
+		volume->checkpoint.again = true;
+	else
+		checkpoint_start(&volume->checkpoint, worker, NULL);
+}
+
+static void on_cache_short(void *context, struct worker *worker)
+{
+	struct volume *volume = context;
+
+	if (volume->checkpoint.state != CHECKPOINT_IDLE)
+		volume->checkpoint.again = true;
+	else
+		checkpoint_start(&volume->checkpoint, worker, NULL);
+}
+
+static void update_space(struct volume *volume)
+{
+	uint64_t available = refs_available(&volume->refs);
+	uint64_t all = geometry_data_blocks(&volume->super.geometry);
+	bool low = available < all / 20;
+
+	if (low == volume->low_on_space)
+		return;
+	/* Some slack, so that the state does not flutter at the border. */
+	if (!low && available < all / 20 + all / 100)
+		return;
+	volume->low_on_space = low;
+	volume_log(volume, low ? "low on space: %" PRIu64 " bytes of the store are free" :
+				 "space again: %" PRIu64 " bytes of the store are free",
+		   blocks_to_bytes(available));
+}
+
+static void on_settled(void *context)
+{
+	struct volume *volume = context;
+
+	wait_wake_all(&volume->space_waits, 0);
+	journal_grant(&volume->journal);
+	update_space(volume);
+}
+
+static uint32_t pending_room_of(void *context)
+{
+	struct volume *volume = context;
+
+	return pending_room(&volume->pending);
+}
+
+static struct cache_home page_home(void *context, page_t page)
+{
+	struct volume *volume = context;
+	const struct geometry *geometry = &volume->super.geometry;
+	struct cache_home home;
+
+	if (page_is_leaf(geometry, page)) {
+		struct root_entry entry = map_entry(&volume->map, page);
+
+		home.block.v = entry.place.v + (entry.generation & 1);
+		home.generation = entry.generation;
+		home.absent = !entry.written;
+	} else {
+		uint32_t slab = page - geometry->regions;
+
+		home.generation = volume->refs.slabs[slab].generation;
+		home.block.v = geometry_refs_block(geometry, slab, home.generation);
+		home.absent = home.generation == 0;
+	}
+	return home;
+}
+
+static bool try_lock_region(void *context, uint32_t region)
+{
+	struct volume *volume = context;
+
+	return pthread_mutex_trylock(&fence_stripe(&volume->fence, region)->lock) == 0;
+}
+
+static void lock_region(void *context, uint32_t region)
+{
+	struct volume *volume = context;
+
+	pthread_mutex_lock(&fence_stripe(&volume->fence, region)->lock);
+}
+
+static void unlock_region(void *context, uint32_t region)
+{
+	struct volume *volume = context;
+
+	pthread_mutex_unlock(&fence_stripe(&volume->fence, region)->lock);
+}
+
+static void on_damage(void *context, const char *text)
+{
+	volume_log(context, "damage: %s", text);
+}
+
+static const struct cache_ops cache_callbacks = {
+	.home = page_home,
+	.try_lock_region = try_lock_region,
+	.lock_region = lock_region,
+	.unlock_region = unlock_region,
+	.on_short = on_cache_short,
+	.damage = on_damage,
+};
+
+/* --- opening --- */
+
+static uint32_t frames_for(const struct volume *volume)
+{
+	uint64_t bytes = volume->options.cache_bytes ? volume->options.cache_bytes : CACHE_BYTES_DEFAULT;
+	uint64_t pages = (uint64_t)volume->super.geometry.regions + volume->super.geometry.slabs;
+	/* A quarter of a frame more, for the busy tables of refs pages. */
+	uint64_t frames = bytes / (sizeof(struct frame) + sizeof(struct frame) / 4);
+
+	if (frames > pages + 1)
+		frames = pages + 1;
+	return frames < CACHE_FRAMES_MIN ? CACHE_FRAMES_MIN : (uint32_t)frames;
+}
+
+/* Replay holds a whole group's pages at a time, read-only the whole log's; the frames beyond the bound are only
+ * touched, and so only cost memory, where that is needed. */
+static uint32_t frames_for_replay(const struct volume *volume, const struct recovery_log *log)
+{
+	uint64_t pages = (uint64_t)volume->super.geometry.regions + volume->super.geometry.slabs;
+	uint64_t records = volume->options.read_only ? log->records : 2ull * log->largest_group;
+	uint64_t frames = min_u64(records * EDIT_PAGES_MAX, pages) + CACHE_FRAMES_MIN;
+	uint32_t bound = frames_for(volume);
+
+	return frames > bound ? (uint32_t)frames : bound;
+}
+
+static int init_parts(struct volume *volume, const struct recovery_log *log)
+{
+	struct store *store = volume->store;
+	pthread_mutex_t *meta = &volume->meta;
+	uint32_t frames = frames_for_replay(volume, log), windows, room;
+	int r;
+
+	flusher_init(&volume->flusher, store, meta, flush_failed, volume);
+	r = journal_init(&volume->journal, store, &volume->super, &volume->flusher, meta);
+	volume->journal.on_durable = on_durable;
+	volume->journal.on_short = on_journal_short;
+	volume->journal.failed = journal_failed;
+	volume->journal.pending_room = pending_room_of;
+	volume->journal.context = volume;
+	if (r == 0)
+		r = cache_init(&volume->cache, store, &volume->super, meta, frames, &cache_callbacks, volume);
+	if (r == 0)
+		r = map_init(&volume->map, &volume->super.geometry, &volume->cache);
+	if (r == 0)
+		r = refs_init(&volume->refs, &volume->super.geometry, &volume->cache);
+	room = min_u32(8 * volume->journal.capacity_records, PENDING_MAX);
+	if (r == 0)
+		r = pending_init(&volume->pending, &volume->refs, store, meta, room,
+				 volume->options.discard);
+	volume->pending.on_settled = on_settled;
+	volume->pending.context = volume;
+	windows = min_u32(frames_for(volume) / WINDOW_FRAMES, ALLOC_WINDOWS_MAX);
+	alloc_init(&volume->alloc, &volume->refs, &volume->super.geometry,
+		   volume->options.cow_hint_blocks ? volume->options.cow_hint_blocks : COW_HINT_DEFAULT,
+		   windows);
+	if (r == 0)
+		r = checkpoint_init(&volume->checkpoint, volume);
+	return r;
+}
+
+static void free_parts(struct volume *volume)
+{
+	checkpoint_done(&volume->checkpoint);
+	pending_done(&volume->pending);
+	refs_done(&volume->refs);
+	map_done(&volume->map);
+	cache_done(&volume->cache);
+	journal_done(&volume->journal);
+}
+
+static struct volume *volume_new(struct store *store, const struct volume_options *options,
+				 struct worker **workers, unsigned worker_count)
+{
+	struct volume *volume = calloc(1, sizeof(*volume));
+
+	if (volume == NULL)
+		return NULL;
+	volume->store = store;
+	volume->options = *options;
+	volume->options.read_only = options->read_only || store->read_only;
+	for (unsigned i = 0; i < worker_count; i++)
+		volume->workers[i] = workers[i];
+	volume->worker_count = worker_count;
+	pthread_mutex_init(&volume->meta, NULL);
+	list_init(&volume->space_waits);
+	/* The list heads of parts that may be freed before they were made. */
+	list_init(&volume->cache.dirty);
+	volume->zeros = aligned_alloc(BLOCK_BYTES, SAME_PIECE_BYTES);
+	if (fence_init(&volume->fence) < 0 || volume->zeros == NULL) {
+		volume_abandon(volume);
+		return NULL;
+	}
+	memset(volume->zeros, 0, SAME_PIECE_BYTES);
+	return volume;
+}
+
+static int recover(struct volume *volume, struct damage *reterr_damage)
+{
+	struct recovery_log log = { 0 };
+	uint32_t *generations = NULL;
+	int r;
+
+	r = recovery_read_super(volume->store, &volume->super, &generations, reterr_damage);
+	if (r < 0)
+		return r;
+	r = recovery_read_log(volume->store, &volume->super, &log, reterr_damage);
+	if (r == 0)
+		r = init_parts(volume, &log);
+	if (r == 0)
+		r = recovery_read_tops(volume, generations, reterr_damage);
+	if (r == 0)
+		r = recovery_replay(volume, &log, reterr_damage);
+	free(generations);
+	free(log.ring);
+	return r;
+}
+
+int volume_open(struct store *store, const struct volume_options *options, struct worker **workers,
+		unsigned worker_count, struct volume **ret_volume, struct damage *reterr_damage)
+{
+	struct volume *volume;
+	int r;
+
+	assert(worker_count > 0 && worker_count <= VOLUME_WORKERS_MAX);
+	reterr_damage->text[0] = '\0';
+	volume = volume_new(store, options, workers, worker_count);
+	if (volume == NULL)
+		return -ENOMEM;
+	r = recover(volume, reterr_damage);
+	if (r < 0) {
+		if (reterr_damage->text[0] == '\0')
+			snprintf(reterr_damage->text, sizeof(reterr_damage->text), "%s", strerror(-r));
+		volume_abandon(volume);
+		return r;
+	}
+	if (!volume->options.read_only)
+		cache_shrink(&volume->cache, frames_for(volume));
+	volume->cache.zero_new_refs = !volume->options.read_only;
+	update_space(volume);
+	*ret_volume = volume;
+	return 0;
+}
+
+/* --- closing --- */
+
+struct closing {
+	struct wait wait;
+	bool done;
+};
+
+static void closing_done(struct task *task)
+{
+	struct wait *wait = container_of(task, struct wait, task);
+	struct closing *closing = container_of(wait, struct closing, wait);
+
+	closing->done = true;
+}
+
+static bool is_busy(struct volume *volume)
+{
+	bool busy;
+
+	pthread_mutex_lock(&volume->meta);
+	busy = volume->checkpoint.state != CHECKPOINT_IDLE || volume->journal.state != JOURNAL_IDLE ||
+	       volume->flusher.busy || volume->pending.discards_in_flight > 0;
+	pthread_mutex_unlock(&volume->meta);
+	return busy;
+}
+
+int volume_close(struct volume *volume)
+{
+	struct closing closing = { 0 };
+	int r = volume_latched(volume);
+
+	if (r == 0 && !volume->options.read_only) {
+		wait_init(&closing.wait, volume->workers[0], closing_done);
+		pthread_mutex_lock(&volume->meta);
+		alloc_drop_windows(&volume->alloc);
+		volume->checkpoint.clean = true;
+		checkpoint_start(&volume->checkpoint, volume->workers[0], &closing.wait);
+		pthread_mutex_unlock(&volume->meta);
+		volume_pump(volume, &closing.done);
+		r = closing.wait.res;
+		while (r == 0 && is_busy(volume))
+			if (!worker_run(volume->workers[0]) && is_busy(volume))
+				volume->store->ops->wait(volume->store, 0);
+	}
+	if (volume_latched(volume))
+		r = volume_latched(volume);
+	volume_abandon(volume);
+	return r;
+}
+
+void volume_abandon(struct volume *volume)
+{
+	free_parts(volume);
+	fence_done(&volume->fence);
+	free(volume->zeros);
+	pthread_mutex_destroy(&volume->meta);
+	free(volume);
+}
+
+/* --- the caller's timer, and what it asks --- */
+
+void volume_tick(struct volume *volume, struct worker *worker)
+{
+	if (volume->options.read_only || volume_latched(volume))
+		return;
+	pthread_mutex_lock(&volume->meta);
+	journal_kick(&volume->journal, worker);
+	volume_settle(volume, worker->lane);
+	alloc_retry(&volume->alloc);
+	pthread_mutex_unlock(&volume->meta);
+}
+
+void volume_checkpoint(struct volume *volume, struct worker *worker)
+{
+	if (volume->options.read_only || volume_latched(volume))
+		return;
+	pthread_mutex_lock(&volume->meta);
+	checkpoint_start(&volume->checkpoint, worker, NULL);
+	pthread_mutex_unlock(&volume->meta);
+}
+
+void volume_cancel(struct volume *volume)
+{
+	atomic_store(&volume->cancelled, true);
+}
+
+const uint8_t *volume_uuid(const struct volume *volume)
+{
+	return volume->super.uuid;
+}
+
+uint64_t volume_size_bytes(const struct volume *volume)
+{
+	return blocks_to_bytes(volume->super.geometry.logical_blocks);
+}
+
+uint64_t volume_generation(const struct volume *volume)
+{
+	return volume->super.checkpoint;
+}
+
+static enum volume_state state_of(struct volume *volume)
+{
+	if (volume_latched(volume))
+		return VOLUME_LATCHED;
+	if (volume->options.read_only)
+		return VOLUME_READ_ONLY;
+	return volume->low_on_space ? VOLUME_LOW_ON_SPACE : VOLUME_OK;
+}
+
+static void space_stats(struct volume *volume, struct volume_stats *ret)
+{
+	const struct geometry *g = &volume->super.geometry;
+	uint64_t data = geometry_data_blocks(g), places = volume->journal.counts.places;
+
+	ret->size_bytes = blocks_to_bytes(g->logical_blocks);
+	ret->store_bytes = blocks_to_bytes(g->store_blocks);
+	ret->mapped_bytes = blocks_to_bytes(volume->journal.counts.mapped_blocks);
+	ret->used_bytes = blocks_to_bytes(data - volume->refs.free_blocks - 2 * places);
+	ret->shared_bytes = blocks_to_bytes(volume->refs.shared_refs);
+	ret->saved_bytes = ret->mapped_bytes - ret->used_bytes;
+	ret->free_bytes = blocks_to_bytes(refs_available(&volume->refs));
+	ret->pending_bytes = blocks_to_bytes(pending_blocks(&volume->pending));
+	ret->metadata_bytes = blocks_to_bytes(g->store_blocks - data + 2 * places);
+}
+
+void volume_stats(struct volume *volume, struct volume_stats *ret_stats)
+{
+	struct volume_stats *ret = ret_stats;
+
+	memset(ret, 0, sizeof(*ret));
+	pthread_mutex_lock(&volume->meta);
+	ret->state = state_of(volume);
+	ret->latched_error = -volume_latched(volume);
+	memcpy(ret->latched_text, volume->latched_text, sizeof(ret->latched_text));
+	space_stats(volume, ret);
+	ret->journal_edits = volume->journal.edits;
+	ret->journal_commits = volume->journal.commits;
+	ret->checkpoints = volume->checkpoint.checkpoints;
+	ret->metadata_reads = volume->cache.reads;
+	ret->metadata_writes = volume->journal.blocks_written + volume->checkpoint.pages_written +
+			       volume->checkpoint.checkpoints;
+	ret->discarded_bytes = volume->pending.discarded_bytes;
+	pthread_mutex_unlock(&volume->meta);
+	ret->reads = atomic_load(&volume->counters.reads);
+	ret->writes = atomic_load(&volume->counters.writes);
+	ret->flushes = atomic_load(&volume->counters.flushes);
+	ret->discards = atomic_load(&volume->counters.discards);
+	ret->read_bytes = atomic_load(&volume->counters.read_bytes);
+	ret->written_bytes = atomic_load(&volume->counters.written_bytes);
+	ret->cow_blocks = atomic_load(&volume->counters.cow_blocks);
+	ret->same_requests = atomic_load(&volume->counters.same_requests);
+	ret->same_bytes = atomic_load(&volume->counters.same_bytes);
+	ret->differs = atomic_load(&volume->counters.differs);
+	ret->fenced_read_bytes = atomic_load(&volume->counters.fenced_read_bytes);
+	ret->fence_waits = atomic_load(&volume->fence.waits);
+}

@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * volume_internal - the inside of a volume, for what is joined in it: edit, checkpoint, recovery, requests
+ *
+ * Lock order (I14): stripes by address, then meta, then mailboxes. "The owner of the metadata" is whoever
+ * holds meta: the lock serialises everything that is not a lookup or a data transfer, in-place writes
+ * and reads of resident mappings never take it.
+ */
+#ifndef CORE_VOLUME_INTERNAL_H
+#define CORE_VOLUME_INTERNAL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "core/alloc.h"
+#include "core/cache.h"
+#include "core/checkpoint.h"
+#include "core/edit.h"
+#include "core/fence.h"
+#include "core/flusher.h"
+#include "core/journal.h"
+#include "core/map.h"
+#include "core/pending.h"
+#include "core/refs.h"
+#include "core/volume.h"
+
+struct volume {
+	struct store *store;
+	struct volume_options options;
+	struct super super; /* the durable one, and what the next one takes over from it */
+	struct worker *workers[VOLUME_WORKERS_MAX];
+	unsigned worker_count;
+	struct fence fence;
+
+	pthread_mutex_t meta; /* guards all from here to the counters */
+	struct flusher flusher;
+	struct journal journal;
+	struct cache cache;
+	struct map map;
+	struct refs refs;
+	struct pending pending;
+	struct alloc alloc;
+	struct checkpoint checkpoint;
+	struct list space_waits; /* requests that wait for blocks to become allocatable */
+	bool low_on_space;
+	char latched_text[160];
+
+	_Atomic int latched; /* 0 or a negative errno */
+	_Atomic bool settle_wanted; /* something pending waits for an epoch alone */
+	_Atomic bool cancelled;
+	uint8_t *zeros; /* SAME_PIECE_BYTES, never written */
+
+	struct {
+		_Atomic uint64_t reads, writes, flushes, discards, read_bytes, written_bytes, cow_blocks,
+			same_requests, same_bytes, differs, fenced_read_bytes;
+	} counters;
+};
+
+static inline void count(_Atomic uint64_t *counter, uint64_t n)
+{
+	atomic_fetch_add_explicit(counter, n, memory_order_relaxed);
+}
+
+void volume_log(struct volume *volume, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* The first failed metadata write or flush: read-only from now on. Meta is held. */
+void volume_latch(struct volume *volume, int error, const char *what);
+
+static inline int volume_latched(struct volume *volume)
+{
+	return atomic_load_explicit(&volume->latched, memory_order_relaxed);
+}
+
+/* The oldest request in flight on any worker. */
+uint64_t volume_oldest_epoch(const struct volume *volume);
+
+/* Settles what can be settled; meta is held. */
+void volume_settle(struct volume *volume, unsigned lane);
+
+/* Runs worker 0 and lane 0 until *done. For opening and closing only. */
+void volume_pump(struct volume *volume, const bool *done);
+
+/* Whether the simulator delays the step named point. */
+static inline bool volume_yield(struct volume *volume, const char *point)
+{
+#ifdef SAMEBLK_YIELD
+	return volume->options.yield && volume->options.yield(volume->options.yield_context, point);
+#else
+	(void)volume;
+	(void)point;
+	return false;
+#endif
+}
+
+#endif
