@@ -76,8 +76,8 @@ static bool allocatable(const struct frame *frame, uint32_t index)
 }
 
 /* An aligned run of `blocks` allocatable blocks of a resident slab. */
-static bool find_run(const struct alloc *alloc, const struct frame *frame, uint32_t slab, uint32_t blocks,
-		     uint32_t *ret_index)
+static bool find_run(const struct alloc *alloc, const struct frame *frame, uint32_t slab,
+		     uint32_t blocks, uint32_t *ret_index)
 {
 	uint32_t limit = geometry_slab_blocks(alloc->geometry, slab);
 	/* Small runs anywhere; larger ones aligned, so that windows do not eat into each other. */
@@ -133,7 +133,8 @@ static int get_run(struct alloc *alloc, uint32_t blocks, pbn_t *ret_pbn, page_t 
 	return -ENOSPC;
 }
 
-static uint32_t window_blocks(const struct alloc *alloc, uint32_t region, uint32_t blocks, bool stream)
+static uint32_t window_blocks(const struct alloc *alloc, uint32_t region, uint32_t blocks,
+			      bool stream)
 {
 	uint32_t size = alloc->cow_hint_blocks;
 
@@ -196,7 +197,8 @@ int alloc_get(struct alloc *alloc, lbn_t lbn, uint32_t blocks, bool stream, pbn_
 	if (window)
 		got = take_from_window(alloc, window, index, blocks, ret_pbn);
 	if (window && got == 0)
-		drop_window(alloc, window); /* the block was copied before; a fresh window follows */
+		drop_window(alloc,
+			    window); /* the block was copied before; a fresh window follows */
 	if (got == 0) {
 		r = open_window(alloc, lbn, window_blocks(alloc, region, blocks, stream), ret_page);
 		if (r == -ENOSPC) {
@@ -230,7 +232,8 @@ static struct alloc_window *window_of(struct alloc *alloc, pbn_t pbn)
 		struct alloc_window *window = &alloc->windows[i];
 
 		if (window->blocks > 0 && pbn.v >= window->pbn.v &&
-		    pbn.v - window->pbn.v < window->blocks && handed(window, (uint32_t)(pbn.v - window->pbn.v)))
+		    pbn.v - window->pbn.v < window->blocks &&
+		    handed(window, (uint32_t)(pbn.v - window->pbn.v)))
 			return window;
 	}
 	return NULL;

@@ -2,16 +2,17 @@
 /*
  * alloc - hands out physical blocks, near the ones that they will be read with
  *
- * Next-fit over the slabs, with reservations: a window of a region (512 blocks for a stream that starts in a
- * hole, else the copy-on-write hint or the size of the write, whichever is more) owns an aligned run of free
- * blocks, and a block of the window gets the block of the run with its own index. Neighbours that are copied one
- * by one end up adjacent, a stream becomes LINEAR. Reservations are memory alone: a crash frees them, and when
- * space is short they are taken back. When no run is left, any free block will do.
+ * Next-fit over the slabs, with reservations: a window of a region (512 blocks for a stream that
+ * starts in a hole, else the copy-on-write hint or the size of the write, whichever is more) owns
+ * an aligned run of free blocks, and a block of the window gets the block of the run with its own
+ * index. Neighbours that are copied one by one end up adjacent, a stream becomes LINEAR.
+ * Reservations are memory alone: a crash frees them, and when space is short they are taken back.
+ * When no run is left, any free block will do.
  *
  * What is handed out is busy until it is published (refs_busy_sub by the edit) or put back.
  *
- * Errors    -EAGAIN: *ret_page has to be loaded first; -ENOSPC: nothing is allocatable now (what is pending may
- *           become so).
+ * Errors    -EAGAIN: *ret_page has to be loaded first; -ENOSPC: nothing is allocatable now (what is
+ *           pending may become so).
  * Threads   the caller holds the metadata lock.
  * Memory    fixed.
  */
@@ -27,9 +28,9 @@
 
 struct alloc_window {
 	uint32_t region;
-	uint32_t first;  /* index in the region; aligned to blocks */
+	uint32_t first; /* index in the region; aligned to blocks */
 	uint32_t blocks; /* 0: unused */
-	pbn_t pbn;       /* of first */
+	pbn_t pbn; /* of first */
 	uint64_t used_at; /* for taking the least recently used */
 	uint64_t handed[REGION_BLOCKS / 64]; /* handed out already */
 };
@@ -48,8 +49,8 @@ struct alloc {
 void alloc_init(struct alloc *alloc, struct refs *refs, const struct geometry *geometry,
 		uint32_t cow_hint_blocks, uint32_t window_count);
 
-/* Blocks for lbn.. of one region, at least 1, at most blocks. stream: the region is a hole that is being
- * filled from its first block on. */
+/* Blocks for lbn.. of one region, at least 1, at most blocks. stream: the region is a hole that is
+ * being filled from its first block on. */
 int alloc_get(struct alloc *alloc, lbn_t lbn, uint32_t blocks, bool stream, pbn_t *ret_pbn,
 	      uint32_t *ret_blocks, page_t *ret_page);
 /* Two adjacent blocks for a leaf's slots. */

@@ -15,7 +15,8 @@
 static void load_done(struct store_io *io, int res);
 
 int cache_init(struct cache *cache, struct store *store, const struct super *super,
-	       pthread_mutex_t *lock, uint32_t frame_count, const struct cache_ops *ops, void *context)
+	       pthread_mutex_t *lock, uint32_t frame_count, const struct cache_ops *ops,
+	       void *context)
 {
 	uint64_t pages = (uint64_t)super->geometry.regions + super->geometry.slabs;
 
@@ -29,7 +30,8 @@ int cache_init(struct cache *cache, struct store *store, const struct super *sup
 	cache->frame_count = frame_count;
 	list_init(&cache->dirty);
 	list_init(&cache->free_waits);
-	/* Large and zeroed: the system gives the memory when a frame or an entry is first touched. */
+	/* Large and zeroed: the system gives the memory when a frame or an entry is first touched.
+	 * */
 	cache->frames = calloc(frame_count, sizeof(struct frame));
 	cache->frame_of = calloc(pages, sizeof(uint32_t));
 	cache->busy_tables = calloc(frame_count, sizeof(uint16_t *));
@@ -195,12 +197,14 @@ static void make_absent(struct cache *cache, page_t page, struct wait *wait)
 		load->generation = 0;
 		list_add_tail(&load->waits, &wait->node);
 		memset(load->buf, 0, LOAD_BYTES);
-		submit_load(load, STORE_WRITE,
-			    geometry_refs_block(cache->geometry, page - cache->geometry->regions, 0), 2,
-			    wait->task.worker->lane);
+		submit_load(
+			load, STORE_WRITE,
+			geometry_refs_block(cache->geometry, page - cache->geometry->regions, 0), 2,
+			wait->task.worker->lane);
 		return;
 	}
-	/* The leaf of a region that is no LEAF yet: nobody reads its words, so its stripe is not needed. */
+	/* The leaf of a region that is no LEAF yet: nobody reads its words, so its stripe is not
+	 * needed. */
 	r = install(cache, page, 0, &frame);
 	if (r == -EAGAIN)
 		wait_for_frame(cache, wait);
@@ -252,7 +256,8 @@ static void decode_refs(struct frame *frame, const uint8_t *buf)
 }
 
 /* Every entry of a leaf names a data block or nothing, and nothing past the volume's end. */
-static bool leaf_plausible(const struct cache *cache, const struct cache_load *load, struct why *why)
+static bool leaf_plausible(const struct cache *cache, const struct cache_load *load,
+			   struct why *why)
 {
 	uint32_t blocks = geometry_region_blocks(cache->geometry, load->page);
 
@@ -262,8 +267,10 @@ static bool leaf_plausible(const struct cache *cache, const struct cache_load *l
 
 		if (word == 0)
 			continue;
-		if ((word & ~LEAF_KNOWN_BITS) || i >= blocks || !geometry_is_data(cache->geometry, pbn)) {
-			snprintf(why->expected, sizeof(why->expected), "a data block in entry %" PRIu32, i);
+		if ((word & ~LEAF_KNOWN_BITS) || i >= blocks ||
+		    !geometry_is_data(cache->geometry, pbn)) {
+			snprintf(why->expected, sizeof(why->expected),
+				 "a data block in entry %" PRIu32, i);
 			snprintf(why->found, sizeof(why->found), "%012" PRIx64, word);
 			return false;
 		}
@@ -389,8 +396,8 @@ void cache_forget(struct cache *cache, page_t page)
 		return;
 	if (frame->dirty)
 		clean(cache, frame);
-	/* A copy that is still going home lands in a place that stays in quarantine until the checkpoint
-	 * is over; the frame stays empty and unused until then. */
+	/* A copy that is still going home lands in a place that stays in quarantine until the
+	 * checkpoint is over; the frame stays empty and unused until then. */
 	cache->frame_of[page] = 0;
 	frame->page = PAGE_NONE;
 }
@@ -400,7 +407,8 @@ void cache_wake(struct cache *cache)
 	wait_wake_all(&cache->free_waits, 0);
 }
 
-void cache_encode(const struct cache *cache, const struct frame *frame, uint32_t generation, uint8_t *out)
+void cache_encode(const struct cache *cache, const struct frame *frame, uint32_t generation,
+		  uint8_t *out)
 {
 	bool leaf = page_is_leaf(cache->geometry, frame->page);
 	struct page_header header = {

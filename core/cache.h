@@ -7,26 +7,30 @@
  *      +-------------------+
  *
  *   ABSENT  -> LOADING  cache_load    a load slot reads the page's newer slot
- *   ABSENT  -> CLEAN    cache_load    a page that was never written is made in memory (for a refs page, after
- *                                     both its slots were written with zeros, so that going home cannot lack space)
+ *   ABSENT  -> CLEAN    cache_load    a page that was never written is made in memory (for a refs
+ *                                     page, after both its slots were written with zeros, so that
+ *                                     going home cannot lack space)
  *   LOADING -> CLEAN    load_done     verified and decoded; who waits tries again
  *   LOADING -> ABSENT   load_done     could not be read, or is damaged; who waits gets the error
  *   CLEAN   -> DIRTY    cache_dirty   an edit was applied
- *   DIRTY   -> CLEAN    cache_copied  the checkpoint has a copy, which is going home (*copying* until it is there)
+ *   DIRTY   -> CLEAN    cache_copied  the checkpoint has a copy, which is going home (*copying*
+ *                                     until it is there)
  *   CLEAN   -> ABSENT   eviction      the clock's hand found it; never while dirty, copying or busy
  *
- * Nobody keeps a frame while waiting: a request that lacks a page waits for it holding none, and looks again.
- * Only the checkpoint writes pages, so a full cache waits for a checkpoint, which needs no frame.
+ * Nobody keeps a frame while waiting: a request that lacks a page waits for it holding none, and
+ * looks again. Only the checkpoint writes pages, so a full cache waits for a checkpoint, which
+ * needs no frame.
  *
- * In memory a leaf is 512 64-bit words; a refs page is its counts and, beside the frame, a table of *busy*
- * counts: reasons why a block is not to be judged by its count alone (see refs.h).
+ * In memory a leaf is 512 64-bit words; a refs page is its counts and, beside the frame, a table of
+ * *busy* counts: reasons why a block is not to be judged by its count alone (see refs.h).
  *
  * Page numbers: leaves by region, then refs pages: regions + slab.
  *
- * Threads   the caller holds the metadata lock. A leaf's words and its place in the table are changed with the
- *           lock of its region's stripe held as well, so that holding either is enough to read them.
- * Memory    frames are taken from the system as they are first used, busy tables as refs pages come in; never
- *           more of either than cache_init() was given frames.
+ * Threads   the caller holds the metadata lock. A leaf's words and its place in the table are
+ *           changed with the lock of its region's stripe held as well, so that holding either is
+ *           enough to read them.
+ * Memory    frames are taken from the system as they are first used, busy tables as refs pages come
+ *           in; never more of either than cache_init() was given frames.
  * Errors    -EIO, -EUCLEAN (damage; told to the log), -ENOSPC (writing the zeros).
  */
 #ifndef CORE_CACHE_H
@@ -44,8 +48,8 @@
 #include "core/wait.h"
 
 #define CACHE_FRAMES_MIN 96u
-#define CACHE_LOADS      64u
-#define PAGE_NONE        UINT32_MAX
+#define CACHE_LOADS	 64u
+#define PAGE_NONE	 UINT32_MAX
 
 typedef uint32_t page_t;
 
@@ -54,27 +58,29 @@ struct frame {
 	bool dirty;
 	bool copying;
 	_Atomic bool referenced;
-	uint16_t busy;      /* refs: blocks whose busy count is not 0 */
-	uint16_t mapped;    /* leaf: entries that are not holes */
-	uint64_t lsn;       /* of the last edit in it */
+	uint16_t busy; /* refs: blocks whose busy count is not 0 */
+	uint16_t mapped; /* leaf: entries that are not holes */
+	uint64_t lsn; /* of the last edit in it */
 	uint64_t first_lsn; /* DIRTY: of the first edit that is not in a copy */
 	struct list dirty_node;
 	union {
 		_Atomic uint64_t words[REGION_BLOCKS];
 		uint16_t counts[SLAB_DATA_BLOCKS];
 	};
-	uint16_t *busy_counts; /* refs: one per block, SLAB_DATA_BLOCKS of them; NULL in a leaf's frame */
+	/* A refs page's: one for each block of the slab; NULL in a leaf's frame. */
+	uint16_t *busy_counts;
 };
 
 struct cache_home {
-	pbn_t block;         /* where to read */
+	pbn_t block; /* where to read */
 	uint32_t generation; /* what its header must say */
-	bool absent;         /* was never written: make it in memory */
+	bool absent; /* was never written: make it in memory */
 };
 
 struct cache_ops {
 	struct cache_home (*home)(void *context, page_t page);
-	/* Takes and drops the stripe lock of a leaf's region; try is false if it would have to wait. */
+	/* Takes and drops the stripe lock of a leaf's region; try is false if it would have to
+	 * wait. */
 	bool (*try_lock_region)(void *context, uint32_t region);
 	void (*lock_region)(void *context, uint32_t region);
 	void (*unlock_region)(void *context, uint32_t region);
@@ -105,8 +111,8 @@ struct cache {
 	uint32_t frame_count;
 	uint32_t frames_used; /* frames below were used at least once */
 	uint32_t hand;
-	uint32_t *frame_of;   /* by page: frame index + 1, 0 when absent */
-	struct list dirty;    /* by first_lsn */
+	uint32_t *frame_of; /* by page: frame index + 1, 0 when absent */
+	struct list dirty; /* by first_lsn */
 	uint32_t dirty_count;
 	struct list free_waits; /* for a frame or a load slot */
 	struct cache_load loads[CACHE_LOADS];
@@ -119,7 +125,8 @@ struct cache {
 };
 
 int cache_init(struct cache *cache, struct store *store, const struct super *super,
-	       pthread_mutex_t *lock, uint32_t frame_count, const struct cache_ops *ops, void *context);
+	       pthread_mutex_t *lock, uint32_t frame_count, const struct cache_ops *ops,
+	       void *context);
 void cache_done(struct cache *cache);
 
 static inline page_t page_of_leaf(uint32_t region)
@@ -169,7 +176,8 @@ void cache_forget(struct cache *cache, page_t page);
 void cache_wake(struct cache *cache);
 
 /* Encodes the frame as it goes to disk. */
-void cache_encode(const struct cache *cache, const struct frame *frame, uint32_t generation, uint8_t *out);
+void cache_encode(const struct cache *cache, const struct frame *frame, uint32_t generation,
+		  uint8_t *out);
 
 /* Gives up the frames from frame_count on; no page is dirty or busy. */
 void cache_shrink(struct cache *cache, uint32_t frame_count);

@@ -20,7 +20,8 @@ int checkpoint_init(struct checkpoint *checkpoint, struct volume *volume)
 	checkpoint->volume = volume;
 	list_init(&checkpoint->waits);
 	list_init(&checkpoint->next_waits);
-	checkpoint->slot_memory = aligned_alloc(BLOCK_BYTES, (size_t)CHECKPOINT_BATCH * BLOCK_BYTES);
+	checkpoint->slot_memory =
+		aligned_alloc(BLOCK_BYTES, (size_t)CHECKPOINT_BATCH * BLOCK_BYTES);
 	checkpoint->super_buf =
 		aligned_alloc(BLOCK_BYTES, (size_t)geometry->super_blocks * BLOCK_BYTES);
 	checkpoint->generations = calloc(geometry_tops(geometry), sizeof(uint32_t));
@@ -83,14 +84,14 @@ static void ask_flush(struct checkpoint *checkpoint, enum checkpoint_state state
 	flusher_join(&checkpoint->volume->flusher, &checkpoint->step);
 }
 
-static void submit_slot(struct checkpoint_slot *slot, uint64_t block)
+static void submit_slot(struct checkpoint_slot *slot)
 {
 	struct checkpoint *checkpoint = slot->checkpoint;
 
 	slot->io = (struct store_io){
 		.op = STORE_WRITE,
 		.lane = checkpoint->step.task.worker->lane,
-		.off_bytes = blocks_to_bytes(block),
+		.off_bytes = blocks_to_bytes(slot->block),
 		.len_bytes = BLOCK_BYTES,
 		.buf = slot->buf,
 		.done = slot_done,
@@ -115,7 +116,8 @@ static void slot_done(struct store_io *io, int res)
 	pthread_mutex_unlock(&volume->meta);
 }
 
-/* Whether the page has a home: a leaf whose region gave its place up while replay was on has none. */
+/* Whether the page has a home: a leaf whose region gave its place up while replay was on has none.
+ * */
 static bool has_home(const struct volume *volume, page_t page)
 {
 	return !page_is_leaf(&volume->super.geometry, page) ||
@@ -131,6 +133,18 @@ static uint32_t next_generation(const struct volume *volume, page_t page)
 		return (map_entry(&volume->map, page).generation + 1) & ROOT_GENERATION_MASK;
 	generation = volume->refs.slabs[page - geometry->regions].generation + 1;
 	return generation == 0 ? 2 : generation; /* 0 means never written; parity is kept */
+}
+
+/* Where a page of that generation lives now. */
+static uint64_t page_block(const struct volume *volume, page_t page, uint32_t generation)
+{
+	const struct geometry *geometry = &volume->super.geometry;
+
+	if (MUTANT(45)) /* the slot that the durable parent names is overwritten */
+		generation++;
+	if (page_is_leaf(geometry, page))
+		return map_entry(&volume->map, page).place.v + (generation & 1);
+	return geometry_refs_block(geometry, page - geometry->regions, generation);
 }
 
 /* Copies the next dirty pages with edits before the boundary into slots. */
@@ -154,23 +168,15 @@ static void copy_pages(struct checkpoint *checkpoint)
 		slot->frame = frame;
 		slot->page = frame->page;
 		slot->generation = next_generation(volume, frame->page);
+		/* Now: before the batch is written its region may give the place up, or get
+		 * another. The old one stays in quarantine until a later checkpoint, so writing
+		 * there harms nobody. */
+		slot->block = page_block(volume, frame->page, slot->generation);
 		cache_encode(&volume->cache, frame, slot->generation, slot->buf);
 		if (frame->lsn > checkpoint->batch_lsn)
 			checkpoint->batch_lsn = frame->lsn;
 		checkpoint->slot_count++;
 	}
-}
-
-static uint64_t page_block(const struct volume *volume, const struct checkpoint_slot *slot)
-{
-	const struct geometry *geometry = &volume->super.geometry;
-	uint32_t generation = slot->generation;
-
-	if (MUTANT(45)) /* the slot that the durable parent names is overwritten */
-		generation++;
-	if (page_is_leaf(geometry, slot->page))
-		return map_entry(&volume->map, slot->page).place.v + (generation & 1);
-	return geometry_refs_block(geometry, slot->page - geometry->regions, generation);
 }
 
 static void page_is_home(struct volume *volume, struct checkpoint_slot *slot)
@@ -190,9 +196,10 @@ static void page_is_home(struct volume *volume, struct checkpoint_slot *slot)
 	}
 }
 
-static void encode_root(const struct volume *volume, uint32_t number, uint32_t generation, uint8_t *out)
+static void encode_root(const struct volume *volume, uint32_t number, uint32_t generation,
+			uint8_t *out)
 {
-	struct page_header header = { PAGE_ROOT, number, generation, volume->map.tops[number].lsn };
+	struct page_header header = {PAGE_ROOT, number, generation, volume->map.tops[number].lsn};
 	uint32_t first = number * ROOT_ENTRIES;
 
 	memset(out, 0, BLOCK_BYTES);
@@ -201,16 +208,17 @@ static void encode_root(const struct volume *volume, uint32_t number, uint32_t g
 	page_seal(out, &header, volume->super.uuid);
 }
 
-static void encode_summary(const struct volume *volume, uint32_t number, uint32_t generation, uint8_t *out)
+static void encode_summary(const struct volume *volume, uint32_t number, uint32_t generation,
+			   uint8_t *out)
 {
-	struct page_header header = { PAGE_SUMMARY, number, generation, 0 };
+	struct page_header header = {PAGE_SUMMARY, number, generation, 0};
 	uint32_t first = number * SUMMARY_ENTRIES;
 
 	memset(out, 0, BLOCK_BYTES);
 	for (uint32_t i = 0; i < SUMMARY_ENTRIES && first + i < volume->super.geometry.slabs; i++) {
 		const struct slab *slab = &volume->refs.slabs[first + i];
-		struct summary_entry entry = { slab->generation, (uint32_t)slab->free_blocks,
-					       (uint32_t)slab->shared_refs };
+		struct summary_entry entry = {slab->generation, (uint32_t)slab->free_blocks,
+					      (uint32_t)slab->shared_refs};
 
 		if (slab->generation != 0)
 			summary_page_put(out, i, &entry);
@@ -237,18 +245,23 @@ static void copy_tops(struct checkpoint *checkpoint)
 	     checkpoint->next_top++) {
 		struct checkpoint_slot *slot = &checkpoint->slots[checkpoint->slot_count];
 		struct top *top = top_of(volume, checkpoint->next_top);
+		uint64_t lsn;
 
 		if (!top->dirty)
 			continue;
 		top->dirty = false;
 		slot->top = checkpoint->next_top;
 		slot->generation = top->generation + 1 == 0 ? 2 : top->generation + 1;
+		slot->block =
+			geometry_top_block(&volume->super.geometry, slot->top, slot->generation);
 		if (slot->top < roots)
 			encode_root(volume, slot->top, slot->generation, slot->buf);
 		else
 			encode_summary(volume, slot->top - roots, slot->generation, slot->buf);
-		if (top->lsn > checkpoint->batch_lsn)
-			checkpoint->batch_lsn = top->lsn;
+		/* A summary holds sums of all that was published until now. */
+		lsn = slot->top < roots ? top->lsn : journal_next_lsn(&volume->journal) - 1;
+		if (lsn > checkpoint->batch_lsn)
+			checkpoint->batch_lsn = lsn;
 		checkpoint->slot_count++;
 	}
 }
@@ -256,19 +269,10 @@ static void copy_tops(struct checkpoint *checkpoint)
 /* The batch was copied; once its newest edit is durable it is written. */
 static void write_batch(struct checkpoint *checkpoint)
 {
-	struct volume *volume = checkpoint->volume;
-
 	checkpoint->batch_written = true;
 	checkpoint->ios_res = 0;
-	for (uint32_t i = 0; i < checkpoint->slot_count; i++) {
-		struct checkpoint_slot *slot = &checkpoint->slots[i];
-
-		if (checkpoint->state == CHECKPOINT_PAGES)
-			submit_slot(slot, page_block(volume, slot));
-		else
-			submit_slot(slot, geometry_top_block(&volume->super.geometry, slot->top,
-							     slot->generation));
-	}
+	for (uint32_t i = 0; i < checkpoint->slot_count; i++)
+		submit_slot(&checkpoint->slots[i]);
 }
 
 static void commit_batch(struct checkpoint *checkpoint)

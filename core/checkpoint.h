@@ -6,23 +6,28 @@
  *                       ^   |                   ^  |
  *                       +---+ batch by batch    +--+
  *
- *   IDLE        -> BOUNDARY     what is open is committed; the end of the last durable group is the boundary: replay
- *                               from the new superblock will begin there
- *   BOUNDARY    -> PAGES        leaves and refs pages with an edit before the boundary are copied under the lock,
- *                               a batch at a time; when the copy's own LSN is durable (I18) it is written to the slot that
- *                               the durable parent does not name; then the parent in memory names it
+ *   IDLE        -> BOUNDARY     what is open is committed; the end of the last durable group is the
+ *                               boundary: replay from the new superblock will begin there
+ *   BOUNDARY    -> PAGES        leaves and refs pages with an edit before the boundary are copied
+ *                               under the lock, a batch at a time; when the copy's own LSN is
+ *                               durable (I18) it is written to the slot that the durable parent
+ *                               does not name; then the parent in memory names it
  *   PAGES       -> PAGES_FLUSH  none is left
- *   PAGES_FLUSH -> TOPS         dirty root and summary pages: copied, committed, written in the same way
+ *   PAGES_FLUSH -> TOPS         dirty root and summary pages: copied, committed, written in the
+ *                               same way
  *   TOPS        -> TOPS_FLUSH
- *   TOPS_FLUSH  -> SUPER        the superblock copy that is not the newest is written: generations of all tops, boundary
+ *   TOPS_FLUSH  -> SUPER        the superblock copy that is not the newest is written: generations
+ *                               of all tops, boundary
  *   SUPER       -> SUPER_FLUSH
- *   SUPER_FLUSH -> IDLE         durable: ring blocks before the boundary, the slots that were named before, and
- *                               places given back before the boundary may be used again (I21)
+ *   SUPER_FLUSH -> IDLE         durable: ring blocks before the boundary, the slots that were named
+ *                               before, and places given back before the boundary may be used again
+ *                               (I21)
  *   any         -> DEAD         the volume is latched
  *
- * A page goes home at most once in a checkpoint and only by a checkpoint, so the slot that the durable parent
- * names is never written: until the new superblock is durable, the old state is whole on the store, and recovery
- * reads exactly the pages that the durable parents name (see recovery.h).
+ * A page goes home at most once in a checkpoint and only by a checkpoint, so the slot that the
+ * durable parent names is never written: until the new superblock is durable, the old state is
+ * whole on the store, and recovery reads exactly the pages that the durable parents name (see
+ * recovery.h).
  *
  * Threads   the caller holds the metadata lock. Memory: taken by checkpoint_init().
  */
@@ -58,15 +63,16 @@ struct checkpoint_slot {
 	uint8_t *buf;
 	struct frame *frame; /* PAGES */
 	page_t page;
-	uint32_t top;        /* TOPS */
+	uint32_t top; /* TOPS */
 	uint32_t generation;
+	uint64_t block;
 };
 
 struct checkpoint {
 	struct volume *volume;
 	enum checkpoint_state state;
-	bool again;  /* asked for while one was running */
-	bool clean;  /* the next one marks the store clean */
+	bool again; /* asked for while one was running */
+	bool clean; /* the next one marks the store clean */
 	int error;
 	struct journal_boundary boundary;
 	struct wait step;
@@ -90,8 +96,8 @@ struct checkpoint {
 int checkpoint_init(struct checkpoint *checkpoint, struct volume *volume);
 void checkpoint_done(struct checkpoint *checkpoint);
 
-/* Starts one, or another after the one that runs. The wait (may be NULL) is woken when a checkpoint that began
- * after this call is durable, or with an error. */
+/* Starts one, or another after the one that runs. The wait (may be NULL) is woken when a checkpoint
+ * that began after this call is durable, or with an error. */
 void checkpoint_start(struct checkpoint *checkpoint, struct worker *worker, struct wait *wait);
 
 void checkpoint_kill(struct checkpoint *checkpoint, int error);

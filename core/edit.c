@@ -12,7 +12,7 @@ static void add_page(struct edit_page *pages, uint32_t *count_pages, bool root, 
 		if (pages[i].root == root && pages[i].number == number)
 			return;
 	assert(*count_pages < EDIT_PAGES_MAX);
-	pages[(*count_pages)++] = (struct edit_page){ root, number };
+	pages[(*count_pages)++] = (struct edit_page){root, number};
 }
 
 static void add_map_page(struct edit_page *pages, uint32_t *count_pages, lbn_t lbn, bool root)
@@ -22,8 +22,8 @@ static void add_map_page(struct edit_page *pages, uint32_t *count_pages, lbn_t l
 	add_page(pages, count_pages, root, root ? region / ROOT_ENTRIES : page_of_leaf(region));
 }
 
-static void add_refs_page(const struct volume *volume, struct edit_page *pages, uint32_t *count_pages,
-			  pbn_t pbn)
+static void add_refs_page(const struct volume *volume, struct edit_page *pages,
+			  uint32_t *count_pages, pbn_t pbn)
 {
 	if (!pbn_is_none(pbn))
 		add_page(pages, count_pages, false,
@@ -31,7 +31,8 @@ static void add_refs_page(const struct volume *volume, struct edit_page *pages, 
 				      geometry_slab(&volume->super.geometry, pbn)));
 }
 
-uint32_t edit_pages(const struct volume *volume, const struct record *record, struct edit_page *ret_pages)
+uint32_t edit_pages(const struct volume *volume, const struct record *record,
+		    struct edit_page *ret_pages)
 {
 	uint32_t n = 0;
 
@@ -66,7 +67,8 @@ page_t edit_missing(struct volume *volume, const struct record *record)
 	uint32_t n = edit_pages(volume, record, pages);
 
 	for (uint32_t i = 0; i < n; i++) {
-		bool leaf = !pages[i].root && page_is_leaf(&volume->super.geometry, pages[i].number);
+		bool leaf =
+			!pages[i].root && page_is_leaf(&volume->super.geometry, pages[i].number);
 
 		/* A leaf that its region gives up is not needed to be forgotten. */
 		if (pages[i].root || (leaf && record->kind == RECORD_UNPLACE))
@@ -149,7 +151,8 @@ static uint32_t apply_refs(struct volume *volume, const struct record *record, u
 	return 0;
 }
 
-uint32_t edit_apply(struct volume *volume, const struct record *record, uint64_t lsn, struct edit_page page)
+uint32_t edit_apply(struct volume *volume, const struct record *record, uint64_t lsn,
+		    struct edit_page page)
 {
 	const struct geometry *geometry = &volume->super.geometry;
 	struct frame *frame;
@@ -198,7 +201,8 @@ void edit_count(struct journal_counts *counts, const struct record *record)
 	}
 }
 
-uint64_t edit_publish(struct volume *volume, const struct record *record, uint64_t *ret_freed_blocks)
+uint64_t edit_publish(struct volume *volume, const struct record *record,
+		      uint64_t *ret_freed_blocks)
 {
 	struct edit_page pages[EDIT_PAGES_MAX];
 	uint32_t n = edit_pages(volume, record, pages), freed = 0;

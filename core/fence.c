@@ -83,10 +83,10 @@ static bool conflicts(const struct fence_hold *a, const struct fence_hold *b)
 /* Whether anything held, or anything that waited before, is in the way. */
 static bool blocked(const struct fence_stripe *stripe, const struct fence_hold *hold)
 {
-	list_for_each(pos, &stripe->held)
+	list_for_each (pos, &stripe->held)
 		if (conflicts(container_of(pos, struct fence_hold, node), hold))
 			return true;
-	list_for_each(pos, &stripe->waiting) {
+	list_for_each (pos, &stripe->waiting) {
 		const struct fence_hold *other = container_of(pos, struct fence_hold, node);
 
 		if (other->ticket >= hold->ticket)
@@ -103,7 +103,7 @@ static void give(struct fence_stripe *stripe, struct fence_hold *hold)
 	list_add_tail(&stripe->held, &hold->node);
 	if (!hold->changes)
 		return;
-	list_for_each(pos, &stripe->watches) {
+	list_for_each (pos, &stripe->watches) {
 		struct fence_watch *watch = container_of(pos, struct fence_watch, node);
 
 		if (overlaps(watch->begin, watch->end, hold->begin, hold->end))
@@ -142,7 +142,7 @@ void fence_drop(struct fence_stripe *stripe, struct fence_hold *hold)
 	assert(hold->state == FENCE_HELD);
 	list_del(&hold->node);
 	hold->state = FENCE_FREE;
-	list_for_each(pos, &stripe->waiting) {
+	list_for_each (pos, &stripe->waiting) {
 		struct fence_hold *next = container_of(pos, struct fence_hold, node);
 
 		if (blocked(stripe, next))
@@ -157,7 +157,7 @@ void fence_watch(struct fence_stripe *stripe, struct fence_watch *watch)
 {
 	assert(!watch->placed);
 	watch->touched = false;
-	list_for_each(pos, &stripe->held) {
+	list_for_each (pos, &stripe->held) {
 		const struct fence_hold *hold = container_of(pos, struct fence_hold, node);
 
 		if (hold->changes && overlaps(watch->begin, watch->end, hold->begin, hold->end))

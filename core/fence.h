@@ -2,9 +2,9 @@
 /*
  * fence - which ranges are being changed, by whom, and who waits for them
  *
- * Every request that changes a part of a region holds the part's range while it does: *shared* for a
- * write that goes in place (two of them on the same block are the client's own race, as on any disk),
- * *exclusive* for everything that changes the map or reads before it writes: first write,
+ * Every request that changes a part of a region holds the part's range while it does: *shared* for
+ * a write that goes in place (two of them on the same block are the client's own race, as on any
+ * disk), *exclusive* for everything that changes the map or reads before it writes: first write,
  * copy-on-write, read-modify-write, zero, discard, merge, clone. An exclusive hold is the fence:
  * it is given when what overlaps has drained, and what comes later waits. Reads hold nothing.
  *
@@ -18,13 +18,15 @@
  *   WAITING -> HELD     fence_drop   of the last one in its way; its task is posted
  *   HELD    -> FREE     fence_drop
  *
- * A *watch* is how a merge compares without a fence: it is touched by every hold that is given on its
- * range and may change content. Untouched at the end: what was compared still stands.
+ * A *watch* is how a merge compares without a fence: it is touched by every hold that is given on
+ * its range and may change content. Untouched at the end: what was compared still stands.
  *
- * Ranges lie within one region. Regions share 1,024 stripes, each with a lock and three lists that are
- * nearly always empty; the lock also guards the region's map entries against lookups (see map.h).
+ * Ranges lie within one region. Regions share 1,024 stripes, each with a lock and three lists that
+ * are nearly always empty; the lock also guards the region's map entries against lookups (see
+ * map.h).
  *
- * Threads   the stripe's lock is held by the caller for everything but init, done and stripe lookup.
+ * Threads   the stripe's lock is held by the caller for everything but init, done and stripe
+ *           lookup.
  * Memory    nothing is allocated after fence_init().
  * Lock order  stripes by address, then the volume's metadata lock, then mailboxes.
  */
@@ -56,13 +58,13 @@ enum fence_state {
 struct fence_hold {
 	struct list node;
 	struct task task; /* posted when a waiting hold is given; set by the caller */
-	uint64_t begin;   /* logical blocks, half-open */
+	uint64_t begin; /* logical blocks, half-open */
 	uint64_t end;
-	uint64_t ticket;  /* 0: not yet drawn */
+	uint64_t ticket; /* 0: not yet drawn */
 	enum fence_mode mode;
 	enum fence_state state;
-	bool changes;     /* content may change: touches watches */
-	void *owner;      /* the request */
+	bool changes; /* content may change: touches watches */
+	void *owner; /* the request */
 };
 
 struct fence_watch {
@@ -95,8 +97,9 @@ struct fence_stripe *fence_stripe(struct fence *fence, uint32_t region);
 void fence_lock2(struct fence *fence, uint32_t region_a, uint32_t region_b);
 void fence_unlock2(struct fence *fence, uint32_t region_a, uint32_t region_b);
 
-/* begin, end, mode, changes and task are set. True: held. False: waiting; the task will be posted once
- * it is held. A ticket that is not 0 keeps its place in the order (a second try of one request). */
+/* begin, end, mode, changes and task are set. True: held. False: waiting; the task will be posted
+ * once it is held. A ticket that is not 0 keeps its place in the order (a second try of one
+ * request). */
 bool fence_take(struct fence *fence, struct fence_stripe *stripe, struct fence_hold *hold);
 /* Of a held hold. The ticket is kept; the caller clears it when its part is over. */
 void fence_drop(struct fence_stripe *stripe, struct fence_hold *hold);

@@ -2,9 +2,9 @@
 /*
  * flusher - one flush of the store at a time, which all who need one share
  *
- * Linux reports a writeback error once per open file, so two flushes must not be in flight: one could
- * swallow the other's error (I11). Who asks while a flush is in flight rides on the next one, because a
- * flush covers only writes that were complete when it was submitted.
+ * Linux reports a writeback error once per open file, so two flushes must not be in flight: one
+ * could swallow the other's error (I11). Who asks while a flush is in flight rides on the next one,
+ * because a flush covers only writes that were complete when it was submitted.
  *
  *   IDLE -> BUSY  flusher_join  what waits becomes what rides, and the flush is submitted
  *   BUSY -> BUSY  done          riders are answered; those who came meanwhile ride next
@@ -39,8 +39,9 @@ struct flusher {
 void flusher_init(struct flusher *flusher, struct store *store, pthread_mutex_t *lock,
 		  void (*failed)(void *context, int error), void *context);
 
-/* The wait is woken when a flush that was submitted after this call has succeeded, or with an error. The
- * flush may be submitted on the lane of the waiter's worker, so the caller is on that worker's thread. */
+/* The wait is woken when a flush that was submitted after this call has succeeded, or with an
+ * error. The flush may be submitted on the lane of the waiter's worker, so the caller is on that
+ * worker's thread. */
 void flusher_join(struct flusher *flusher, struct wait *wait);
 
 /* Every flush from now on fails with error; who waits hears it now. */

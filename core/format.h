@@ -2,12 +2,13 @@
 /*
  * format - every byte of the store that is not data, encoded and decoded by pure functions
  *
- * docs/disk-format.md holds the byte tables and says why each field is there. Everything is little-endian;
- * every block carries a magic, the format version, the volume's UUID, its own number and a checksum over
- * all its other bytes (core/base/checksum.h). No I/O, no memory, no locks.
+ * docs/disk-format.md holds the byte tables and says why each field is there. Everything is
+ * little-endian; every block carries a magic, the format version, the volume's UUID, its own number
+ * and a checksum over all its other bytes (core/base/checksum.h). No I/O, no memory, no locks.
  *
- * Errors    decoding checks everything it can without other blocks; on failure it returns false and says
- *           in `why` what was expected and what was found. Encoding a value out of range asserts.
+ * Errors    decoding checks everything it can without other blocks; on failure it returns false and
+ *           says in `why` what was expected and what was found. Encoding a value out of range
+ *           asserts.
  */
 #ifndef CORE_FORMAT_H
 #define CORE_FORMAT_H
@@ -19,11 +20,11 @@
 #include "core/base/units.h"
 #include "core/geometry.h"
 
-#define FORMAT_VERSION 1u
+#define FORMAT_VERSION	  1u
 #define FORMAT_UUID_BYTES 16
 
 /* Feature flags. None is defined yet: the first incompatible change takes bit 0. */
-#define FEATURES_INCOMPAT_KNOWN  0ull /* an unknown bit: refuse */
+#define FEATURES_INCOMPAT_KNOWN	 0ull /* an unknown bit: refuse */
 #define FEATURES_RO_COMPAT_KNOWN 0ull /* an unknown bit: read-only */
 /* Compatible features: an unknown bit is kept and ignored. */
 
@@ -41,27 +42,27 @@ struct super {
 	uint8_t uuid[FORMAT_UUID_BYTES];
 	struct geometry geometry;
 	uint64_t checkpoint; /* counts superblock writes; its parity is the copy's number */
-	uint64_t epoch;      /* of the journal: an older life's blocks are never replayed */
-	bool clean;          /* nothing to replay, by a clean shutdown */
+	uint64_t epoch; /* of the journal: an older life's blocks are never replayed */
+	bool clean; /* nothing to replay, by a clean shutdown */
 	/* Where replay begins. */
 	uint64_t tail_sequence;
-	uint64_t tail_lsn;      /* of the first record that is replayed */
-	uint64_t tail_prev;     /* checksum of the ring block before the tail */
-	uint64_t tail_group;    /* number of the first group that is replayed */
+	uint64_t tail_lsn; /* of the first record that is replayed */
+	uint64_t tail_prev; /* checksum of the ring block before the tail */
+	uint64_t tail_group; /* number of the first group that is replayed */
 	/* Counters as of tail_lsn; replay carries them on. */
 	uint64_t mapped_blocks; /* logical blocks that are no holes */
-	uint64_t places;        /* leaf places, two blocks each */
+	uint64_t places; /* leaf places, two blocks each */
 };
 
 /* out has geometry.super_blocks blocks; generations one number per top. */
 void super_encode(const struct super *super, const uint32_t *generations, uint8_t *out);
 
-/* First the head alone, to learn how long the whole is: magic, version and geometry are checked but no
- * checksum. head is one block. */
+/* First the head alone, to learn how long the whole is: magic, version and geometry are checked but
+ * no checksum. head is one block. */
 bool super_decode_head(const uint8_t *head, struct super *ret_super, struct why *why);
 /* The whole: copy says where it was read. generations takes geometry_tops() numbers. */
-bool super_decode(const uint8_t *in, unsigned copy, struct super *ret_super, uint32_t *ret_generations,
-		  struct why *why);
+bool super_decode(const uint8_t *in, unsigned copy, struct super *ret_super,
+		  uint32_t *ret_generations, struct why *why);
 /* Whether the block looks like one of ours at all (of any version). */
 bool super_is_ours(const uint8_t *head);
 
@@ -80,7 +81,7 @@ struct page_header {
 	enum page_kind kind;
 	uint64_t number; /* root page, summary page, region, slab */
 	uint32_t generation;
-	uint64_t lsn;    /* of the last edit in it */
+	uint64_t lsn; /* of the last edit in it */
 };
 
 /* Puts the header in and the checksum over all; the body is there already. */
@@ -103,31 +104,31 @@ enum region_kind {
 
 struct root_entry {
 	enum region_kind kind;
-	bool shared;         /* LINEAR: some of its blocks may have other owners */
-	uint32_t length;     /* LINEAR: blocks from base on that are mapped; 1 to 512 */
-	pbn_t base;          /* LINEAR */
-	pbn_t place;         /* the leaf's two slots, place and place + 1; PBN_NONE only for a HOLE */
+	bool shared; /* LINEAR: some of its blocks may have other owners */
+	uint32_t length; /* LINEAR: blocks from base on that are mapped; 1 to 512 */
+	pbn_t base; /* LINEAR */
+	pbn_t place; /* the leaf's two slots, place and place + 1; PBN_NONE only for a HOLE */
 	uint32_t generation; /* of the leaf's last home write, ROOT_GENERATION_MASK wide */
-	bool written;        /* a leaf went home to this place: slot generation & 1 holds it */
+	bool written; /* a leaf went home to this place: slot generation & 1 holds it */
 };
 
 /* The two 64-bit words of an entry, as they are in memory and on disk. */
 struct root_words {
-	uint64_t map;  /* kind, shared, length, base */
+	uint64_t map; /* kind, shared, length, base */
 	uint64_t home; /* place, generation, written */
 };
 
 struct root_words root_entry_encode(const struct root_entry *entry);
 struct root_entry root_entry_decode(struct root_words words);
 /* Whether the entry is one that can be: ranges, data blocks, a place where one is needed. */
-bool root_entry_valid(const struct root_entry *entry, const struct geometry *geometry, uint32_t region,
-		      struct why *why);
+bool root_entry_valid(const struct root_entry *entry, const struct geometry *geometry,
+		      uint32_t region, struct why *why);
 void root_page_put(uint8_t *page, uint32_t index, struct root_words words);
 struct root_words root_page_get(const uint8_t *page, uint32_t index);
 
 /* Summary entry: one slab. */
 struct summary_entry {
-	uint32_t generation;  /* of its refs page; 0: never went home, all counts are 0 */
+	uint32_t generation; /* of its refs page; 0: never went home, all counts are 0 */
 	uint32_t free_blocks; /* data blocks without a reference */
 	uint32_t shared_refs; /* sum of the counts that are greater than 1 */
 };
@@ -136,13 +137,13 @@ void summary_page_put(uint8_t *page, uint32_t index, const struct summary_entry 
 struct summary_entry summary_page_get(const uint8_t *page, uint32_t index);
 
 /* Leaf entry: in memory a 64-bit word, on disk its low 6 bytes. */
-#define LEAF_PBN_MASK     ((1ull << 40) - 1)
+#define LEAF_PBN_MASK	  ((1ull << 40) - 1)
 #define LEAF_MAYBE_SHARED (1ull << 40)
-#define LEAF_KNOWN_BITS   (LEAF_PBN_MASK | LEAF_MAYBE_SHARED)
+#define LEAF_KNOWN_BITS	  (LEAF_PBN_MASK | LEAF_MAYBE_SHARED)
 
 static inline pbn_t leaf_word_pbn(uint64_t word)
 {
-	return (pbn_t){ word & LEAF_PBN_MASK };
+	return (pbn_t){word & LEAF_PBN_MASK};
 }
 
 static inline uint64_t leaf_word(pbn_t pbn, bool maybe_shared)
@@ -163,18 +164,21 @@ uint16_t refs_page_get(const uint8_t *page, uint32_t index);
 
 #define JOURNAL_HEADER_BYTES 96u
 #define JOURNAL_RECORD_BYTES 40u
-#define JOURNAL_RECORDS      100u /* per ring block */
+#define JOURNAL_RECORDS	     100u /* per ring block */
 
 /*
- * One record is one edit. Every page it changes follows from its numbers and flags: the leaf (or the root
- * page, with ON_ROOT) of lbn's region, the leaf (or root page) of src's region, the refs pages of old and new.
+ * One record is one edit. Every page it changes follows from its numbers and flags: the leaf (or
+ * the root page, with ON_ROOT) of lbn's region, the leaf (or root page) of src's region, the refs
+ * pages of old and new.
  *
  *   PLACE     region of lbn gets the place new: two blocks, counts 0 -> 1
  *   UNPLACE   region of lbn, a HOLE, gives the place old back: counts 1 -> 0
- *   EXPLODE   region of lbn becomes a LEAF; its first count blocks lie in order from old (count may be 0)
+ *   EXPLODE   region of lbn becomes a LEAF; its first count blocks lie in order from old (count may
+ *   be 0)
  *   MAP       lbn.. read from new.. (counts 0 -> 1) instead of old.. (counts - 1; none if holes)
  *   UNMAP     lbn.. become holes; old.. lose a reference each
- *   SHARE     lbn.. read from new.. (counts + 1), as src.. do; old.. lose a reference each (none if holes)
+ *   SHARE     lbn.. read from new.. (counts + 1), as src.. do; old.. lose a reference each (none if
+ *   holes)
  */
 enum record_kind {
 	RECORD_PLACE = 1,
@@ -185,9 +189,9 @@ enum record_kind {
 	RECORD_SHARE = 6,
 };
 
-#define RECORD_ON_ROOT     1u /* lbn's region is not a LEAF: the root page is changed */
+#define RECORD_ON_ROOT	   1u /* lbn's region is not a LEAF: the root page is changed */
 #define RECORD_SRC_ON_ROOT 2u /* SHARE: the same for src's region */
-#define RECORD_SHARED      4u /* EXPLODE: every entry is maybe_shared */
+#define RECORD_SHARED	   4u /* EXPLODE: every entry is maybe_shared */
 #define RECORD_FLAGS_KNOWN 7u
 
 struct record {
@@ -202,13 +206,13 @@ struct record {
 
 struct journal_header {
 	uint64_t epoch;
-	uint64_t sequence;   /* counts ring blocks; its place is sequence % ring_blocks */
-	uint64_t first_lsn;  /* of its first record; the others follow without a gap */
-	uint64_t group;      /* commit number */
+	uint64_t sequence; /* counts ring blocks; its place is sequence % ring_blocks */
+	uint64_t first_lsn; /* of its first record; the others follow without a gap */
+	uint64_t group; /* commit number */
 	uint64_t checkpoint; /* the durable superblock when the group was written */
-	uint64_t prev;       /* checksum of the ring block before */
-	uint32_t count;      /* records */
-	bool last;           /* of its group: the group is whole */
+	uint64_t prev; /* checksum of the ring block before */
+	uint32_t count; /* records */
+	bool last; /* of its group: the group is whole */
 };
 
 void record_put(uint8_t *block, uint32_t index, const struct record *record);
@@ -218,7 +222,8 @@ bool record_get(const uint8_t *block, uint32_t index, const struct geometry *geo
 
 /* Returns the checksum, which the next block names as its prev. */
 uint64_t journal_seal(uint8_t *block, const struct journal_header *header, const uint8_t *uuid);
-/* Magic, version, UUID, count and checksum; whether it belongs where it was found is the caller's. */
+/* Magic, version, UUID, count and checksum; whether it belongs where it was found is the caller's.
+ * */
 bool journal_verify(const uint8_t *block, const uint8_t *uuid, struct journal_header *ret_header,
 		    uint64_t *ret_checksum, struct why *why);
 

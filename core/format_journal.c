@@ -34,8 +34,8 @@ enum {
 	RECORD_SRC_AT = 32,
 };
 
-#define JOURNAL_MAGIC      0x6a424c53u /* "SLBj" */
-#define JOURNAL_FLAG_LAST  1u
+#define JOURNAL_MAGIC	  0x6a424c53u /* "SLBj" */
+#define JOURNAL_FLAG_LAST 1u
 
 _Static_assert(JOURNAL_HEADER_BYTES + JOURNAL_RECORDS * JOURNAL_RECORD_BYTES == BLOCK_BYTES,
 	       "a ring block holds whole records");
@@ -101,10 +101,10 @@ bool record_get(const uint8_t *block, uint32_t index, const struct geometry *geo
 		.kind = (enum record_kind)at[RECORD_KIND_AT],
 		.flags = at[RECORD_FLAGS_AT],
 		.count = get_le16(at + RECORD_COUNT_AT),
-		.lbn = { get_le64(at + RECORD_LBN_AT) },
-		.old = { get_le64(at + RECORD_OLD_AT) },
-		.new = { get_le64(at + RECORD_NEW_AT) },
-		.src = { get_le64(at + RECORD_SRC_AT) },
+		.lbn = {get_le64(at + RECORD_LBN_AT)},
+		.old = {get_le64(at + RECORD_OLD_AT)},
+		.new = {get_le64(at + RECORD_NEW_AT)},
+		.src = {get_le64(at + RECORD_SRC_AT)},
 	};
 
 	assert(index < JOURNAL_RECORDS);

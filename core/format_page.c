@@ -61,7 +61,8 @@ bool page_verify(const uint8_t *page, const struct page_header *expected, const 
 
 	if (get_le32(page + PAGE_MAGIC_AT) != PAGE_MAGIC) {
 		snprintf(why->expected, sizeof(why->expected), "page magic %08x", PAGE_MAGIC);
-		snprintf(why->found, sizeof(why->found), "%08" PRIx32, get_le32(page + PAGE_MAGIC_AT));
+		snprintf(why->found, sizeof(why->found), "%08" PRIx32,
+			 get_le32(page + PAGE_MAGIC_AT));
 		return false;
 	}
 	computed = checksum_around(page, PAGE_CHECKSUM_AT, BLOCK_BYTES);
@@ -85,8 +86,9 @@ bool page_verify(const uint8_t *page, const struct page_header *expected, const 
 	return true;
 }
 
-/* map word: base 0-39, length 40-49, shared 50, kind 51-52; home word: place 0-39, generation 40-62,
- * written 63. Readers of the mapping need the first word only, the checkpoint changes the second only. */
+/* map word: base 0-39, length 40-49, shared 50, kind 51-52; home word: place 0-39, generation
+ * 40-62, written 63. Readers of the mapping need the first word only, the checkpoint changes the
+ * second only. */
 struct root_words root_entry_encode(const struct root_entry *entry)
 {
 	struct root_words words;
@@ -95,24 +97,26 @@ struct root_words root_entry_encode(const struct root_entry *entry)
 	assert(entry->length <= REGION_BLOCKS && entry->generation <= ROOT_GENERATION_MASK);
 	words.map = entry->base.v | (uint64_t)entry->length << 40 | (uint64_t)entry->shared << 50 |
 		    (uint64_t)entry->kind << 51;
-	words.home = entry->place.v | (uint64_t)entry->generation << 40 | (uint64_t)entry->written << 63;
+	words.home =
+		entry->place.v | (uint64_t)entry->generation << 40 | (uint64_t)entry->written << 63;
 	return words;
 }
 
 struct root_entry root_entry_decode(struct root_words words)
 {
 	return (struct root_entry){
-		.base = { words.map & LEAF_PBN_MASK },
+		.base = {words.map & LEAF_PBN_MASK},
 		.length = (uint32_t)(words.map >> 40) & 0x3ff,
 		.shared = words.map >> 50 & 1,
 		.kind = (enum region_kind)(words.map >> 51 & 3),
-		.place = { words.home & LEAF_PBN_MASK },
+		.place = {words.home & LEAF_PBN_MASK},
 		.generation = (uint32_t)(words.home >> 40) & ROOT_GENERATION_MASK,
 		.written = words.home >> 63,
 	};
 }
 
-static bool linear_valid(const struct root_entry *entry, const struct geometry *geometry, uint32_t region)
+static bool linear_valid(const struct root_entry *entry, const struct geometry *geometry,
+			 uint32_t region)
 {
 	uint32_t last = entry->length - 1;
 
@@ -125,8 +129,8 @@ static bool linear_valid(const struct root_entry *entry, const struct geometry *
 	       geometry_slab(geometry, pbn_add(entry->base, last));
 }
 
-bool root_entry_valid(const struct root_entry *entry, const struct geometry *geometry, uint32_t region,
-		      struct why *why)
+bool root_entry_valid(const struct root_entry *entry, const struct geometry *geometry,
+		      uint32_t region, struct why *why)
 {
 	snprintf(why->found, sizeof(why->found),
 		 "kind %u, base %" PRIu64 ", length %" PRIu32 ", place %" PRIu64, entry->kind,
@@ -138,12 +142,14 @@ bool root_entry_valid(const struct root_entry *entry, const struct geometry *geo
 	if (!pbn_is_none(entry->place) &&
 	    (!geometry_is_data(geometry, entry->place) ||
 	     !geometry_is_data(geometry, pbn_add(entry->place, 1)) ||
-	     geometry_slab(geometry, entry->place) != geometry_slab(geometry, pbn_add(entry->place, 1)))) {
+	     geometry_slab(geometry, entry->place) !=
+		     geometry_slab(geometry, pbn_add(entry->place, 1)))) {
 		snprintf(why->expected, sizeof(why->expected), "a leaf place of two data blocks");
 		return false;
 	}
 	if (entry->kind != REGION_HOLE && pbn_is_none(entry->place)) {
-		snprintf(why->expected, sizeof(why->expected), "a leaf place for a region with data");
+		snprintf(why->expected, sizeof(why->expected),
+			 "a leaf place for a region with data");
 		return false;
 	}
 	if (entry->kind == REGION_LINEAR && !linear_valid(entry, geometry, region)) {
@@ -151,7 +157,8 @@ bool root_entry_valid(const struct root_entry *entry, const struct geometry *geo
 		return false;
 	}
 	if (entry->kind != REGION_LINEAR && (entry->length || entry->base.v || entry->shared)) {
-		snprintf(why->expected, sizeof(why->expected), "no run in a region that is not LINEAR");
+		snprintf(why->expected, sizeof(why->expected),
+			 "no run in a region that is not LINEAR");
 		return false;
 	}
 	return true;
@@ -171,7 +178,7 @@ struct root_words root_page_get(const uint8_t *page, uint32_t index)
 	const uint8_t *at = page + PAGE_HEADER_BYTES + index * ROOT_ENTRY_BYTES;
 
 	assert(index < ROOT_ENTRIES);
-	return (struct root_words){ get_le64(at), get_le64(at + 8) };
+	return (struct root_words){get_le64(at), get_le64(at + 8)};
 }
 
 void summary_page_put(uint8_t *page, uint32_t index, const struct summary_entry *entry)
@@ -190,7 +197,7 @@ struct summary_entry summary_page_get(const uint8_t *page, uint32_t index)
 	const uint8_t *at = page + PAGE_HEADER_BYTES + index * SUMMARY_ENTRY_BYTES;
 
 	assert(index < SUMMARY_ENTRIES);
-	return (struct summary_entry){ get_le32(at), get_le32(at + 4), get_le32(at + 8) };
+	return (struct summary_entry){get_le32(at), get_le32(at + 4), get_le32(at + 8)};
 }
 
 void leaf_page_put(uint8_t *page, uint32_t index, uint64_t word)

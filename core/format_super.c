@@ -44,7 +44,7 @@ enum {
 	SUPER_HEAD_END = 208,
 };
 
-static const uint8_t super_magic[8] = { 's', 'a', 'm', 'e', 'b', 'l', 'k', '\n' };
+static const uint8_t super_magic[8] = {'s', 'a', 'm', 'e', 'b', 'l', 'k', '\n'};
 
 static void geometry_put(uint8_t *out, const struct geometry *g)
 {
@@ -119,8 +119,8 @@ bool super_decode_head(const uint8_t *head, struct super *ret_super, struct why 
 
 	if (!super_is_ours(head)) {
 		snprintf(why->expected, sizeof(why->expected), "the magic of a sameblk store");
-		snprintf(why->found, sizeof(why->found), "%02x %02x %02x %02x %02x %02x %02x %02x", head[0],
-			 head[1], head[2], head[3], head[4], head[5], head[6], head[7]);
+		snprintf(why->found, sizeof(why->found), "%02x %02x %02x %02x %02x %02x %02x %02x",
+			 head[0], head[1], head[2], head[3], head[4], head[5], head[6], head[7]);
 		return false;
 	}
 	if (get_le32(head + SUPER_VERSION) != FORMAT_VERSION) {
@@ -155,8 +155,8 @@ bool super_decode_head(const uint8_t *head, struct super *ret_super, struct why 
 	return true;
 }
 
-bool super_decode(const uint8_t *in, unsigned copy, struct super *ret_super, uint32_t *ret_generations,
-		  struct why *why)
+bool super_decode(const uint8_t *in, unsigned copy, struct super *ret_super,
+		  uint32_t *ret_generations, struct why *why)
 {
 	uint64_t stored, computed;
 	size_t len_bytes;

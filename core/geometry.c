@@ -9,8 +9,8 @@
 #define LOGICAL_BLOCKS_MAX ((64ull << 40) / BLOCK_BYTES)
 #define RING_BLOCKS_SMALL  64u
 
-/* 1/64 of the volume, from 256 KiB to 32 MiB: a ring that a checkpoint can empty in well under a second
- * and that recovery can read as fast. */
+/* 1/64 of the volume, from 256 KiB to 32 MiB: a ring that a checkpoint can empty in well under a
+ * second and that recovery can read as fast. */
 static uint32_t ring_blocks_default(uint64_t logical_blocks)
 {
 	uint64_t blocks = logical_blocks / 64;
@@ -62,7 +62,8 @@ bool geometry_valid(const struct geometry *geometry)
 {
 	struct geometry g;
 
-	if (geometry_plan(geometry->logical_blocks, geometry->store_blocks, geometry->ring_blocks, &g) < 0)
+	if (geometry_plan(geometry->logical_blocks, geometry->store_blocks, geometry->ring_blocks,
+			  &g) < 0)
 		return false;
 	return g.regions == geometry->regions && g.slabs == geometry->slabs &&
 	       g.root_pages == geometry->root_pages && g.summary_pages == geometry->summary_pages &&
@@ -142,5 +143,5 @@ uint32_t geometry_slab_index(const struct geometry *geometry, pbn_t pbn)
 pbn_t geometry_slab_pbn(const struct geometry *geometry, uint32_t slab, uint32_t index)
 {
 	assert(index < geometry_slab_blocks(geometry, slab));
-	return (pbn_t){ slab_start(geometry, slab) + 2 + index };
+	return (pbn_t){slab_start(geometry, slab) + 2 + index};
 }

@@ -7,11 +7,12 @@
  *
  *   slab:  | refs slot 0 | refs slot 1 | up to 2,016 data blocks |
  *
- * A slab's refs page counts the references of its data blocks. Data blocks hold data or, two adjacent
- * ones per region that is not a hole, the slots of a leaf (its place). The last slab may be short.
+ * A slab's refs page counts the references of its data blocks. Data blocks hold data or, two
+ * adjacent ones per region that is not a hole, the slots of a leaf (its place). The last slab may
+ * be short.
  *
- * Pure arithmetic: no memory, no I/O, no locks. A caller's bug (a block that is no data block where one is
- * needed) asserts; sizes from outside are checked by geometry_plan() and geometry_valid().
+ * Pure arithmetic: no memory, no I/O, no locks. A caller's bug (a block that is no data block where
+ * one is needed) asserts; sizes from outside are checked by geometry_plan() and geometry_valid().
  */
 #ifndef CORE_GEOMETRY_H
 #define CORE_GEOMETRY_H
@@ -21,14 +22,14 @@
 
 #include "core/base/units.h"
 
-#define SLAB_DATA_BLOCKS   2016u
-#define SLAB_BLOCKS        (SLAB_DATA_BLOCKS + 2u)
-#define SLAB_BLOCKS_MIN    10u /* a shorter tail of the store is left unused */
-#define ROOT_ENTRIES       252u /* regions per root page */
-#define SUMMARY_ENTRIES    252u /* slabs per summary page */
-#define RING_BLOCKS_MIN    32u
-#define RING_BLOCKS_MAX    8192u
-#define STORE_BLOCKS_MAX   (1ull << 40)
+#define SLAB_DATA_BLOCKS 2016u
+#define SLAB_BLOCKS	 (SLAB_DATA_BLOCKS + 2u)
+#define SLAB_BLOCKS_MIN	 10u /* a shorter tail of the store is left unused */
+#define ROOT_ENTRIES	 252u /* regions per root page */
+#define SUMMARY_ENTRIES	 252u /* slabs per summary page */
+#define RING_BLOCKS_MIN	 32u
+#define RING_BLOCKS_MAX	 8192u
+#define STORE_BLOCKS_MAX (1ull << 40)
 
 struct geometry {
 	uint64_t logical_blocks;
@@ -45,8 +46,8 @@ struct geometry {
 	uint64_t data_start;
 };
 
-/* ring_blocks 0: chosen from the sizes. 0, EINVAL (a size out of range) or ENOSPC (the store is too small
- * for the metadata and one slab). */
+/* ring_blocks 0: chosen from the sizes. 0, EINVAL (a size out of range) or ENOSPC (the store is too
+ * small for the metadata and one slab). */
 int geometry_plan(uint64_t logical_blocks, uint64_t store_blocks, uint32_t ring_blocks,
 		  struct geometry *ret_geometry);
 

@@ -29,12 +29,12 @@ int journal_init(struct journal *journal, struct store *store, const struct supe
 	journal->prev = super->tail_prev;
 	journal->group = super->tail_group;
 	journal->checkpoint = super->checkpoint;
-	journal->counts = (struct journal_counts){ super->mapped_blocks, super->places };
+	journal->counts = (struct journal_counts){super->mapped_blocks, super->places};
 	atomic_init(&journal->next_lsn, super->tail_lsn);
 	atomic_init(&journal->durable_lsn, super->tail_lsn - 1);
-	journal->durable = (struct journal_boundary){ super->tail_lsn, super->tail_sequence,
-						      super->tail_prev, super->tail_group,
-						      journal->counts };
+	journal->durable =
+		(struct journal_boundary){super->tail_lsn, super->tail_sequence, super->tail_prev,
+					  super->tail_group, journal->counts};
 	journal->capacity_records = blocks * JOURNAL_RECORDS;
 	list_init(&journal->commit_waits);
 	list_init(&journal->space_waits);
@@ -71,7 +71,8 @@ uint32_t journal_used_blocks(const struct journal *journal)
 
 static bool fits(const struct journal *journal, uint32_t records)
 {
-	uint32_t committed = blocks_for(journal->frozen.records) + blocks_for(journal->open.records) + 1;
+	uint32_t committed =
+		blocks_for(journal->frozen.records) + blocks_for(journal->open.records) + 1;
 	uint32_t needed = journal_used_blocks(journal) + committed + journal->reserved_blocks +
 			  charge_blocks(records);
 
@@ -235,7 +236,8 @@ static void write_group(struct journal *journal)
 	uint32_t blocks = blocks_for(group->records), left, first;
 	uint64_t sequence = journal->sequence;
 
-	assert(blocks > 0 && journal_used_blocks(journal) + blocks <= journal->geometry->ring_blocks);
+	assert(blocks > 0 &&
+	       journal_used_blocks(journal) + blocks <= journal->geometry->ring_blocks);
 	for (uint32_t i = 0; i < blocks; i++) {
 		struct journal_header header = {
 			.epoch = journal->epoch,
@@ -248,18 +250,20 @@ static void write_group(struct journal *journal)
 			.last = i == blocks - 1,
 		};
 
-		journal->prev = journal_seal(group->blocks + (size_t)i * BLOCK_BYTES, &header, journal->uuid);
+		journal->prev = journal_seal(group->blocks + (size_t)i * BLOCK_BYTES, &header,
+					     journal->uuid);
 	}
 	journal->state = JOURNAL_WRITE;
 	journal->sequence += blocks;
 	journal->group++;
 	journal->blocks_written += blocks;
 	journal->flushing_lsn = group->first_lsn + group->records - 1;
-	journal->flushing = (struct journal_boundary){ journal->flushing_lsn + 1, journal->sequence,
-						       journal->prev, journal->group, group->counts };
+	journal->flushing = (struct journal_boundary){journal->flushing_lsn + 1, journal->sequence,
+						      journal->prev, journal->group, group->counts};
 	journal->ios_res = 0;
 	journal->ios_pending = 0;
-	left = journal->geometry->ring_blocks - (uint32_t)(sequence % journal->geometry->ring_blocks);
+	left = journal->geometry->ring_blocks -
+	       (uint32_t)(sequence % journal->geometry->ring_blocks);
 	first = min_u32(blocks, left);
 	submit_blocks(journal, 0, sequence, first, group->blocks);
 	if (first < blocks)
@@ -295,13 +299,14 @@ static void flushed(struct journal *journal)
 	atomic_store(&journal->durable_lsn, journal->flushing_lsn);
 	journal->durable = journal->flushing;
 	journal->commits++;
-	list_for_each(pos, &journal->commit_waits) {
+	list_for_each (pos, &journal->commit_waits) {
 		struct wait *wait = container_of(pos, struct wait, node);
 
 		if (wait->value <= journal->flushing_lsn)
 			wait_wake(wait, 0);
 	}
-	/* Whoever asks for a commit from inside these finds the journal at work, and is served below. */
+	/* Whoever asks for a commit from inside these finds the journal at work, and is served
+	 * below. */
 	journal->on_durable(journal->context, worker);
 	journal_grant(journal);
 	if (journal->frozen.records > 0) {

@@ -2,27 +2,32 @@
 /*
  * journal - edits in a ring on the store, committed in groups
  *
- * An edit is appended to the open group when it is published; it has its LSN from then on. A commit makes
- * one group durable:
+ * An edit is appended to the open group when it is published; it has its LSN from then on. A commit
+ * makes one group durable:
  *
  *   IDLE ----> DATA_FLUSH ----> WRITE ----> FLUSH ----> IDLE
  *                                 ^           |
  *                                 +-----------+
  *
- *   IDLE       -> DATA_FLUSH  start        somebody needs it: the open group is frozen, then a flush asked for.
- *                                          Its data was complete before, so the flush covers it (I2, I5)
+ *   IDLE       -> DATA_FLUSH  start        somebody needs it: the open group is frozen, then a
+ *                                          flush asked for. Its data was complete before, so the
+ *                                          flush covers it (I2, I5)
  *   DATA_FLUSH -> WRITE       data_flushed the frozen group's blocks are sealed and written
- *   WRITE      -> FLUSH       written      if more was asked for, the next group is frozen now: this flush is
- *                                          its data flush too, so a busy journal costs one flush a commit
- *   FLUSH      -> WRITE       flushed      the group is durable; the one frozen meanwhile is written
+ *   WRITE      -> FLUSH       written      if more was asked for, the next group is frozen now:
+ *                                          this flush is its data flush too, so a busy journal
+ *                                          costs one flush a commit
+ *   FLUSH      -> WRITE       flushed      the group is durable; the one frozen meanwhile is
+ *                                          written
  *   FLUSH      -> IDLE        flushed      the group is durable, nothing more was asked for
  *   any        -> DEAD        on an error  for ever; the volume is latched
  *
- * Ring space is never short in a commit: an editing request reserves its records and the blocks that they
- * may take in the worst case (each batch in a group of its own) before it takes anything else (I23).
+ * Ring space is never short in a commit: an editing request reserves its records and the blocks
+ * that they may take in the worst case (each batch in a group of its own) before it takes anything
+ * else (I23).
  *
  * Units     records and ring blocks as named; LSNs count records from 1.
- * Threads   the caller holds the metadata lock, but for journal_next_lsn() and journal_durable_lsn().
+ * Threads   the caller holds the metadata lock, but for journal_next_lsn() and
+ *           journal_durable_lsn().
  * Memory    journal_init() allocates both groups.
  * Blocking  never.
  */
@@ -83,17 +88,17 @@ struct journal {
 	int error; /* DEAD: the negative errno */
 	_Atomic uint64_t next_lsn;
 	_Atomic uint64_t durable_lsn;
-	uint64_t wanted_lsn;  /* somebody asked for a commit up to here */
+	uint64_t wanted_lsn; /* somebody asked for a commit up to here */
 	uint64_t flushing_lsn; /* last of the group that was written */
 	struct journal_boundary flushing;
 	struct journal_boundary durable;
 
 	uint64_t epoch;
-	uint64_t sequence;      /* of the next ring block */
+	uint64_t sequence; /* of the next ring block */
 	uint64_t tail_sequence; /* of the durable superblock */
 	uint64_t prev;
-	uint64_t group;         /* of the next commit */
-	uint64_t checkpoint;    /* the durable superblock */
+	uint64_t group; /* of the next commit */
+	uint64_t checkpoint; /* the durable superblock */
 
 	struct journal_counts counts; /* live */
 	struct journal_group open;
@@ -113,7 +118,8 @@ struct journal {
 	uint64_t commits;
 	uint64_t blocks_written;
 
-	/* Called with the lock held: after the durable LSN moved; when space is short; once when it died. */
+	/* Called with the lock held: after the durable LSN moved; when space is short; once when it
+	 * died. */
 	void (*on_durable)(void *context, struct worker *worker);
 	void (*on_short)(void *context, struct worker *worker);
 	void (*failed)(void *context, int error);
@@ -136,10 +142,11 @@ static inline uint64_t journal_durable_lsn(const struct journal *journal)
 	return atomic_load(&journal->durable_lsn);
 }
 
-/* Room for records edits. True: reserved. False: the wait is queued, in order, and is woken with the
- * reservation made, or with an error. */
+/* Room for records edits. True: reserved. False: the wait is queued, in order, and is woken with
+ * the reservation made, or with an error. */
 bool journal_reserve(struct journal *journal, uint32_t records, struct wait *wait);
-/* Gives back what is left: unused records, and the blocks charged for `records` of journal_reserve(). */
+/* Gives back what is left: unused records, and the blocks charged for `records` of
+ * journal_reserve(). */
 void journal_release(struct journal *journal, uint32_t unused_records, uint32_t records);
 
 /* One edit, on a reservation. Returns its LSN. Cannot fail. */

@@ -40,9 +40,10 @@ static uint32_t lookup_linear(const struct root_entry *entry, uint32_t index, ui
 	if (entry->kind == REGION_LINEAR && index < entry->length)
 		mapped = min_u32(blocks, entry->length - index);
 	if (mapped > 0)
-		ret_extents[count++] = (struct extent){ pbn_add(entry->base, index), mapped, entry->shared };
+		ret_extents[count++] =
+			(struct extent){pbn_add(entry->base, index), mapped, entry->shared};
 	if (mapped < blocks && count < max)
-		ret_extents[count++] = (struct extent){ PBN_NONE, blocks - mapped, false };
+		ret_extents[count++] = (struct extent){PBN_NONE, blocks - mapped, false};
 	return count;
 }
 
@@ -71,13 +72,14 @@ static uint32_t lookup_leaf(const struct frame *leaf, uint32_t index, uint32_t b
 		}
 		if (count == max)
 			break;
-		ret_extents[count++] = (struct extent){ leaf_word_pbn(word), 1,
-							(word & LEAF_MAYBE_SHARED) != 0 };
+		ret_extents[count++] =
+			(struct extent){leaf_word_pbn(word), 1, (word & LEAF_MAYBE_SHARED) != 0};
 	}
 	return count;
 }
 
-uint32_t map_lookup(struct map *map, lbn_t lbn, uint32_t blocks, struct extent *ret_extents, uint32_t max)
+uint32_t map_lookup(struct map *map, lbn_t lbn, uint32_t blocks, struct extent *ret_extents,
+		    uint32_t max)
 {
 	uint32_t region = lbn_region(lbn), index = lbn_index(lbn);
 	struct root_entry entry = map_entry(map, region);
@@ -156,7 +158,7 @@ void map_root_unplace(struct map *map, uint32_t region)
 	struct root_entry entry = map_entry(map, region);
 
 	/* The generation stays: a later life of the leaf goes on counting from it. */
-	entry = (struct root_entry){ .kind = REGION_HOLE, .generation = entry.generation };
+	entry = (struct root_entry){.kind = REGION_HOLE, .generation = entry.generation};
 	entry_set(map, region, &entry);
 }
 

@@ -8,14 +8,15 @@
  *   LINEAR   its first length blocks lie in order from base; the rest are holes
  *   LEAF     512 entries, each a physical block or a hole, and a maybe_shared flag
  *
- * A count greater than 1 implies that every owner's entry is maybe_shared, or its LINEAR region's shared bit is
- * set. The reverse need not hold: a stale flag costs one look at the count, and is then cleared in memory.
+ * A count greater than 1 implies that every owner's entry is maybe_shared, or its LINEAR region's
+ * shared bit is set. The reverse need not hold: a stale flag costs one look at the count, and is
+ * then cleared in memory.
  *
  * Units     blocks; index is a block's place in its region.
- * Threads   changing: the stripe of the region and the metadata lock. Reading the mapping: either of them.
- *           Reading or changing the home word (place, generation): the metadata lock.
- * Errors    a lookup that needs an absent leaf says so (false); nothing else fails. A mapping that the
- *           region's kind cannot hold asserts: the caller explodes it first.
+ * Threads   changing: the stripe of the region and the metadata lock. Reading the mapping: either
+ *           of them. Reading or changing the home word (place, generation): the metadata lock.
+ * Errors    a lookup that needs an absent leaf says so (false); nothing else fails. A mapping that
+ *           the region's kind cannot hold asserts: the caller explodes it first.
  */
 #ifndef CORE_MAP_H
 #define CORE_MAP_H
@@ -32,14 +33,14 @@
 struct top {
 	uint32_t generation; /* of the last home write */
 	bool dirty;
-	uint64_t lsn;        /* root: of the last edit in it */
+	uint64_t lsn; /* root: of the last edit in it */
 };
 
 struct map {
 	const struct geometry *geometry;
 	struct cache *cache;
 	struct root_words *entries; /* by region */
-	struct top *tops;           /* root pages */
+	struct top *tops; /* root pages */
 };
 
 int map_init(struct map *map, const struct geometry *geometry, struct cache *cache);
@@ -55,18 +56,22 @@ static inline enum region_kind map_kind(const struct map *map, uint32_t region)
 	return (enum region_kind)(map->entries[region].map >> 51 & 3);
 }
 
-/* Runs of blocks of one region from lbn on, at most `blocks` of them in at most `max` extents; adjacent holes and
- * adjacent physical blocks with one flag are one extent. Returns the extents' number; 0: the leaf is absent. */
-uint32_t map_lookup(struct map *map, lbn_t lbn, uint32_t blocks, struct extent *ret_extents, uint32_t max);
+/* Runs of blocks of one region from lbn on, at most `blocks` of them in at most `max` extents;
+ * adjacent holes and adjacent physical blocks with one flag are one extent. Returns the extents'
+ * number; 0: the leaf is absent. */
+uint32_t map_lookup(struct map *map, lbn_t lbn, uint32_t blocks, struct extent *ret_extents,
+		    uint32_t max);
 
-/* The LSN of the last edit of the region's map: of its leaf, or of its root page. Leaf must be resident. */
+/* The LSN of the last edit of the region's map: of its leaf, or of its root page. Leaf must be
+ * resident. */
 uint64_t map_lsn(struct map *map, uint32_t region);
 
 /* Whether the region can take the run as it is, or has to be exploded first. */
 bool map_fits(const struct map *map, lbn_t lbn, uint32_t blocks, pbn_t pbn);
 bool map_fits_unmap(const struct map *map, lbn_t lbn, uint32_t blocks);
 
-/* Clears a stale maybe_shared flag of one block of a LEAF (stripe held). No edit: nothing is dirtied. */
+/* Clears a stale maybe_shared flag of one block of a LEAF (stripe held). No edit: nothing is
+ * dirtied. */
 void map_clear_shared(struct map *map, lbn_t lbn);
 
 /* The effects of edits, on one page each (see edit.h). */

@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * flush - everything that was answered before is durable
+ * op_flush - everything that was answered before is durable
  *
  *   START ----> FLUSHED ----> COMMITTED
  *
- *   START   -> FLUSHED    a commit of the open edits is started, and a flush asked for: it is one flush, the
- *                         commit's data flush, which also covers the writes that went in place
+ *   START   -> FLUSHED    a commit of the open edits is started, and a flush asked for: it is one
+ *                         flush, the commit's data flush, which also covers the writes that went in
+ *                         place
  *   FLUSHED -> COMMITTED  the records are durable too; at once, when there were none
  *
- * The commit alone would not do: its last flush may have been submitted before this request came, and writes in
- * place have been answered since (catalogue 8).
+ * The commit alone would not do: its last flush may have been submitted before this request came,
+ * and writes in place have been answered since (catalogue 8).
  */
 #include <errno.h>
 

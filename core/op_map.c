@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * map - tells the runs of the remap table: hole, private, shared by how many
+ * op_map - tells the runs of the remap table: hole, private, shared by how many
  *
  *   LOOK_UP --> LOOK_UP ... DONE
  *      ^  \
@@ -30,17 +30,18 @@ static bool add_run(struct request *request, uint64_t off_bytes, uint64_t len_by
 		    uint32_t references)
 {
 	struct map_run *last = request->runs_count ? &request->runs[request->runs_count - 1] : NULL;
-	bool joins = last && last->references == references &&
-		     last->off_bytes + last->len_bytes == off_bytes &&
-		     (pbn_is_none(pbn) ? pbn_is_none(last->pbn) :
-					 !pbn_is_none(last->pbn) &&
-						 last->pbn.v + last->len_bytes / BLOCK_BYTES == pbn.v);
+	bool joins =
+		last && last->references == references &&
+		last->off_bytes + last->len_bytes == off_bytes &&
+		(pbn_is_none(pbn) ? pbn_is_none(last->pbn)
+				  : !pbn_is_none(last->pbn) &&
+					    last->pbn.v + last->len_bytes / BLOCK_BYTES == pbn.v);
 
 	if (joins) {
 		last->len_bytes += len_bytes;
 	} else if (request->runs_count < request->runs_max) {
 		request->runs[request->runs_count++] =
-			(struct map_run){ off_bytes, len_bytes, pbn, references };
+			(struct map_run){off_bytes, len_bytes, pbn, references};
 	} else {
 		return false;
 	}
@@ -48,7 +49,8 @@ static bool add_run(struct request *request, uint64_t off_bytes, uint64_t len_by
 	return true;
 }
 
-/* One extent, cut where the references change; meta is held. 1: done, 0: no room, -EAGAIN: part_page is absent. */
+/* One extent, cut where the references change; meta is held. 1: done, 0: no room, -EAGAIN:
+ * part_page is absent. */
 static int add_extent(struct request *request, const struct extent *extent)
 {
 	struct refs *refs = &request->volume->refs;
@@ -57,17 +59,19 @@ static int add_extent(struct request *request, const struct extent *extent)
 	if (pbn_is_none(extent->pbn))
 		return add_run(request, at, blocks_to_bytes(extent->blocks), PBN_NONE, 0);
 	if (refs_frame(refs, extent->pbn) == NULL) {
-		request->part_page = page_of_refs(refs->geometry, geometry_slab(refs->geometry, extent->pbn));
+		request->part_page =
+			page_of_refs(refs->geometry, geometry_slab(refs->geometry, extent->pbn));
 		return -EAGAIN;
 	}
 	for (uint32_t i = 0, n; i < extent->blocks; i += n) {
 		uint16_t references = refs_count(refs, pbn_add(extent->pbn, i));
 
 		n = 1;
-		while (i + n < extent->blocks && refs_count(refs, pbn_add(extent->pbn, i + n)) == references)
+		while (i + n < extent->blocks &&
+		       refs_count(refs, pbn_add(extent->pbn, i + n)) == references)
 			n++;
-		if (!add_run(request, at + blocks_to_bytes(i), blocks_to_bytes(n), pbn_add(extent->pbn, i),
-			     references))
+		if (!add_run(request, at + blocks_to_bytes(i), blocks_to_bytes(n),
+			     pbn_add(extent->pbn, i), references))
 			return 0;
 	}
 	return 1;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * read - looks up, reads, and goes on until all is read
+ * op_read - looks up, reads, and goes on until all is read
  *
  *   LOOK_UP ----> DATA ----> LOOK_UP ... DONE
  *      ^  \
@@ -11,8 +11,8 @@
  *   LOOK_UP -> LOAD     the region's leaf is absent
  *   DATA    -> LOOK_UP  read_data_done  more is left
  *
- * A read holds no fence; what it looked up may be remapped meanwhile, but stays readable until it leaves (I3).
- * Parts of sectors are read whole, into the scratch.
+ * A read holds no fence; what it looked up may be remapped meanwhile, but stays readable until it
+ * leaves (I3). Parts of sectors are read whole, into the scratch.
  */
 #include <errno.h>
 #include <string.h>
@@ -57,18 +57,18 @@ static void add_extents(struct request *request)
 
 	for (uint32_t i = 0; i < request->extent_count; i++) {
 		const struct extent *extent = &request->extents[i];
-		uint64_t len_bytes = part_is_whole(request) ? blocks_to_bytes(extent->blocks) :
-							      request->part_bytes;
+		uint64_t len_bytes = part_is_whole(request) ? blocks_to_bytes(extent->blocks)
+							    : request->part_bytes;
 
 		if (pbn_is_none(extent->pbn))
 			memset(data, 0, len_bytes);
 		else if (!sector_aligned(request))
-			request_io_add(request, STORE_READ, pbn_off_bytes(extent->pbn), request->scratch,
-				       BLOCK_BYTES, false);
+			request_io_add(request, STORE_READ, pbn_off_bytes(extent->pbn),
+				       request->scratch, BLOCK_BYTES, false);
 		else
 			request_io_add(request, STORE_READ,
-				       pbn_off_bytes(extent->pbn) + request->part_off_bytes, data, len_bytes,
-				       false);
+				       pbn_off_bytes(extent->pbn) + request->part_off_bytes, data,
+				       len_bytes, false);
 		data += len_bytes;
 	}
 }
@@ -108,7 +108,8 @@ static void look_up(struct request *request)
 	pthread_mutex_unlock(&stripe->lock);
 	if (request->extent_count == 0) {
 		request_leave(request);
-		request_load_page(request, page_of_leaf(lbn_region(request->part_lbn)), leaf_loaded);
+		request_load_page(request, page_of_leaf(lbn_region(request->part_lbn)),
+				  leaf_loaded);
 		return;
 	}
 	cut_part(request);

@@ -1,21 +1,25 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * same - merges one destination with its source, piece by piece; clone is the same without the compare
+ * op_same - merges one destination with its source, piece by piece; clone is the same without the
+ * compare
  *
  *   PIECE --> RESERVE --> WATCH --> COMPARE --> FENCE --> [COMPARE] --> PUBLISH --> PIECE ... DONE
  *
  *   PIECE    at most 1 MiB, within one region of the source and one of the destination
  *   RESERVE  journal room for the worst case, with nothing else held
  *   WATCH    from here on every hold that may change either range leaves a trace
- *   COMPARE  what does not share blocks already is read and compared, byte for byte, without a fence
- *   FENCE    both ranges are closed and drained, the lower one first (I14); touched since WATCH: COMPARE
- *            again, inside (rule 25 of same-range requests)
- *   PUBLISH  a run at a time: the destination reads from the source's blocks, its own lose a reference
+ *   COMPARE  what does not share blocks already is read and compared, byte for byte, without a
+ *   fence
+ *   FENCE    both ranges are closed and drained, the lower one first (I14); touched since WATCH:
+ *            COMPARE again, inside (rule 25 of same-range requests)
+ *   PUBLISH  a run at a time: the destination reads from the source's blocks, its own lose a
+ *   reference
  *
- * Nothing is allocated by a merge: a hole that reads like mapped zeros stays a hole, mapped zeros that equal a
- * hole become one. A clone into a hole region needs a place for its leaf.
+ * Nothing is allocated by a merge: a hole that reads like mapped zeros stays a hole, mapped zeros
+ * that equal a hole become one. A clone into a hole region needs a place for its leaf.
  *
- *   before   src -> A (1)     dst -> B (1)           merge            src -> A (2) <- dst    B (0, pending)
+ *   before   src -> A (1)     dst -> B (1)           merge            src -> A (2) <- dst    B (0,
+ *                                                    pending)
  */
 #include <assert.h>
 #include <errno.h>
@@ -24,13 +28,14 @@
 #include "core/base/mutant.h"
 #include "core/request_internal.h"
 
-#define PIECE_BLOCKS  (SAME_PIECE_BYTES / BLOCK_BYTES)
+#define PIECE_BLOCKS (SAME_PIECE_BYTES / BLOCK_BYTES)
 /* A record for each block in the worst case, a place, an explode, an unplace. */
 #define PIECE_RECORDS (PIECE_BLOCKS + 3)
-#define BATCH_RUNS    (JOURNAL_BATCH - 3)           /* published at a time */
-#define COMPARE_RUNS  (REQUEST_EXTENTS_MAX / 2)     /* two reads each */
+#define BATCH_RUNS    (JOURNAL_BATCH - 3) /* published at a time */
+#define COMPARE_RUNS  (REQUEST_EXTENTS_MAX / 2) /* two reads each */
 
-_Static_assert(BATCH_RUNS >= COMPARE_RUNS && BATCH_RUNS <= REQUEST_EXTENTS_MAX, "runs looked up at a time");
+_Static_assert(BATCH_RUNS >= COMPARE_RUNS && BATCH_RUNS <= REQUEST_EXTENTS_MAX,
+	       "runs looked up at a time");
 
 static void next_piece(struct request *request);
 static void compare(struct request *request);
@@ -118,24 +123,26 @@ static void piece_done(struct request *request)
 
 static bool cancelled(const struct request *request)
 {
-	return atomic_load(&request->volume->cancelled) || (request->cancel && atomic_load(request->cancel));
+	return atomic_load(&request->volume->cancelled) ||
+	       (request->cancel && atomic_load(request->cancel));
 }
 
 /* --- lookups --- */
 
 static uint32_t side(struct request *request, lbn_t lbn, uint32_t first, struct extent *extents)
 {
-	return map_lookup(&request->volume->map, lbn_add(lbn, first), request->part_blocks - first, extents,
-			  BATCH_RUNS);
+	return map_lookup(&request->volume->map, lbn_add(lbn, first), request->part_blocks - first,
+			  extents, BATCH_RUNS);
 }
 
-/* Both mappings from `first` on, cut where either is. Stripes held. 0: part_page has to be loaded. */
+/* Both mappings from `first` on, cut where either is. Stripes held. 0: part_page has to be loaded.
+ * */
 static uint32_t look_up(struct request *request, uint32_t first, struct pair *pairs, uint32_t max)
 {
 	struct extent src[BATCH_RUNS], dst[BATCH_RUNS];
 	uint32_t src_count = 1, dst_count, s = 0, d = 0, n = 0;
 
-	src[0] = (struct extent){ PBN_NONE, request->part_blocks - first, false };
+	src[0] = (struct extent){PBN_NONE, request->part_blocks - first, false};
 	if (!from_zero(request))
 		src_count = side(request, request->piece_src, first, src);
 	request->part_page = page_of_leaf(src_region(request));
@@ -148,7 +155,8 @@ static uint32_t look_up(struct request *request, uint32_t first, struct pair *pa
 	while (s < src_count && d < dst_count && n < max) {
 		uint32_t blocks = min_u32(src[s].blocks, dst[d].blocks);
 
-		pairs[n++] = (struct pair){ first, blocks, src[s].pbn, dst[d].pbn, src[s].maybe_shared };
+		pairs[n++] =
+			(struct pair){first, blocks, src[s].pbn, dst[d].pbn, src[s].maybe_shared};
 		first += blocks;
 		src[s].blocks -= blocks;
 		dst[d].blocks -= blocks;
@@ -171,15 +179,16 @@ static bool is_shared_already(const struct pair *pair)
 
 static uint8_t *scratch_at(const struct request *request, bool dst, uint32_t first)
 {
-	return (uint8_t *)request->scratch + (dst ? SAME_PIECE_BYTES : 0) + (size_t)first * BLOCK_BYTES;
+	return (uint8_t *)request->scratch + (dst ? SAME_PIECE_BYTES : 0) +
+	       (size_t)first * BLOCK_BYTES;
 }
 
 static void add_read(struct request *request, pbn_t pbn, bool dst, const struct pair *pair)
 {
 	if (pbn_is_none(pbn))
 		return;
-	request_io_add(request, STORE_READ, pbn_off_bytes(pbn), scratch_at(request, dst, pair->first),
-		       blocks_to_bytes(pair->blocks), false);
+	request_io_add(request, STORE_READ, pbn_off_bytes(pbn),
+		       scratch_at(request, dst, pair->first), blocks_to_bytes(pair->blocks), false);
 	if (request->piece_fenced) {
 		request->same.fenced_read_bytes += blocks_to_bytes(pair->blocks);
 		count(&request->volume->counters.fenced_read_bytes, blocks_to_bytes(pair->blocks));
@@ -191,7 +200,8 @@ static const uint8_t *compared(const struct request *request, pbn_t pbn, bool ds
 	return pbn_is_none(pbn) ? request->volume->zeros : scratch_at(request, dst, first);
 }
 
-/* The first differing byte of a target's run, which is kept as {old = dst, new = src}; len if none. */
+/* The first differing byte of a target's run, which is kept as {old = dst, new = src}; len if none.
+ * */
 static uint32_t first_difference(const uint8_t *a, const uint8_t *b, uint32_t len)
 {
 	uint32_t i = 0;
@@ -264,8 +274,7 @@ static void compare(struct request *request)
 		if (is_shared_already(&pairs[i]))
 			continue;
 		request->targets[request->target_count++] = (struct target){
-			pairs[i].first, pairs[i].blocks, pairs[i].dst, pairs[i].src, false
-		};
+			pairs[i].first, pairs[i].blocks, pairs[i].dst, pairs[i].src, false};
 		add_read(request, pairs[i].src, false, &pairs[i]);
 		add_read(request, pairs[i].dst, true, &pairs[i]);
 	}
@@ -408,7 +417,8 @@ static void get_place(struct request *request)
 	r = alloc_get_place(&volume->alloc, &request->part_place, &request->part_page);
 	if (r < 0)
 		request->part_place = PBN_NONE;
-	hope = r == -ENOSPC && (pending_any(&volume->pending) || volume->pending.quarantine.count > 0);
+	hope = r == -ENOSPC &&
+	       (pending_any(&volume->pending) || volume->pending.quarantine.count > 0);
 	if (hope)
 		request_wait_space(request, woken_for_place);
 	pthread_mutex_unlock(&volume->meta);
@@ -420,13 +430,14 @@ static void get_place(struct request *request)
 		end(request, r);
 	} else {
 		request_io_begin(request);
-		request_io_add(request, STORE_WRITE, pbn_off_bytes(request->part_place), volume->zeros,
-			       2 * BLOCK_BYTES, false);
+		request_io_add(request, STORE_WRITE, pbn_off_bytes(request->part_place),
+			       volume->zeros, 2 * BLOCK_BYTES, false);
 		request_io_submit(request, place_zeroed);
 	}
 }
 
-/* How many blocks of a run can take one more reference, from its first on. Its refs page is resident. */
+/* How many blocks of a run can take one more reference, from its first on. Its refs page is
+ * resident. */
 static uint32_t unsaturated(struct volume *volume, pbn_t pbn, uint32_t blocks)
 {
 	uint32_t n = 0;
@@ -472,7 +483,8 @@ static bool is_nothing_to_do(const struct request *request, const struct pair *p
 	return is_shared_already(pair) || (!is_clone(request) && pbn_is_none(pair->dst));
 }
 
-/* The first absent page that a run's edits need, an explode among them; PAGE_NONE: all are resident. */
+/* The first absent page that a run's edits need, an explode among them; PAGE_NONE: all are
+ * resident. */
 static page_t missing_page(struct request *request, const struct pair *pair)
 {
 	struct volume *volume = request->volume;
@@ -484,7 +496,8 @@ static page_t missing_page(struct request *request, const struct pair *pair)
 	return edit_missing(volume, &record);
 }
 
-/* One run, all of whose pages are resident. False: the source is saturated, at once or after what could be. */
+/* One run, all of whose pages are resident. False: the source is saturated, at once or after what
+ * could be. */
 static bool publish_pair(struct request *request, struct pair *pair)
 {
 	struct volume *volume = request->volume;
@@ -498,10 +511,12 @@ static bool publish_pair(struct request *request, struct pair *pair)
 	pair->blocks = room;
 	record.count = room;
 	if (!fits(&volume->map, &record)) {
-		bool exploded = request_publish_explode(request, lbn_region(record.lbn), &request->part_page);
+		bool exploded = request_publish_explode(request, lbn_region(record.lbn),
+							&request->part_page);
 
 		assert(exploded); /* missing_page() looked */
-		record = pair_record(request, pair); /* source and destination may be in one region */
+		record = pair_record(request,
+				     pair); /* source and destination may be in one region */
 	}
 	request_publish(request, &record);
 	return true;
@@ -582,7 +597,8 @@ static enum published publish_batch(struct request *request)
 
 static void saturated(struct request *request)
 {
-	request->same.deduped_bytes = request->progress_bytes + blocks_to_bytes(request->piece_done);
+	request->same.deduped_bytes =
+		request->progress_bytes + blocks_to_bytes(request->piece_done);
 	end(request, -EMLINK);
 }
 

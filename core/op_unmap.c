@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * unmap - write zeroes and discard: whole blocks become holes
+ * op_unmap - write zeroes and discard: whole blocks become holes
  *
  *   LOOK_UP --> RESERVE --> FENCED --> PUBLISH --> LOOK_UP ... DONE
  *     |  ^                     ^  \
@@ -9,8 +9,9 @@
  *   PARTIAL   of a block: ZERO writes zeros there (op_write.c), DISCARD leaves it alone
  *
  *   LOOK_UP -> RESERVE  something is mapped in the part: journal room first, then the fence
- *   FENCED  -> PUBLISH  looked up again under the fence; a run at a time loses its blocks, the last first, so that
- *                       a LINEAR region shrinks instead of exploding; what empties its region gives the place back
+ *   FENCED  -> PUBLISH  looked up again under the fence; a run at a time loses its blocks, the last
+ *                       first, so that a LINEAR region shrinks instead of exploding; what empties
+ *                       its region gives the place back
  *
  * ZERO with no_hole keeps the blocks allocated: it is a write of zeros. The backing store is not
  * asked to forget anything here; that happens when the edits are settled (pending.h, I13).
@@ -22,8 +23,8 @@
 #include "core/request_internal.h"
 
 /* An explode, a record for each extent, an unplace. */
-#define PART_RECORDS  (2 + REQUEST_EXTENTS_MAX)
-#define SPINS_MAX     4096u /* regions passed over before others have a turn */
+#define PART_RECORDS (2 + REQUEST_EXTENTS_MAX)
+#define SPINS_MAX    4096u /* regions passed over before others have a turn */
 
 static void next_part(struct request *request);
 static void fenced(struct request *request);
@@ -75,7 +76,8 @@ static void take_fence(struct request *request)
 
 	request->hold[0].changes = true;
 	pthread_mutex_lock(&stripe->lock);
-	held = request_fence(request, 0, request->part_lbn, request->part_blocks, FENCE_EXCLUSIVE, fenced);
+	held = request_fence(request, 0, request->part_lbn, request->part_blocks, FENCE_EXCLUSIVE,
+			     fenced);
 	pthread_mutex_unlock(&stripe->lock);
 	if (held)
 		fenced(request);
@@ -112,8 +114,9 @@ static void cut_part(struct request *request)
 /* Reads the mapping of the part; stripe held. */
 static bool look_up(struct request *request)
 {
-	request->extent_count = map_lookup(&request->volume->map, request->part_lbn, request->part_blocks,
-					   request->extents, REQUEST_EXTENTS_MAX);
+	request->extent_count =
+		map_lookup(&request->volume->map, request->part_lbn, request->part_blocks,
+			   request->extents, REQUEST_EXTENTS_MAX);
 	return request->extent_count > 0;
 }
 
@@ -132,7 +135,8 @@ static void next_part(struct request *request)
 		request_finish(request, -EIO);
 		return;
 	}
-	request_next_part(request, request->no_hole ? SAME_PIECE_BYTES / BLOCK_BYTES : REGION_BLOCKS);
+	request_next_part(request,
+			  request->no_hole ? SAME_PIECE_BYTES / BLOCK_BYTES : REGION_BLOCKS);
 	if (!part_is_whole(request) && request->op == REQUEST_DISCARD && !MUTANT(28)) {
 		request->progress_bytes += request->part_bytes;
 		go_on(request);
@@ -147,7 +151,8 @@ static void next_part(struct request *request)
 	found = look_up(request);
 	pthread_mutex_unlock(&stripe->lock);
 	if (!found) {
-		request_load_page(request, page_of_leaf(lbn_region(request->part_lbn)), loaded_for_look);
+		request_load_page(request, page_of_leaf(lbn_region(request->part_lbn)),
+				  loaded_for_look);
 		return;
 	}
 	if (part_is_whole(request))

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * write - one client write, part by part, from admission to answer
+ * op_write - one client write, part by part, from admission to answer
  *
  *   ADMIT --> IN_PLACE -----------------------------> PART_DONE --> ADMIT ... DONE
  *    ^  \                                               ^
@@ -10,16 +10,19 @@
  *    +- LOAD                    |   v                         |   v
  *                               +- LOAD, SPACE                +- LOAD, PLACE
  *
- *   ADMIT     the mapping is read under the stripe's lock, after the fence is held. Every block private and whole
- *             sectors: a shared hold, in place. Else an exclusive hold, for which journal room comes first
- *   TARGETS   each run of the part gets its blocks: its own, if private, else fresh ones; a hole region gets a place
- *             for its leaf. Whatever is lacking is waited for with nothing but the fence and the journal room held
+ *   ADMIT     the mapping is read under the stripe's lock, after the fence is held. Every block
+ *             private and whole sectors: a shared hold, in place. Else an exclusive hold, for which
+ *             journal room comes first
+ *   TARGETS   each run of the part gets its blocks: its own, if private, else fresh ones; a hole
+ *             region gets a place for its leaf. Whatever is lacking is waited for with nothing but
+ *             the fence and the journal room held
  *   OLD       a part of a block: what the sectors around it hold is read, inside the fence (I22)
  *   DATA      in-place runs and fresh blocks are written; nothing maps the fresh ones yet
  *   PUBLISH   when all data is written (I2): one edit a run. Then the fence falls
  *
- * On an error before PUBLISH fresh blocks are put back and the map is as it was. The founding promise is the
- * first line of the graph: an overwrite of private blocks touches no metadata at all.
+ * On an error before PUBLISH fresh blocks are put back and the map is as it was. The founding
+ * promise is the first line of the graph: an overwrite of private blocks touches no metadata at
+ * all.
  */
 #include <assert.h>
 #include <errno.h>
@@ -30,7 +33,7 @@
 
 #define PART_BLOCKS_MAX (SAME_PIECE_BYTES / BLOCK_BYTES)
 /* A place, an explode, and a record for each target. */
-#define PART_RECORDS    (2 + REQUEST_EXTENTS_MAX)
+#define PART_RECORDS (2 + REQUEST_EXTENTS_MAX)
 
 _Static_assert(PART_RECORDS <= JOURNAL_BATCH, "a part is published in one batch");
 
@@ -53,7 +56,8 @@ static void put_fresh(struct request *request)
 	pthread_mutex_lock(&volume->meta);
 	for (uint32_t i = request->part_edit; i < request->target_count; i++)
 		if (request->targets[i].fresh)
-			alloc_put(&volume->alloc, request->targets[i].new, request->targets[i].blocks);
+			alloc_put(&volume->alloc, request->targets[i].new,
+				  request->targets[i].blocks);
 	if (!pbn_is_none(request->part_place))
 		alloc_put(&volume->alloc, request->part_place, 2);
 	request->part_place = PBN_NONE;
@@ -108,9 +112,10 @@ static bool is_private(struct volume *volume, pbn_t pbn)
 	return refs_count(&volume->refs, pbn) == 1 && !refs_is_busy(&volume->refs, pbn);
 }
 
-/* A flagged run: 1 if all its blocks are private after all (their flags are cleared), 0 if not, -EAGAIN if its
- * refs page is absent. Stripe held. */
-static int look_at_counts(struct request *request, lbn_t lbn, const struct extent *extent, page_t *ret_page)
+/* A flagged run: 1 if all its blocks are private after all (their flags are cleared), 0 if not,
+ * -EAGAIN if its refs page is absent. Stripe held. */
+static int look_at_counts(struct request *request, lbn_t lbn, const struct extent *extent,
+			  page_t *ret_page)
 {
 	struct volume *volume = request->volume;
 	bool all = true;
@@ -144,7 +149,8 @@ static int fits_in_place(struct request *request, page_t *ret_page)
 		int r = !pbn_is_none(extent->pbn);
 
 		if (r && extent->maybe_shared && !MUTANT(14))
-			r = look_at_counts(request, lbn_add(request->part_lbn, blocks), extent, ret_page);
+			r = look_at_counts(request, lbn_add(request->part_lbn, blocks), extent,
+					   ret_page);
 		if (r < 0)
 			return r;
 		in_place = in_place && r;
@@ -183,8 +189,8 @@ static void write_in_place(struct request *request)
 		uint32_t len = min_u32(extent->blocks * BLOCK_BYTES, request->part_bytes);
 
 		request_io_add(request, STORE_WRITE,
-			       pbn_off_bytes(extent->pbn) + request->part_off_bytes, data_at(request, at), len,
-			       request->fua);
+			       pbn_off_bytes(extent->pbn) + request->part_off_bytes,
+			       data_at(request, at), len, request->fua);
 		at += len;
 	}
 	request_io_submit(request, in_place_done);
@@ -208,7 +214,8 @@ static void reserved(struct request *request)
 	}
 }
 
-/* The lookup of an admission; stripe held. True: extents are there. False: *ret_page has to be loaded. */
+/* The lookup of an admission; stripe held. True: extents are there. False: *ret_page has to be
+ * loaded. */
 static bool look_up(struct request *request, page_t *ret_page)
 {
 	struct volume *volume = request->volume;
@@ -298,8 +305,8 @@ static void space_came(struct request *request)
 }
 
 /* Fresh blocks for a run, as few targets as can be. */
-static int add_fresh(struct request *request, lbn_t lbn, const struct extent *extent, uint32_t first,
-		     uint32_t blocks, bool stream)
+static int add_fresh(struct request *request, lbn_t lbn, const struct extent *extent,
+		     uint32_t first, uint32_t blocks, bool stream)
 {
 	struct volume *volume = request->volume;
 
@@ -328,11 +335,12 @@ static void add_own(struct request *request, lbn_t lbn, pbn_t pbn, uint32_t bloc
 {
 	struct target *target = &request->targets[request->target_count++];
 
-	*target = (struct target){ lbn_index(lbn), blocks, pbn, pbn, false };
+	*target = (struct target){lbn_index(lbn), blocks, pbn, pbn, false};
 }
 
 /* Blocks of the extent from first on that are alike: private or not. */
-static uint32_t alike(struct volume *volume, const struct extent *extent, uint32_t first, bool *ret_own)
+static uint32_t alike(struct volume *volume, const struct extent *extent, uint32_t first,
+		      bool *ret_own)
 {
 	uint32_t n = 1;
 
@@ -347,13 +355,15 @@ static uint32_t alike(struct volume *volume, const struct extent *extent, uint32
 	return n;
 }
 
-static int extent_targets(struct request *request, lbn_t lbn, const struct extent *extent, bool stream)
+static int extent_targets(struct request *request, lbn_t lbn, const struct extent *extent,
+			  bool stream)
 {
 	struct volume *volume = request->volume;
 
 	if (extent->maybe_shared && refs_frame(&volume->refs, extent->pbn) == NULL) {
-		request->part_page = page_of_refs(&volume->super.geometry,
-						  geometry_slab(&volume->super.geometry, extent->pbn));
+		request->part_page =
+			page_of_refs(&volume->super.geometry,
+				     geometry_slab(&volume->super.geometry, extent->pbn));
 		return -EAGAIN;
 	}
 	for (uint32_t first = 0, n; first < extent->blocks; first += n) {
@@ -391,8 +401,8 @@ static int make_targets(struct request *request)
 	if (pbn_is_none(entry.place))
 		r = alloc_get_place(&volume->alloc, &request->part_place, &request->part_page);
 	for (uint32_t i = 0; r == 0 && i < request->extent_count; i++) {
-		r = extent_targets(request, lbn_add(request->part_lbn, blocks), &request->extents[i],
-				   stream);
+		r = extent_targets(request, lbn_add(request->part_lbn, blocks),
+				   &request->extents[i], stream);
 		blocks += request->extents[i].blocks;
 	}
 	return r;
@@ -490,8 +500,8 @@ static void submit_data(struct request *request, void *data, uint32_t off_bytes,
 
 		if (!data && request->data == NULL)
 			from = request->volume->zeros;
-		request_io_add(request, STORE_WRITE, pbn_off_bytes(target->new) + off_bytes, from, len,
-			       request->fua && !target->fresh);
+		request_io_add(request, STORE_WRITE, pbn_off_bytes(target->new) + off_bytes, from,
+			       len, request->fua && !target->fresh);
 		at += len;
 	}
 	request_io_submit(request, data_done);
@@ -622,7 +632,8 @@ static struct record map_record(const struct request *request, const struct targ
 	};
 }
 
-/* Whether the region will take all targets without a leaf: as a run from its start, or a run's continuation. */
+/* Whether the region will take all targets without a leaf: as a run from its start, or a run's
+ * continuation. */
 static bool stays_linear(const struct request *request)
 {
 	const struct map *map = &request->volume->map;
@@ -670,8 +681,8 @@ static void publish_target(struct request *request, const struct target *target)
 		count(&volume->counters.cow_blocks, target->blocks);
 }
 
-/* Stripe and meta are held. All of the part's edits or none: false, and part_page or *ret_need_place tells what is
- * lacking. */
+/* Stripe and meta are held. All of the part's edits or none: false, and part_page or
+ * *ret_need_place tells what is lacking. */
 static bool publish_all(struct request *request, bool *ret_need_place)
 {
 	struct volume *volume = request->volume;

@@ -11,7 +11,7 @@ static void discard_done(struct store_io *io, int res);
 
 static int queue_init(struct pending_queue *queue, uint32_t capacity)
 {
-	*queue = (struct pending_queue){ .capacity = capacity };
+	*queue = (struct pending_queue){.capacity = capacity};
 	queue->runs = calloc(capacity, sizeof(struct pending_run));
 	return queue->runs ? 0 : -ENOMEM;
 }
@@ -40,8 +40,8 @@ static struct pending_run queue_pop(struct pending_queue *queue)
 	return run;
 }
 
-int pending_init(struct pending *pending, struct refs *refs, struct store *store, pthread_mutex_t *lock,
-		 uint32_t capacity, bool discard)
+int pending_init(struct pending *pending, struct refs *refs, struct store *store,
+		 pthread_mutex_t *lock, uint32_t capacity, bool discard)
 {
 	*pending = (struct pending){
 		.refs = refs,
@@ -51,7 +51,8 @@ int pending_init(struct pending *pending, struct refs *refs, struct store *store
 	};
 	for (uint32_t i = 0; i < PENDING_DISCARDS; i++)
 		pending->discards[i].pending = pending;
-	if (queue_init(&pending->queue, capacity) < 0 || queue_init(&pending->quarantine, capacity) < 0 ||
+	if (queue_init(&pending->queue, capacity) < 0 ||
+	    queue_init(&pending->quarantine, capacity) < 0 ||
 	    queue_init(&pending->giveback, capacity) < 0)
 		return -ENOMEM;
 	return 0;
@@ -71,26 +72,28 @@ void pending_add(struct pending *pending, uint64_t lsn, pbn_t pbn, uint32_t bloc
 		refs_busy_sub(pending->refs, pbn, blocks);
 		return;
 	}
-	queue_push(&pending->queue, (struct pending_run){ lsn, pbn, blocks });
+	queue_push(&pending->queue, (struct pending_run){lsn, pbn, blocks});
 }
 
 void pending_add_place(struct pending *pending, uint64_t lsn, pbn_t place)
 {
 	refs_busy_add(pending->refs, place, 2);
-	queue_push(&pending->quarantine, (struct pending_run){ lsn, place, 2 });
+	queue_push(&pending->quarantine, (struct pending_run){lsn, place, 2});
 }
 
 uint32_t pending_room(const struct pending *pending)
 {
-	uint32_t queued = pending->queue.count > pending->quarantine.count ? pending->queue.count :
-									     pending->quarantine.count;
+	uint32_t queued = pending->queue.count > pending->quarantine.count
+				  ? pending->queue.count
+				  : pending->quarantine.count;
 
 	return pending->queue.capacity - queued;
 }
 
 bool pending_any(const struct pending *pending)
 {
-	return pending->queue.count > 0 || pending->giveback.count > 0 || pending->discards_in_flight > 0;
+	return pending->queue.count > 0 || pending->giveback.count > 0 ||
+	       pending->discards_in_flight > 0;
 }
 
 bool pending_epoch_bound(const struct pending *pending, uint64_t durable_lsn)
@@ -160,7 +163,8 @@ static void discard_done(struct store_io *io, int res)
 	pthread_mutex_unlock(pending->lock);
 }
 
-/* One run: what still has references is overwritable again, what has none is given back or allocatable. */
+/* One run: what still has references is overwritable again, what has none is given back or
+ * allocatable. */
 static void settle_run(struct pending *pending, struct pending_run run)
 {
 	uint32_t i = 0;
@@ -172,9 +176,10 @@ static void settle_run(struct pending *pending, struct pending_run run)
 		while (end < run.blocks &&
 		       (refs_count(pending->refs, pbn_add(run.pbn, end)) == 0) == is_free)
 			end++;
-		if (is_free && pending->discard && pending->giveback.count < pending->giveback.capacity)
+		if (is_free && pending->discard &&
+		    pending->giveback.count < pending->giveback.capacity)
 			queue_push(&pending->giveback,
-				   (struct pending_run){ run.lsn, pbn_add(run.pbn, i), end - i });
+				   (struct pending_run){run.lsn, pbn_add(run.pbn, i), end - i});
 		else
 			refs_busy_sub(pending->refs, pbn_add(run.pbn, i), end - i);
 		i = end;
@@ -197,7 +202,8 @@ static void settle_queue(struct pending *pending, struct pending_queue *queue, u
 	pending->on_settled(pending->context);
 }
 
-void pending_settle(struct pending *pending, uint64_t durable_lsn, uint64_t oldest_epoch, unsigned lane)
+void pending_settle(struct pending *pending, uint64_t durable_lsn, uint64_t oldest_epoch,
+		    unsigned lane)
 {
 	settle_queue(pending, &pending->queue, min_u64(durable_lsn + 1, oldest_epoch), lane);
 }

@@ -5,17 +5,20 @@
  *   dropped ----> QUEUED ----> (GIVING BACK) ----> settled
  *
  *   dropped -> QUEUED       pending_add     the edit was published; the blocks are busy
- *   QUEUED  -> GIVING BACK  pending_settle  its record is durable, and no request that may have read the old
- *                                           mapping is in flight (I3); freed blocks are discarded in the store
- *   QUEUED  -> settled      pending_settle  the same, where nothing is given back: the blocks are not busy any more
+ *   QUEUED  -> GIVING BACK  pending_settle  its record is durable, and no request that may have
+ *                                           read the old mapping is in flight (I3); freed blocks
+ *                                           are discarded in the store
+ *   QUEUED  -> settled      pending_settle  the same, where nothing is given back: the blocks are
+ *                                           not busy any more
  *   GIVING BACK -> settled  discard done    only now can the blocks be handed out (I13)
  *
- * Leaf places wait longer: until a checkpoint that began after the edit is durable, because replay from the
- * older one reads their slots. They are a queue of their own (the quarantine).
+ * Leaf places wait longer: until a checkpoint that began after the edit is durable, because replay
+ * from the older one reads their slots. They are a queue of their own (the quarantine).
  *
  * Units     runs of blocks, each within a slab.
  * Threads   the caller holds the metadata lock; discards complete on the lane that submitted them.
- * Memory    fixed; pending_room() tells how many runs fit, and the journal grants no record without room for one.
+ * Memory    fixed; pending_room() tells how many runs fit, and the journal grants no record without
+ *           room for one.
  */
 #ifndef CORE_PENDING_H
 #define CORE_PENDING_H
@@ -63,8 +66,8 @@ struct pending {
 	void *context;
 };
 
-int pending_init(struct pending *pending, struct refs *refs, struct store *store, pthread_mutex_t *lock,
-		 uint32_t capacity, bool discard);
+int pending_init(struct pending *pending, struct refs *refs, struct store *store,
+		 pthread_mutex_t *lock, uint32_t capacity, bool discard);
 void pending_done(struct pending *pending);
 
 /* The edit with this LSN dropped a reference of each block; they become busy. */
@@ -78,8 +81,10 @@ bool pending_any(const struct pending *pending);
 bool pending_epoch_bound(const struct pending *pending, uint64_t durable_lsn);
 uint64_t pending_blocks(const struct pending *pending);
 
-/* Settles what is durable up to durable_lsn and older than every request in flight. Discards go to the lane. */
-void pending_settle(struct pending *pending, uint64_t durable_lsn, uint64_t oldest_epoch, unsigned lane);
+/* Settles what is durable up to durable_lsn and older than every request in flight. Discards go to
+ * the lane. */
+void pending_settle(struct pending *pending, uint64_t durable_lsn, uint64_t oldest_epoch,
+		    unsigned lane);
 /* A checkpoint with this tail is durable: places given back by older edits are free. */
 void pending_release_places(struct pending *pending, uint64_t tail_lsn, unsigned lane);
 

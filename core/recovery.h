@@ -2,16 +2,18 @@
 /*
  * recovery - from what a crash or a clean shutdown left to a volume in memory
  *
- *   1. The newest valid superblock. A newer one that is invalid is a torn write, unless some ring block was
- *      written after it had been durable: that is damage.
+ *   1. The newest valid superblock. A newer one that is invalid is a torn write, unless some ring
+ *      block was written after it had been durable: that is damage.
  *   2. All tops, exactly in the generations that it names.
- *   3. The ring from the tail on, whole groups only. A group of which a block is bad ends the log, unless a
- *      later group was written, which happens only when the earlier one is durable: that is damage.
- *   4. Replay, record by record, page by page, where the page is older. Pages are read in the generations that
- *      their parents name, never newer ones: the checkpoint leaves those slots alone until new
- *      parents are durable. When many pages are dirty, a checkpoint in between moves the tail.
- *   5. A checkpoint with a new epoch, durable before anything is served or appended (I15, I21). Read-only: a
- *      flush instead; nothing is written.
+ *   3. The ring from the tail on, whole groups only. A group of which a block is bad ends the log,
+ *      unless a later group was written, which happens only when the earlier one is durable: that
+ *      is damage.
+ *   4. Replay, record by record, page by page, where the page is older. Pages are read in the
+ *      generations that their parents name, never newer ones: the checkpoint leaves those slots
+ *      alone until new parents are durable. When many pages are dirty, a checkpoint in between
+ *      moves the tail.
+ *   5. A checkpoint with a new epoch, durable before anything is served or appended (I15, I21).
+ *      Read-only: a flush instead; nothing is written.
  *
  * Runs on worker 0 alone, before anything is served; blocks on the store.
  */
@@ -26,21 +28,24 @@ int recovery_read_super(struct store *store, struct super *ret_super, uint32_t *
 			struct damage *reterr_damage);
 
 /* Reads the tops into the volume's map and refs. */
-int recovery_read_tops(struct volume *volume, const uint32_t *generations, struct damage *reterr_damage);
+int recovery_read_tops(struct volume *volume, const uint32_t *generations,
+		       struct damage *reterr_damage);
 
 /* The log as it was found. ring is malloc'ed. */
 struct recovery_log {
 	uint8_t *ring;
-	uint64_t blocks;         /* from the tail to the end of the last whole group */
-	uint32_t largest_group;  /* records */
+	uint64_t blocks; /* from the tail to the end of the last whole group */
+	uint32_t largest_group; /* records */
 	uint64_t records;
 };
 
 int recovery_read_log(struct store *store, const struct super *super, struct recovery_log *ret_log,
 		      struct damage *reterr_damage);
-int recovery_replay(struct volume *volume, const struct recovery_log *log, struct damage *reterr_damage);
+int recovery_replay(struct volume *volume, const struct recovery_log *log,
+		    struct damage *reterr_damage);
 
 /* One transfer, waited for, on lane 0. */
-int recovery_io(struct store *store, enum store_op op, uint64_t off_bytes, void *buf, uint64_t len_bytes);
+int recovery_io(struct store *store, enum store_op op, uint64_t off_bytes, void *buf,
+		uint64_t len_bytes);
 
 #endif

@@ -18,18 +18,20 @@ struct position {
 	uint64_t group;
 };
 
-static uint8_t *ring_block(const struct super *super, const struct recovery_log *log, uint64_t sequence)
+static uint8_t *ring_block(const struct super *super, const struct recovery_log *log,
+			   uint64_t sequence)
 {
 	return log->ring + (size_t)(sequence % super->geometry.ring_blocks) * BLOCK_BYTES;
 }
 
-static bool next_block(const struct super *super, const struct recovery_log *log, struct position *at,
-		       struct journal_header *ret_header)
+static bool next_block(const struct super *super, const struct recovery_log *log,
+		       struct position *at, struct journal_header *ret_header)
 {
 	uint64_t checksum;
 	struct why why;
 
-	if (!journal_verify(ring_block(super, log, at->sequence), super->uuid, ret_header, &checksum, &why))
+	if (!journal_verify(ring_block(super, log, at->sequence), super->uuid, ret_header,
+			    &checksum, &why))
 		return false;
 	if (MUTANT(47)) { /* an older life's block is believed */
 		if (ret_header->count == 0)
@@ -55,21 +57,22 @@ static bool proves_loss(const struct super *super, const struct recovery_log *lo
 		uint64_t checksum;
 		struct why why;
 
-		if (!journal_verify(log->ring + (size_t)i * BLOCK_BYTES, super->uuid, &header, &checksum, &why))
+		if (!journal_verify(log->ring + (size_t)i * BLOCK_BYTES, super->uuid, &header,
+				    &checksum, &why))
 			continue;
 		if (header.epoch > super->epoch ||
 		    (header.epoch == super->epoch && header.checkpoint > super->checkpoint)) {
 			snprintf(damage->text, sizeof(damage->text),
-				 "superblock: expected checkpoint %" PRIu64 " or newer (ring block %" PRIu32
-				 " names it), found %" PRIu64,
+				 "superblock: expected checkpoint %" PRIu64
+				 " or newer (ring block %" PRIu32 " names it), found %" PRIu64,
 				 header.checkpoint, i, super->checkpoint);
 			return true;
 		}
 		if (header.epoch == super->epoch && header.sequence >= end->sequence &&
 		    header.group > end->group) {
 			snprintf(damage->text, sizeof(damage->text),
-				 "journal block %" PRIu64 ": expected group %" PRIu64 " (group %" PRIu64
-				 " follows it), found none",
+				 "journal block %" PRIu64 ": expected group %" PRIu64
+				 " (group %" PRIu64 " follows it), found none",
 				 end->sequence, end->group, header.group);
 			return true;
 		}
@@ -78,8 +81,8 @@ static bool proves_loss(const struct super *super, const struct recovery_log *lo
 }
 
 /* Every record of the block is one that can be. */
-static int check_records(const struct super *super, const uint8_t *block, const struct journal_header *header,
-			 struct damage *damage)
+static int check_records(const struct super *super, const uint8_t *block,
+			 const struct journal_header *header, struct damage *damage)
 {
 	struct record record;
 	struct why why;
@@ -97,7 +100,8 @@ static int check_records(const struct super *super, const uint8_t *block, const 
 
 static int scan(const struct super *super, struct recovery_log *log, struct damage *damage)
 {
-	struct position at = { super->tail_sequence, super->tail_lsn, super->tail_prev, super->tail_group };
+	struct position at = {super->tail_sequence, super->tail_lsn, super->tail_prev,
+			      super->tail_group};
 	struct position end = at;
 	uint64_t group_first_lsn = at.lsn;
 	struct journal_header header;
@@ -129,14 +133,14 @@ int recovery_read_log(struct store *store, const struct super *super, struct rec
 	uint64_t len_bytes = blocks_to_bytes(super->geometry.ring_blocks);
 	int r;
 
-	*ret_log = (struct recovery_log){ .ring = aligned_alloc(BLOCK_BYTES, len_bytes) };
+	*ret_log = (struct recovery_log){.ring = aligned_alloc(BLOCK_BYTES, len_bytes)};
 	if (ret_log->ring == NULL)
 		return -ENOMEM;
-	r = recovery_io(store, STORE_READ, blocks_to_bytes(super->geometry.ring_start), ret_log->ring,
-			len_bytes);
+	r = recovery_io(store, STORE_READ, blocks_to_bytes(super->geometry.ring_start),
+			ret_log->ring, len_bytes);
 	if (r < 0)
-		snprintf(reterr_damage->text, sizeof(reterr_damage->text), "journal: cannot be read: %s",
-			 strerror(-r));
+		snprintf(reterr_damage->text, sizeof(reterr_damage->text),
+			 "journal: cannot be read: %s", strerror(-r));
 	else
 		r = scan(super, ret_log, reterr_damage);
 	if (r < 0) {
@@ -162,7 +166,7 @@ static void load_done(struct task *task)
 /* Makes the page resident. 1: it does not exist, and the record does not make it. */
 static int make_resident(struct volume *volume, page_t page, const struct record *record)
 {
-	struct load load = { 0 };
+	struct load load = {0};
 
 	if (cache_find(&volume->cache, page))
 		return 0;
@@ -220,13 +224,13 @@ static void set_position(struct volume *volume, const struct position *at)
 	journal->sequence = at->sequence;
 	journal->prev = at->prev;
 	journal->group = at->group;
-	journal->durable = (struct journal_boundary){ at->lsn, at->sequence, at->prev, at->group,
-						      journal->counts };
+	journal->durable = (struct journal_boundary){at->lsn, at->sequence, at->prev, at->group,
+						     journal->counts};
 }
 
 static int checkpoint_now(struct volume *volume)
 {
-	struct load load = { 0 };
+	struct load load = {0};
 
 	wait_init(&load.wait, volume->workers[0], load_done);
 	pthread_mutex_lock(&volume->meta);
@@ -236,7 +240,8 @@ static int checkpoint_now(struct volume *volume)
 	return load.wait.res;
 }
 
-static int replay_block(struct volume *volume, const uint8_t *block, const struct journal_header *header)
+static int replay_block(struct volume *volume, const uint8_t *block,
+			const struct journal_header *header)
 {
 	struct record record;
 	struct why why;
@@ -253,10 +258,12 @@ static int replay_block(struct volume *volume, const uint8_t *block, const struc
 	return 0;
 }
 
-int recovery_replay(struct volume *volume, const struct recovery_log *log, struct damage *reterr_damage)
+int recovery_replay(struct volume *volume, const struct recovery_log *log,
+		    struct damage *reterr_damage)
 {
-	struct super tail = volume->super; /* the superblock moves on with each checkpoint in between */
-	struct position at = { tail.tail_sequence, tail.tail_lsn, tail.tail_prev, tail.tail_group };
+	struct super tail =
+		volume->super; /* the superblock moves on with each checkpoint in between */
+	struct position at = {tail.tail_sequence, tail.tail_lsn, tail.tail_prev, tail.tail_group};
 	int r = 0;
 
 	set_position(volume, &at);
@@ -282,7 +289,7 @@ int recovery_replay(struct volume *volume, const struct recovery_log *log, struc
 		r = checkpoint_now(volume);
 	}
 	if (r < 0 && reterr_damage->text[0] == '\0')
-		snprintf(reterr_damage->text, sizeof(reterr_damage->text), "replay of the journal: %s",
-			 strerror(-r));
+		snprintf(reterr_damage->text, sizeof(reterr_damage->text),
+			 "replay of the journal: %s", strerror(-r));
 	return r;
 }

@@ -25,17 +25,19 @@ static void sync_done(struct store_io *io, int res)
 	sync->done = true;
 }
 
-int recovery_io(struct store *store, enum store_op op, uint64_t off_bytes, void *buf, uint64_t len_bytes)
+int recovery_io(struct store *store, enum store_op op, uint64_t off_bytes, void *buf,
+		uint64_t len_bytes)
 {
 	struct sync_io sync = {
-		.io = {
-			.op = op,
-			.off_bytes = off_bytes,
-			.len_bytes = len_bytes,
-			.buf = buf,
-			.done = sync_done,
-			.context = &sync,
-		},
+		.io =
+			{
+				.op = op,
+				.off_bytes = off_bytes,
+				.len_bytes = len_bytes,
+				.buf = buf,
+				.done = sync_done,
+				.context = &sync,
+			},
 	};
 
 	store_submit(store, &sync.io);
@@ -46,11 +48,12 @@ int recovery_io(struct store *store, enum store_op op, uint64_t off_bytes, void 
 
 static void describe(struct damage *damage, const char *where, const struct why *why)
 {
-	snprintf(damage->text, sizeof(damage->text), "%s: expected %s, found %s", where, why->expected,
-		 why->found);
+	snprintf(damage->text, sizeof(damage->text), "%s: expected %s, found %s", where,
+		 why->expected, why->found);
 }
 
-/* A whole superblock copy at a block; its length is in its head. 0, -EIO..., or -EUCLEAN with why. */
+/* A whole superblock copy at a block; its length is in its head. 0, -EIO..., or -EUCLEAN with why.
+ * */
 static int read_copy(struct store *store, uint64_t block, unsigned copy, struct super *ret_super,
 		     uint32_t **ret_generations, struct why *why)
 {
@@ -69,7 +72,8 @@ static int read_copy(struct store *store, uint64_t block, unsigned copy, struct 
 		return r;
 	len_bytes = blocks_to_bytes(ret_super->geometry.super_blocks);
 	if (blocks_to_bytes(block) + len_bytes > store->size_bytes) {
-		snprintf(why->expected, sizeof(why->expected), "a superblock of %" PRIu64 " bytes", len_bytes);
+		snprintf(why->expected, sizeof(why->expected), "a superblock of %" PRIu64 " bytes",
+			 len_bytes);
 		snprintf(why->found, sizeof(why->found), "a store that ends before");
 		return -EUCLEAN;
 	}
@@ -93,8 +97,10 @@ static int read_copy(struct store *store, uint64_t block, unsigned copy, struct 
 static uint64_t super_b_limit(const struct store *store)
 {
 	uint64_t roots = div_up(VOLUME_LOGICAL_BYTES_MAX / REGION_BYTES, ROOT_ENTRIES);
-	uint64_t summaries = div_up(store->size_bytes / BLOCK_BYTES / SLAB_BLOCKS + 1, SUMMARY_ENTRIES);
-	uint64_t limit = 2 * (roots + summaries) + RING_BLOCKS_MAX + 2 * div_up(roots + summaries, 1024) + 2;
+	uint64_t summaries =
+		div_up(store->size_bytes / BLOCK_BYTES / SLAB_BLOCKS + 1, SUMMARY_ENTRIES);
+	uint64_t limit =
+		2 * (roots + summaries) + RING_BLOCKS_MAX + 2 * div_up(roots + summaries, 1024) + 2;
 
 	return min_u64(limit, store->size_bytes / BLOCK_BYTES);
 }
@@ -110,7 +116,8 @@ static uint64_t find_copy_b(struct store *store)
 		struct super super;
 		struct why why;
 
-		if (recovery_io(store, STORE_READ, blocks_to_bytes(block), buf, blocks_to_bytes(blocks)) < 0)
+		if (recovery_io(store, STORE_READ, blocks_to_bytes(block), buf,
+				blocks_to_bytes(blocks)) < 0)
 			continue;
 		for (uint32_t i = 0; i < blocks && found == 0; i++)
 			if (super_decode_head(buf + (size_t)i * BLOCK_BYTES, &super, &why) &&
@@ -128,13 +135,15 @@ static bool is_version_or_feature(const struct super *super, bool read_only, str
 
 	if (incompat) {
 		snprintf(damage->text, sizeof(damage->text),
-			 "the store uses incompatible features %#" PRIx64 " that this version does not know",
+			 "the store uses incompatible features %#" PRIx64
+			 " that this version does not know",
 			 incompat);
 		return true;
 	}
 	if (ro_compat && !read_only) {
 		snprintf(damage->text, sizeof(damage->text),
-			 "the store uses features %#" PRIx64 " that this version can only read: open it "
+			 "the store uses features %#" PRIx64
+			 " that this version can only read: open it "
 			 "with --read-only",
 			 ro_compat);
 		return true;
@@ -165,11 +174,11 @@ static int choose(struct super super[2], uint32_t *generations[2], const int r[2
 int recovery_read_super(struct store *store, struct super *ret_super, uint32_t **ret_generations,
 			struct damage *reterr_damage)
 {
-	uint32_t *generations[2] = { NULL, NULL };
-	struct super super[2] = { 0 };
-	struct why why[2] = { 0 };
+	uint32_t *generations[2] = {NULL, NULL};
+	struct super super[2] = {0};
+	struct why why[2] = {0};
 	uint64_t block_b = 0;
-	int r[2] = { -EUCLEAN, -EUCLEAN }, res;
+	int r[2] = {-EUCLEAN, -EUCLEAN}, res;
 
 	if (store->size_bytes < BLOCK_BYTES) {
 		snprintf(reterr_damage->text, sizeof(reterr_damage->text),
@@ -213,6 +222,9 @@ static int read_root(struct volume *volume, uint32_t number, const uint8_t *page
 		struct root_entry entry = root_entry_decode(words);
 		char where[64];
 
+		if ((words.map | words.home) ==
+		    0) /* a hole that never was anything else: most, where it counts */
+			continue;
 		if (!root_entry_valid(&entry, &volume->super.geometry, first + i, &why)) {
 			snprintf(where, sizeof(where), "root entry of region %" PRIu32, first + i);
 			describe(damage, where, &why);
@@ -223,12 +235,13 @@ static int read_root(struct volume *volume, uint32_t number, const uint8_t *page
 	return 0;
 }
 
-static int read_summary(struct volume *volume, uint32_t number, const uint8_t *page, struct damage *damage)
+static int read_summary(struct volume *volume, uint32_t number, const uint8_t *page,
+			struct damage *damage)
 {
 	uint32_t first = number * SUMMARY_ENTRIES;
 
 	for (uint32_t i = 0; i < SUMMARY_ENTRIES && first + i < volume->super.geometry.slabs; i++) {
-		struct summary_entry entry = { 0 };
+		struct summary_entry entry = {0};
 
 		if (page)
 			entry = summary_page_get(page, i);
@@ -236,7 +249,8 @@ static int read_summary(struct volume *volume, uint32_t number, const uint8_t *p
 			snprintf(damage->text, sizeof(damage->text),
 				 "summary of slab %" PRIu32 ": expected at most %" PRIu32
 				 " free blocks, found %" PRIu32,
-				 first + i, geometry_slab_blocks(&volume->super.geometry, first + i),
+				 first + i,
+				 geometry_slab_blocks(&volume->super.geometry, first + i),
 				 entry.free_blocks);
 			return -EUCLEAN;
 		}
@@ -251,7 +265,7 @@ static int read_top(struct volume *volume, uint32_t top, uint32_t generation, ui
 	const struct geometry *geometry = &volume->super.geometry;
 	bool root = top < geometry->root_pages;
 	uint32_t number = root ? top : top - geometry->root_pages;
-	struct page_header expected = { root ? PAGE_ROOT : PAGE_SUMMARY, number, generation, 0 };
+	struct page_header expected = {root ? PAGE_ROOT : PAGE_SUMMARY, number, generation, 0};
 	uint64_t block = geometry_top_block(geometry, top, generation), lsn = 0;
 	struct why why;
 	char where[64];
@@ -260,10 +274,11 @@ static int read_top(struct volume *volume, uint32_t top, uint32_t generation, ui
 	if (generation == 0) /* never written */
 		return root ? 0 : read_summary(volume, number, NULL, damage);
 	r = recovery_io(volume->store, STORE_READ, blocks_to_bytes(block), page, BLOCK_BYTES);
-	snprintf(where, sizeof(where), "%s page %" PRIu32 " at block %" PRIu64, root ? "root" : "summary",
-		 number, block);
+	snprintf(where, sizeof(where), "%s page %" PRIu32 " at block %" PRIu64,
+		 root ? "root" : "summary", number, block);
 	if (r < 0) {
-		snprintf(damage->text, sizeof(damage->text), "%s: cannot be read: %s", where, strerror(-r));
+		snprintf(damage->text, sizeof(damage->text), "%s: cannot be read: %s", where,
+			 strerror(-r));
 		return r;
 	}
 	if (!page_verify(page, &expected, volume->super.uuid, &lsn, &why)) {
@@ -271,11 +286,12 @@ static int read_top(struct volume *volume, uint32_t top, uint32_t generation, ui
 		return -EUCLEAN;
 	}
 	(root ? &volume->map.tops[number] : &volume->refs.tops[number])->generation = generation;
-	return root ? read_root(volume, number, page, lsn, damage) :
-		      read_summary(volume, number, page, damage);
+	return root ? read_root(volume, number, page, lsn, damage)
+		    : read_summary(volume, number, page, damage);
 }
 
-int recovery_read_tops(struct volume *volume, const uint32_t *generations, struct damage *reterr_damage)
+int recovery_read_tops(struct volume *volume, const uint32_t *generations,
+		       struct damage *reterr_damage)
 {
 	uint8_t *page = aligned_alloc(BLOCK_BYTES, BLOCK_BYTES);
 	int r = page ? 0 : -ENOMEM;

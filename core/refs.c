@@ -9,7 +9,7 @@
 
 int refs_init(struct refs *refs, const struct geometry *geometry, struct cache *cache)
 {
-	*refs = (struct refs){ .geometry = geometry, .cache = cache };
+	*refs = (struct refs){.geometry = geometry, .cache = cache};
 	refs->slabs = calloc(geometry->slabs, sizeof(struct slab));
 	refs->tops = calloc(geometry->summary_pages, sizeof(struct top));
 	return refs->slabs && refs->tops ? 0 : -ENOMEM;
@@ -104,7 +104,8 @@ static void count_changed(struct refs *refs, struct slab *slab, uint32_t before,
 			  bool busy)
 {
 	int free_delta = (after == 0) - (before == 0);
-	int64_t shared_delta = (int64_t)(after > 1 ? after : 0) - (int64_t)(before > 1 ? before : 0);
+	int64_t shared_delta =
+		(int64_t)(after > 1 ? after : 0) - (int64_t)(before > 1 ? before : 0);
 
 	slab->free_blocks = (int16_t)(slab->free_blocks + free_delta);
 	refs->free_blocks += (uint64_t)(int64_t)free_delta;

@@ -4,13 +4,14 @@
  *
  * The counts are in refs pages in the cache; of each slab a summary stays in memory.
  *
- * A block is *busy* while something uncommitted or in flight forbids to judge it by its count alone:
+ * A block is *busy* while something uncommitted or in flight forbids to judge it by its count
+ * alone:
  *   - count 0, reserved for a write under way (alloc.h), until published or given back;
  *   - count 0, freed by an edit that is not yet settled (pending.h): not allocatable (I3);
  *   - count > 0 after an uncommitted decrement: a recovery could still produce the other owner, so
  *     the block is not overwritten in place (I4).
- * Each reason adds one to the block's busy count, and takes it back when it is over. A refs page with busy
- * blocks stays in memory, so settling never waits for one.
+ * Each reason adds one to the block's busy count, and takes it back when it is over. A refs page
+ * with busy blocks stays in memory, so settling never waits for one.
  *
  * Units     counts are references, never bytes; shared_refs is the sum of the counts above 1.
  * Errors    none: a caller's bug (a drop below 0, a take above REFS_MAX, an absent page) asserts.
@@ -29,9 +30,9 @@
 struct slab {
 	uint32_t generation; /* of its refs page's last home write; 0: never */
 	int16_t free_blocks; /* count 0, busy or not */
-	int16_t busy_free;   /* of these: busy */
+	int16_t busy_free; /* of these: busy */
 	int64_t shared_refs;
-	uint16_t max_run;    /* no longer run of allocatable blocks is known to be there (alloc.h) */
+	uint16_t max_run; /* no longer run of allocatable blocks is known to be there (alloc.h) */
 };
 
 struct refs {
@@ -39,7 +40,7 @@ struct refs {
 	struct cache *cache;
 	struct slab *slabs;
 	struct top *tops; /* summary pages */
-	uint64_t free_blocks;  /* sums over the slabs */
+	uint64_t free_blocks; /* sums over the slabs */
 	uint64_t busy_free;
 	uint64_t shared_refs;
 };

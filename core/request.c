@@ -36,7 +36,8 @@ static bool in_range(const struct request *request)
 {
 	uint64_t size_bytes = volume_size_bytes(request->volume);
 
-	return request->off_bytes <= size_bytes && request->len_bytes <= size_bytes - request->off_bytes;
+	return request->off_bytes <= size_bytes &&
+	       request->len_bytes <= size_bytes - request->off_bytes;
 }
 
 static bool changes(enum request_op op)
@@ -58,15 +59,15 @@ static void init(struct request *request)
 	request->yielded = 0;
 	request->runs_count = 0;
 	request->mapped_to_bytes = 0;
-	request->same = (struct same_result){ 0 };
+	request->same = (struct same_result){0};
 	wait_init(&request->wait, request->worker, woken);
 	worker_inflight_init(&request->inflight);
 	for (unsigned i = 0; i < 2; i++) {
 		request->hold[i] = (struct fence_hold){
 			.owner = request,
-			.task = { .worker = request->worker, .run = fenced },
+			.task = {.worker = request->worker, .run = fenced},
 		};
-		request->watch[i] = (struct fence_watch){ 0 };
+		request->watch[i] = (struct fence_watch){0};
 	}
 }
 
@@ -85,7 +86,8 @@ void request_submit(struct request *request)
 		request_finish(request, -EINVAL);
 	else if (changes(request->op) && volume->options.read_only)
 		request_finish(request, -EROFS);
-	else if (request->op != REQUEST_READ && request->op != REQUEST_MAP && volume_latched(volume))
+	else if (request->op != REQUEST_READ && request->op != REQUEST_MAP &&
+		 volume_latched(volume))
 		request_finish(request, -EIO);
 	else
 		start[request->op](request);
@@ -146,7 +148,8 @@ void request_wait_space(struct request *request, void (*step)(struct request *re
 	volume_settle(volume, request->worker->lane);
 }
 
-bool request_reserve(struct request *request, uint32_t records, void (*step)(struct request *request))
+bool request_reserve(struct request *request, uint32_t records,
+		     void (*step)(struct request *request))
 {
 	struct volume *volume = request->volume;
 	bool got;
@@ -203,7 +206,7 @@ void request_unfence(struct request *request)
 {
 	for (unsigned i = 0; i < 2; i++) {
 		struct fence_hold *hold = &request->hold[i];
-		uint32_t region = lbn_region((lbn_t){ hold->begin });
+		uint32_t region = lbn_region((lbn_t){hold->begin});
 		struct fence_stripe *stripe = fence_stripe(&request->volume->fence, region);
 
 		if (hold->state != FENCE_HELD)
@@ -264,14 +267,16 @@ void request_io_submit(struct request *request, void (*step)(struct request *req
 
 void request_enter(struct request *request)
 {
-	worker_enter(request->worker, &request->inflight, journal_next_lsn(&request->volume->journal));
+	worker_enter(request->worker, &request->inflight,
+		     journal_next_lsn(&request->volume->journal));
 }
 
 void request_leave(struct request *request)
 {
 	struct volume *volume = request->volume;
 
-	if (!worker_leave(request->worker, &request->inflight) || !atomic_load(&volume->settle_wanted))
+	if (!worker_leave(request->worker, &request->inflight) ||
+	    !atomic_load(&volume->settle_wanted))
 		return;
 	pthread_mutex_lock(&volume->meta);
 	volume_settle(volume, request->worker->lane);

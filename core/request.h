@@ -38,18 +38,18 @@ enum request_op {
 	REQUEST_ZERO,
 	REQUEST_DISCARD,
 	REQUEST_FLUSH,
-	REQUEST_SAME,  /* one destination; see struct same_job for many */
+	REQUEST_SAME, /* one destination; see struct same_job for many */
 	REQUEST_CLONE, /* off_bytes is the destination, src_off_bytes the source */
 	REQUEST_MAP,
 };
 
-#define REQUEST_MAGIC        0x52455121u
-#define REQUEST_EXTENTS_MAX  16
-#define SCRATCH_BYTES        BLOCK_BYTES /* for what is not aligned to blocks */
-#define SAME_PIECE_BYTES     (1024u * 1024u)      /* fenced and compared at a time */
-#define SAME_SCRATCH_BYTES   (2 * SAME_PIECE_BYTES)
-#define SAME_LENGTH_MAX      (64ull * 1024 * 1024) /* longer ones are clamped */
-#define SAME_DSTS_MAX        4096u
+#define REQUEST_MAGIC	    0x52455121u
+#define REQUEST_EXTENTS_MAX 16
+#define SCRATCH_BYTES	    BLOCK_BYTES /* for what is not aligned to blocks */
+#define SAME_PIECE_BYTES    (1024u * 1024u) /* fenced and compared at a time */
+#define SAME_SCRATCH_BYTES  (2 * SAME_PIECE_BYTES)
+#define SAME_LENGTH_MAX	    (64ull * 1024 * 1024) /* longer ones are clamped */
+#define SAME_DSTS_MAX	    4096u
 
 /* SAME from the word `zero`: a destination that reads zeros becomes a hole. */
 #define SAME_SRC_ZERO UINT64_MAX
@@ -57,7 +57,7 @@ enum request_op {
 struct map_run {
 	uint64_t off_bytes; /* logical */
 	uint64_t len_bytes;
-	pbn_t pbn;           /* PBN_NONE: a hole */
+	pbn_t pbn; /* PBN_NONE: a hole */
 	uint32_t references; /* 0 for a hole; all blocks of a run have the same */
 };
 
@@ -65,8 +65,8 @@ struct map_run {
 struct same_result {
 	bool differs;
 	uint64_t differs_at_bytes; /* from the start of the range; valid if differs */
-	uint64_t deduped_bytes;    /* merged or already shared, from the start of the range */
-	uint64_t freed_bytes;      /* blocks that lost their last reference */
+	uint64_t deduped_bytes; /* merged or already shared, from the start of the range */
+	uint64_t freed_bytes; /* blocks that lost their last reference */
 	uint64_t already_shared_bytes;
 	uint64_t fenced_read_bytes; /* read for comparing while the fence was closed */
 };
@@ -91,14 +91,15 @@ struct target {
 struct request {
 	/* Filled in by the front end. */
 	enum request_op op;
-	bool fua;     /* WRITE, ZERO, DISCARD, CLONE, SAME: durable before the answer */
+	bool fua; /* WRITE, ZERO, DISCARD, CLONE, SAME: durable before the answer */
 	bool no_hole; /* ZERO: keep the blocks allocated */
 	uint64_t off_bytes;
 	uint64_t len_bytes;
 	uint64_t src_off_bytes; /* SAME, CLONE; SAME_SRC_ZERO for zeros */
-	void *data;             /* READ, WRITE */
-	void *scratch; /* page-aligned: SCRATCH_BYTES (READ, WRITE, ZERO) or SAME_SCRATCH_BYTES (SAME) */
-	struct map_run *runs;   /* MAP: room for runs_max */
+	void *data; /* READ, WRITE */
+	/* Page-aligned: SCRATCH_BYTES (READ, WRITE, ZERO) or SAME_SCRATCH_BYTES (SAME). */
+	void *scratch;
+	struct map_run *runs; /* MAP: room for runs_max */
 	uint32_t runs_max;
 	struct volume *volume;
 	struct worker *worker;
@@ -120,7 +121,7 @@ struct request {
 	struct inflight inflight; /* reads alone: what changes something holds a fence */
 	struct fence_hold hold[2];
 	struct fence_watch watch[2];
-	uint64_t lsn;     /* of the last edit that it depends on; 0: none */
+	uint64_t lsn; /* of the last edit that it depends on; 0: none */
 	uint32_t reserved_records; /* of the journal: as asked for, and what is left of it */
 	uint32_t unused_records;
 	/* The part under way: within one region. */
@@ -128,10 +129,10 @@ struct request {
 	uint32_t part_blocks;
 	uint32_t part_off_bytes; /* in its first block, if it is a part of one block */
 	uint32_t part_bytes;
-	uint32_t part_edit;      /* the next target to publish */
-	uint32_t part_page;      /* that has to be loaded to go on */
+	uint32_t part_edit; /* the next target to publish */
+	uint32_t part_page; /* that has to be loaded to go on */
 	void (*part_next)(struct request *request);
-	pbn_t part_place;        /* fresh leaf place to publish, or none */
+	pbn_t part_place; /* fresh leaf place to publish, or none */
 	uint32_t extent_count;
 	struct extent extents[REQUEST_EXTENTS_MAX];
 	uint32_t target_count;

@@ -2,9 +2,9 @@
 /*
  * request_internal - what the operations share: waiting, store I/O, fences, journal room, the end
  *
- * Each operation is a chain of steps. A step runs on the request's worker; it either goes on, or arranges to be
- * called again (request_wait_*, request_io_*) and returns. Nothing is held while waiting but the fences
- * of the part under way, its unpublished blocks, and journal room.
+ * Each operation is a chain of steps. A step runs on the request's worker; it either goes on, or
+ * arranges to be called again (request_wait_*, request_io_*) and returns. Nothing is held while
+ * waiting but the fences of the part under way, its unpublished blocks, and journal room.
  */
 #ifndef CORE_REQUEST_INTERNAL_H
 #define CORE_REQUEST_INTERNAL_H
@@ -20,7 +20,8 @@ void flush_start(struct request *request);
 void map_start(struct request *request);
 void same_start(struct request *request);
 
-/* The next part of a request by bytes: whole blocks of one region, at most max_blocks, or a part of one block. */
+/* The next part of a request by bytes: whole blocks of one region, at most max_blocks, or a part of
+ * one block. */
 void request_next_part(struct request *request, uint32_t max_blocks);
 static inline bool part_is_whole(const struct request *request)
 {
@@ -36,8 +37,10 @@ void request_load_page(struct request *request, page_t page, void (*step)(struct
 void request_wait_commit(struct request *request, void (*step)(struct request *request));
 /* Meta is held. Waits until something that was pending settles. */
 void request_wait_space(struct request *request, void (*step)(struct request *request));
-/* True: it has room for that many records. False: step will be called when it has (or wait.res < 0). */
-bool request_reserve(struct request *request, uint32_t records, void (*step)(struct request *request));
+/* True: it has room for that many records. False: step will be called when it has (or wait.res <
+ * 0). */
+bool request_reserve(struct request *request, uint32_t records,
+		     void (*step)(struct request *request));
 /* Gives journal room back. */
 void request_release(struct request *request);
 /* Runs step again soon, after others had their turn. */
@@ -49,7 +52,8 @@ bool request_fence(struct request *request, unsigned which, lbn_t lbn, uint32_t 
 /* Gives up whatever fences it has. No stripe is held. */
 void request_unfence(struct request *request);
 
-/* Store I/O: begin, add up to REQUEST_EXTENTS_MAX + 1, then submit; step runs when all are done, with the first
+/* Store I/O: begin, add up to REQUEST_EXTENTS_MAX + 1, then submit; step runs when all are done,
+ * with the first
  * error in request->ios_res. Without any I/O step runs at once. */
 void request_io_begin(struct request *request);
 void request_io_add(struct request *request, enum store_op op, uint64_t off_bytes, void *buf,
@@ -60,7 +64,8 @@ void request_io_submit(struct request *request, void (*step)(struct request *req
 void request_enter(struct request *request);
 void request_leave(struct request *request);
 
-/* The end: fences and room are given back, then done(). A durable answer waits for its commit first. */
+/* The end: fences and room are given back, then done(). A durable answer waits for its commit
+ * first. */
 void request_finish(struct request *request, int res);
 
 /* Publishes an edit of a part; the record's pages are resident; stripes and meta are held. */
@@ -69,7 +74,8 @@ void request_publish(struct request *request, const struct record *record);
 /* Publishes what empties a region's home: an UNPLACE, if nothing of it is mapped any more. */
 void request_publish_unplace(struct request *request, uint32_t region);
 
-/* Makes the region able to take an edit that it does not fit into; false: *ret_page has to be loaded first. */
+/* Makes the region able to take an edit that it does not fit into; false: *ret_page has to be
+ * loaded first. */
 bool request_publish_explode(struct request *request, uint32_t region, page_t *ret_page);
 
 #endif

@@ -96,10 +96,11 @@ static void next_dst(struct same_job *job)
 		struct same_dst *dst = &job->dsts[job->next_dst];
 
 		dst->message = refused(job, dst->off_bytes);
-		dst->result = (struct same_result){ 0 };
+		dst->result = (struct same_result){0};
 		dst->error = 0;
 		if (dst->message == NULL && job->len_bytes > 0) {
-			submit(job, job->clone ? REQUEST_CLONE : REQUEST_SAME, dst->off_bytes, dst_done);
+			submit(job, job->clone ? REQUEST_CLONE : REQUEST_SAME, dst->off_bytes,
+			       dst_done);
 			return;
 		}
 		if (dst->message)

@@ -6,9 +6,10 @@
  * source fails the whole job: done() gets it and no destination was touched.
  *
  * Units     bytes of the volume, multiples of BLOCK_BYTES.
- * Errors    of the job: EINVAL (unaligned, wraps, past the end), E2BIG (more than SAME_DSTS_MAX), EROFS.
- *           Of a destination: EINVAL (unaligned, past the end, overlaps the source), EIO (could not be read;
- *           never "same"), EMLINK (refcount saturated: go on with it as the source), ENOSPC, ECANCELED.
+ * Errors    of the job: EINVAL (unaligned, wraps, past the end), E2BIG (more than SAME_DSTS_MAX),
+ *           EROFS. Of a destination: EINVAL (unaligned, past the end, overlaps the source), EIO
+ *           (could not be read; never "same"), EMLINK (refcount saturated: go on with it as the
+ *           source), ENOSPC, ECANCELED.
  * Length    0 succeeds with 0 bytes; more than SAME_LENGTH_MAX is clamped, and deduped_bytes tells.
  * Memory    the job, its arrays and its scratch are the caller's until done().
  * Threads   submit on the worker's thread; done() comes there.
@@ -23,7 +24,7 @@
 
 struct same_dst {
 	uint64_t off_bytes; /* filled in by the caller */
-	int error;          /* 0 or a negative errno */
+	int error; /* 0 or a negative errno */
 	struct same_result result;
 	const char *message; /* for people, static; NULL when error is 0 */
 };
@@ -34,7 +35,7 @@ struct same_job {
 	struct same_dst *dsts;
 	uint32_t dst_count;
 	bool clone; /* no compare: each destination becomes a clone of the source */
-	bool sync;  /* durable before done() */
+	bool sync; /* durable before done() */
 	void *scratch; /* SAME_SCRATCH_BYTES, page-aligned; not needed for a clone */
 	const _Atomic bool *cancel; /* may be NULL */
 	struct volume *volume;

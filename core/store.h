@@ -9,7 +9,8 @@
  *           sector by sector (old or new). After an error of a flush nothing is known about what
  *           it covered, for ever.
  * Ordering  none between requests in flight. A flush covers exactly the writes whose done() was
- *           called before the flush was submitted. A write with fua is durable when done() is called.
+ *           called before the flush was submitted. A write with fua is durable when done() is
+ *           called.
  * Discard   a hint: afterwards the range reads anything until it is written again.
  * Memory    a store_io belongs to the caller and is in the store's hands from submit to done();
  *           the buffer likewise. submit never fails and never allocates without a bound.
@@ -17,7 +18,8 @@
  *           disk). submit is called on the thread of io->lane; done() is called on that thread, and
  *           never inside submit.
  * Blocking  submit does not block; wait blocks until at least one completion of that lane was
- *           delivered (it is what opening and closing a volume use, before and after the workers run).
+ *           delivered (it is what opening and closing a volume use, before and after the workers
+ *           run).
  */
 #ifndef CORE_STORE_H
 #define CORE_STORE_H

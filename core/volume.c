@@ -14,8 +14,8 @@
 
 #define CACHE_BYTES_DEFAULT (128ull << 20)
 #define COW_HINT_DEFAULT    32u
-#define PENDING_MAX         60000u
-#define WINDOW_FRAMES       8u /* of the cache, for each reservation */
+#define PENDING_MAX	    60000u
+#define WINDOW_FRAMES	    8u /* of the cache, for each reservation */
 
 void volume_log(struct volume *volume, const char *format, ...)
 {
@@ -37,7 +37,8 @@ void volume_latch(struct volume *volume, int error, const char *what)
 	atomic_store(&volume->latched, error);
 	snprintf(volume->latched_text, sizeof(volume->latched_text), "%s failed: %s", what,
 		 strerror(-error));
-	volume_log(volume, "%s; the volume is read-only until it is opened again", volume->latched_text);
+	volume_log(volume, "%s; the volume is read-only until it is opened again",
+		   volume->latched_text);
 	flusher_kill(&volume->flusher, -EIO);
 	journal_kill(&volume->journal, -EIO);
 	checkpoint_kill(&volume->checkpoint, -EIO);
@@ -130,8 +131,9 @@ static void update_space(struct volume *volume)
 	if (!low && available < all / 20 + all / 100)
 		return;
 	volume->low_on_space = low;
-	volume_log(volume, low ? "low on space: %" PRIu64 " bytes of the store are free" :
-				 "space again: %" PRIu64 " bytes of the store are free",
+	volume_log(volume,
+		   low ? "low on space: %" PRIu64 " bytes of the store are free"
+		       : "space again: %" PRIu64 " bytes of the store are free",
 		   blocks_to_bytes(available));
 }
 
@@ -212,7 +214,8 @@ static const struct cache_ops cache_callbacks = {
 
 static uint32_t frames_for(const struct volume *volume)
 {
-	uint64_t bytes = volume->options.cache_bytes ? volume->options.cache_bytes : CACHE_BYTES_DEFAULT;
+	uint64_t bytes =
+		volume->options.cache_bytes ? volume->options.cache_bytes : CACHE_BYTES_DEFAULT;
 	uint64_t pages = (uint64_t)volume->super.geometry.regions + volume->super.geometry.slabs;
 	/* A quarter of a frame more, for the busy tables of refs pages. */
 	uint64_t frames = bytes / (sizeof(struct frame) + sizeof(struct frame) / 4);
@@ -222,8 +225,8 @@ static uint32_t frames_for(const struct volume *volume)
 	return frames < CACHE_FRAMES_MIN ? CACHE_FRAMES_MIN : (uint32_t)frames;
 }
 
-/* Replay holds a whole group's pages at a time, read-only the whole log's; the frames beyond the bound are only
- * touched, and so only cost memory, where that is needed. */
+/* Replay holds a whole group's pages at a time, read-only the whole log's; the frames beyond the
+ * bound are only touched, and so only cost memory, where that is needed. */
 static uint32_t frames_for_replay(const struct volume *volume, const struct recovery_log *log)
 {
 	uint64_t pages = (uint64_t)volume->super.geometry.regions + volume->super.geometry.slabs;
@@ -249,7 +252,8 @@ static int init_parts(struct volume *volume, const struct recovery_log *log)
 	volume->journal.pending_room = pending_room_of;
 	volume->journal.context = volume;
 	if (r == 0)
-		r = cache_init(&volume->cache, store, &volume->super, meta, frames, &cache_callbacks, volume);
+		r = cache_init(&volume->cache, store, &volume->super, meta, frames,
+			       &cache_callbacks, volume);
 	if (r == 0)
 		r = map_init(&volume->map, &volume->super.geometry, &volume->cache);
 	if (r == 0)
@@ -262,7 +266,8 @@ static int init_parts(struct volume *volume, const struct recovery_log *log)
 	volume->pending.context = volume;
 	windows = min_u32(frames_for(volume) / WINDOW_FRAMES, ALLOC_WINDOWS_MAX);
 	alloc_init(&volume->alloc, &volume->refs, &volume->super.geometry,
-		   volume->options.cow_hint_blocks ? volume->options.cow_hint_blocks : COW_HINT_DEFAULT,
+		   volume->options.cow_hint_blocks ? volume->options.cow_hint_blocks
+						   : COW_HINT_DEFAULT,
 		   windows);
 	if (r == 0)
 		r = checkpoint_init(&volume->checkpoint, volume);
@@ -307,7 +312,7 @@ static struct volume *volume_new(struct store *store, const struct volume_option
 
 static int recover(struct volume *volume, struct damage *reterr_damage)
 {
-	struct recovery_log log = { 0 };
+	struct recovery_log log = {0};
 	uint32_t *generations = NULL;
 	int r;
 
@@ -340,7 +345,8 @@ int volume_open(struct store *store, const struct volume_options *options, struc
 	r = recover(volume, reterr_damage);
 	if (r < 0) {
 		if (reterr_damage->text[0] == '\0')
-			snprintf(reterr_damage->text, sizeof(reterr_damage->text), "%s", strerror(-r));
+			snprintf(reterr_damage->text, sizeof(reterr_damage->text), "%s",
+				 strerror(-r));
 		volume_abandon(volume);
 		return r;
 	}
@@ -372,15 +378,16 @@ static bool is_busy(struct volume *volume)
 	bool busy;
 
 	pthread_mutex_lock(&volume->meta);
-	busy = volume->checkpoint.state != CHECKPOINT_IDLE || volume->journal.state != JOURNAL_IDLE ||
-	       volume->flusher.busy || volume->pending.discards_in_flight > 0;
+	busy = volume->checkpoint.state != CHECKPOINT_IDLE ||
+	       volume->journal.state != JOURNAL_IDLE || volume->flusher.busy ||
+	       volume->pending.discards_in_flight > 0;
 	pthread_mutex_unlock(&volume->meta);
 	return busy;
 }
 
 int volume_close(struct volume *volume)
 {
-	struct closing closing = { 0 };
+	struct closing closing = {0};
 	int r = volume_latched(volume);
 
 	if (r == 0 && !volume->options.read_only) {

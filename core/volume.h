@@ -21,7 +21,7 @@
 
 #define VOLUME_LOGICAL_BYTES_MIN (1ull << 20)
 #define VOLUME_LOGICAL_BYTES_MAX (64ull << 40)
-#define VOLUME_WORKERS_MAX       64
+#define VOLUME_WORKERS_MAX	 64
 
 struct volume;
 struct geometry;
@@ -34,26 +34,27 @@ struct damage {
 struct volume_format_options {
 	uint64_t logical_bytes;
 	uint32_t ring_blocks; /* 0: chosen from the sizes */
-	uint8_t uuid[16];     /* random; core has no randomness of its own */
+	uint8_t uuid[16]; /* random; core has no randomness of its own */
 };
 
-/* Writes an empty volume onto the store, all of store->size_bytes. EINVAL (sizes), ENOSPC (store too
- * small for the metadata), EIO. */
+/* Writes an empty volume onto the store, all of store->size_bytes. EINVAL (sizes), ENOSPC (store
+ * too small for the metadata), EIO. */
 int volume_format(struct store *store, const struct volume_format_options *options,
 		  struct damage *reterr_damage);
 
 /* The store size for which `sameblk create --size` without --store-size asks. */
 uint64_t volume_store_bytes_for(uint64_t logical_bytes, uint32_t ring_blocks);
-/* The largest logical size for which every block of the volume has one in the store. 0: too small. */
+/* The largest logical size for which every block of the volume has one in the store. 0: too small.
+ * */
 uint64_t volume_logical_bytes_for(uint64_t store_bytes, uint32_t ring_blocks);
 
 struct volume_options {
-	uint64_t cache_bytes;     /* metadata cache; 0: 128 MiB */
+	uint64_t cache_bytes; /* metadata cache; 0: 128 MiB */
 	uint32_t cow_hint_blocks; /* power of two, 1 to 512; 0: 32 (128 KiB) */
-	bool read_only;           /* nothing is written; a crashed store is replayed in memory */
-	bool discard;             /* give freed blocks back to the store */
-	/* Called, on any worker's thread, when the volume changes to a worse or better state or finds
-	 * damage. May be NULL. */
+	bool read_only; /* nothing is written; a crashed store is replayed in memory */
+	bool discard; /* give freed blocks back to the store */
+	/* Called, on any worker's thread, when the volume changes to a worse or better state or
+	 * finds damage. May be NULL. */
 	void (*log)(void *context, const char *text);
 	void *log_context;
 	/* The simulator's: delays a step named by the point. NULL in a server. */
@@ -70,8 +71,8 @@ int volume_open(struct store *store, const struct volume_options *options, struc
  * volume it only frees and returns the latched error. */
 int volume_close(struct volume *volume);
 
-/* Frees without writing anything: what a crash leaves. For tests. No I/O may be in flight, or none of it
- * may ever complete. */
+/* Frees without writing anything: what a crash leaves. For tests. No I/O may be in flight, or none
+ * of it may ever complete. */
 void volume_abandon(struct volume *volume);
 
 /* Starts a commit if anything is uncommitted; the caller's timer, every few seconds. */
@@ -87,22 +88,23 @@ enum volume_state {
 	VOLUME_OK,
 	VOLUME_LOW_ON_SPACE,
 	VOLUME_READ_ONLY, /* opened so */
-	VOLUME_LATCHED,   /* a metadata write or a flush failed */
+	VOLUME_LATCHED, /* a metadata write or a flush failed */
 };
 
 struct volume_stats {
 	enum volume_state state;
-	int latched_error;         /* a positive errno if VOLUME_LATCHED */
+	int latched_error; /* a positive errno if VOLUME_LATCHED */
 	char latched_text[160];
-	uint64_t size_bytes;       /* logical */
+	uint64_t size_bytes; /* logical */
 	uint64_t store_bytes;
-	uint64_t mapped_bytes;     /* logical bytes that are no holes */
-	uint64_t used_bytes;       /* data blocks with at least one reference */
-	uint64_t shared_bytes;     /* logical bytes whose block has more than one */
-	uint64_t saved_bytes;      /* mapped - used */
-	uint64_t free_bytes;       /* allocatable now */
-	uint64_t pending_bytes;    /* freed, not yet committed or not yet given back */
-	uint64_t metadata_bytes;   /* everything of the store that never holds data, and leaf places */
+	uint64_t mapped_bytes; /* logical bytes that are no holes */
+	uint64_t used_bytes; /* data blocks with at least one reference */
+	uint64_t shared_bytes; /* logical bytes whose block has more than one */
+	uint64_t saved_bytes; /* mapped - used */
+	uint64_t free_bytes; /* allocatable now */
+	uint64_t pending_bytes; /* freed, not yet committed or not yet given back */
+	uint64_t
+		metadata_bytes; /* everything of the store that never holds data, and leaf places */
 	uint64_t reads;
 	uint64_t writes;
 	uint64_t flushes;
@@ -120,7 +122,7 @@ struct volume_stats {
 	uint64_t differs;
 	uint64_t fenced_read_bytes;
 	uint64_t fence_waits;
-	uint64_t discarded_bytes;  /* given back to the backing */
+	uint64_t discarded_bytes; /* given back to the backing */
 };
 
 void volume_stats(struct volume *volume, struct volume_stats *ret_stats);

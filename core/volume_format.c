@@ -11,11 +11,13 @@
 
 #define ZERO_BLOCKS 256u
 
-static int plan(uint64_t logical_bytes, uint64_t store_bytes, uint32_t ring_blocks, struct geometry *g)
+static int plan(uint64_t logical_bytes, uint64_t store_bytes, uint32_t ring_blocks,
+		struct geometry *g)
 {
 	if (logical_bytes % BLOCK_BYTES != 0)
 		return -EINVAL;
-	return geometry_plan(logical_bytes / BLOCK_BYTES, store_bytes / BLOCK_BYTES, ring_blocks, g);
+	return geometry_plan(logical_bytes / BLOCK_BYTES, store_bytes / BLOCK_BYTES, ring_blocks,
+			     g);
 }
 
 /* Data blocks that a volume needs at the most: its blocks, a leaf place for each region. */
@@ -39,7 +41,8 @@ uint64_t volume_store_bytes_for(uint64_t logical_bytes, uint32_t ring_blocks)
 			return 0;
 		if (r == 0 && geometry_data_blocks(&g) >= data)
 			return store_blocks * BLOCK_BYTES;
-		store_blocks += r == 0 ? data - geometry_data_blocks(&g) + 2 : 64 + store_blocks / 64;
+		store_blocks +=
+			r == 0 ? data - geometry_data_blocks(&g) + 2 : 64 + store_blocks / 64;
 	}
 	return 0;
 }
@@ -58,7 +61,7 @@ uint64_t volume_logical_bytes_for(uint64_t store_bytes, uint32_t ring_blocks)
 		    geometry_data_blocks(&g) >= data_blocks_for(middle))
 			low = middle;
 		else if (middle < VOLUME_LOGICAL_BYTES_MIN / BLOCK_BYTES)
-			low = middle; /* too small to be planned: not an answer, but the search goes up */
+			low = middle; /* too small to be planned: the search goes up */
 		else
 			high = middle - 1;
 	}
@@ -72,7 +75,8 @@ static int zero(struct store *store, uint64_t block, uint64_t blocks, uint8_t *z
 	while (r == 0 && blocks > 0) {
 		uint64_t n = min_u64(blocks, ZERO_BLOCKS);
 
-		r = recovery_io(store, STORE_WRITE, blocks_to_bytes(block), zeros, blocks_to_bytes(n));
+		r = recovery_io(store, STORE_WRITE, blocks_to_bytes(block), zeros,
+				blocks_to_bytes(n));
 		block += n;
 		blocks -= n;
 	}
@@ -103,15 +107,16 @@ static int write_supers(struct store *store, struct super *super)
 int volume_format(struct store *store, const struct volume_format_options *options,
 		  struct damage *reterr_damage)
 {
-	struct super super = { .epoch = 1, .clean = true, .tail_lsn = 1, .tail_group = 1 };
+	struct super super = {.epoch = 1, .clean = true, .tail_lsn = 1, .tail_group = 1};
 	uint8_t *zeros;
 	int r;
 
 	r = plan(options->logical_bytes, store->size_bytes, options->ring_blocks, &super.geometry);
 	if (r < 0) {
 		snprintf(reterr_damage->text, sizeof(reterr_damage->text),
-			 r == -ENOSPC ? "the store is too small: %" PRIu64 " bytes for the metadata of %" PRIu64 :
-					"sizes out of range: store %" PRIu64 ", volume %" PRIu64,
+			 r == -ENOSPC ? "the store is too small: %" PRIu64
+					" bytes for the metadata of %" PRIu64
+				      : "sizes out of range: store %" PRIu64 ", volume %" PRIu64,
 			 store->size_bytes, options->logical_bytes);
 		return r;
 	}
@@ -128,7 +133,7 @@ int volume_format(struct store *store, const struct volume_format_options *optio
 	if (r == 0)
 		r = write_supers(store, &super);
 	if (r < 0)
-		snprintf(reterr_damage->text, sizeof(reterr_damage->text), "writing the metadata: %s",
-			 strerror(-r));
+		snprintf(reterr_damage->text, sizeof(reterr_damage->text),
+			 "writing the metadata: %s", strerror(-r));
 	return r;
 }

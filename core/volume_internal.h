@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * volume_internal - the inside of a volume, for what is joined in it: edit, checkpoint, recovery, requests
+ * volume_internal - the inside of a volume, for what is joined in it: edit, checkpoint, recovery,
+ * requests
  *
- * Lock order (I14): stripes by address, then meta, then mailboxes. "The owner of the metadata" is whoever
- * holds meta: the lock serialises everything that is not a lookup or a data transfer, in-place writes
- * and reads of resident mappings never take it.
+ * Lock order (I14): stripes by address, then meta, then mailboxes. "The owner of the metadata" is
+ * whoever holds meta: the lock serialises everything that is not a lookup or a data transfer,
+ * in-place writes and reads of resident mappings never take it.
  */
 #ifndef CORE_VOLUME_INTERNAL_H
 #define CORE_VOLUME_INTERNAL_H
@@ -51,8 +52,8 @@ struct volume {
 	uint8_t *zeros; /* SAME_PIECE_BYTES, never written */
 
 	struct {
-		_Atomic uint64_t reads, writes, flushes, discards, read_bytes, written_bytes, cow_blocks,
-			same_requests, same_bytes, differs, fenced_read_bytes;
+		_Atomic uint64_t reads, writes, flushes, discards, read_bytes, written_bytes,
+			cow_blocks, same_requests, same_bytes, differs, fenced_read_bytes;
 	} counters;
 };
 
@@ -61,7 +62,8 @@ static inline void count(_Atomic uint64_t *counter, uint64_t n)
 	atomic_fetch_add_explicit(counter, n, memory_order_relaxed);
 }
 
-void volume_log(struct volume *volume, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void volume_log(struct volume *volume, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
 
 /* The first failed metadata write or flush: read-only from now on. Meta is held. */
 void volume_latch(struct volume *volume, int error, const char *what);

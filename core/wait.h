@@ -14,7 +14,7 @@
 struct wait {
 	struct task task; /* task.worker and task.run are set by the waiter */
 	struct list node;
-	uint64_t value;   /* waiting for a commit: an LSN; for ring space: how much */
+	uint64_t value; /* waiting for a commit: an LSN; for ring space: how much */
 	int res;
 };
 
@@ -36,7 +36,7 @@ static inline void wait_wake(struct wait *wait, int res)
 
 static inline void wait_wake_all(struct list *waits, int res)
 {
-	list_for_each(pos, waits)
+	list_for_each (pos, waits)
 		wait_wake(container_of(pos, struct wait, node), res);
 }
 

@@ -43,8 +43,8 @@ struct worker {
 	pthread_mutex_t mailbox_lock;
 	struct task *mailbox_first;
 	struct task **mailbox_last;
-	struct list inflight;            /* in order of entry; the worker's thread only */
-	_Atomic uint64_t oldest_epoch;   /* WORKER_IDLE when nothing is in flight */
+	struct list inflight; /* in order of entry; the worker's thread only */
+	_Atomic uint64_t oldest_epoch; /* WORKER_IDLE when nothing is in flight */
 	void (*wake)(struct worker *worker); /* the mailbox was empty and is not now; may be NULL */
 	void *wake_context;
 };

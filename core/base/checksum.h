@@ -2,7 +2,8 @@
 /*
  * checksum - of a block that carries its own checksum somewhere inside
  *
- * The XXH3-64 of what follows the eight bytes at `at`, seeded with the XXH3-64 of what precedes them.
+ * The XXH3-64 of what follows the eight bytes at `at`, seeded with the XXH3-64 of what precedes
+ * them.
  */
 #ifndef CORE_BASE_CHECKSUM_H
 #define CORE_BASE_CHECKSUM_H

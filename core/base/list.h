@@ -18,8 +18,8 @@ struct list {
 
 #define container_of(ptr, type, member) ((type *)((char *)(ptr)-offsetof(type, member)))
 
-#define list_for_each(pos, head) \
-	for (struct list *pos = (head)->next, *pos##_next = pos->next; pos != (head); \
+#define list_for_each(pos, head)                                                                   \
+	for (struct list *pos = (head)->next, *pos##_next = pos->next; pos != (head);              \
 	     pos = pos##_next, pos##_next = pos->next)
 
 static inline void list_init(struct list *list)

@@ -3,8 +3,8 @@
  * mutant - bugs put in on purpose, to prove that the tests see them
  *
  * In a build with -Dmutants=true, MUTANT(n) is true when the environment's SAMEBLK_MUTANT is n; in
- * every other build it is the constant false and the compiler drops the branch. The numbers are those
- * of docs/mutants.md, which names for each the test that kills it.
+ * every other build it is the constant false and the compiler drops the branch. The numbers are
+ * those of docs/mutants.md, which names for each the test that kills it.
  */
 #ifndef CORE_BASE_MUTANT_H
 #define CORE_BASE_MUTANT_H

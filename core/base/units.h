@@ -12,12 +12,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define BLOCK_BYTES    4096u
-#define BLOCK_SHIFT    12
-#define SECTOR_BYTES   512u
-#define REGION_BLOCKS  512u
-#define REGION_SHIFT   9
-#define REGION_BYTES   ((uint64_t)REGION_BLOCKS * BLOCK_BYTES)
+#define BLOCK_BYTES   4096u
+#define BLOCK_SHIFT   12
+#define SECTOR_BYTES  512u
+#define REGION_BLOCKS 512u
+#define REGION_SHIFT  9
+#define REGION_BYTES  ((uint64_t)REGION_BLOCKS * BLOCK_BYTES)
 
 /* A logical block: an address of the volume, in blocks. */
 typedef struct {
@@ -30,7 +30,7 @@ typedef struct {
 	uint64_t v;
 } pbn_t;
 
-#define PBN_NONE ((pbn_t){ 0 })
+#define PBN_NONE ((pbn_t){0})
 
 static inline bool pbn_is_none(pbn_t pbn)
 {
@@ -39,12 +39,12 @@ static inline bool pbn_is_none(pbn_t pbn)
 
 static inline lbn_t lbn_add(lbn_t lbn, uint64_t blocks)
 {
-	return (lbn_t){ lbn.v + blocks };
+	return (lbn_t){lbn.v + blocks};
 }
 
 static inline pbn_t pbn_add(pbn_t pbn, uint64_t blocks)
 {
-	return (pbn_t){ pbn.v + blocks };
+	return (pbn_t){pbn.v + blocks};
 }
 
 static inline uint64_t pbn_off_bytes(pbn_t pbn)
@@ -59,7 +59,7 @@ static inline uint64_t lbn_off_bytes(lbn_t lbn)
 
 static inline lbn_t lbn_of_bytes(uint64_t off_bytes)
 {
-	return (lbn_t){ off_bytes >> BLOCK_SHIFT };
+	return (lbn_t){off_bytes >> BLOCK_SHIFT};
 }
 
 static inline uint64_t blocks_to_bytes(uint64_t blocks)
@@ -79,7 +79,7 @@ static inline uint32_t lbn_index(lbn_t lbn)
 
 static inline lbn_t region_lbn(uint32_t region)
 {
-	return (lbn_t){ (uint64_t)region << REGION_SHIFT };
+	return (lbn_t){(uint64_t)region << REGION_SHIFT};
 }
 
 static inline uint32_t min_u32(uint32_t a, uint32_t b)

@@ -1,0 +1,387 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * check_log - the part of the journal that recovery replays, sorted by page
+ *
+ *   ring, unrolled:  ... old | tail ------ whole groups ------ | a group cut short | older laps ...
+ *                            ^ super.tail_sequence             ^ end_sequence
+ *
+ * The log begins at the superblock's tail and goes on as long as each block carries the volume's
+ * UUID, the superblock's epoch, the next sequence, the checksum of the block before, the next LSN
+ * and the group's number. What follows the last block that ends a group was never answered to
+ * anybody and is not replayed.
+ *
+ * Where the log ends is a matter of a crash. But a ring block that could only have been written
+ * after a later group, or a newer superblock, was durable proves that those were there and are
+ * lost: damage.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "cli/check_state.h"
+#include "core/base/bytes.h"
+
+#define RING_CHUNK_BLOCKS  8u
+#define RECORD_TOUCHES_MAX 4u
+
+struct ring_slot {
+	bool valid; /* a ring block of this volume, intact, whether it belongs here or not */
+	struct journal_header header;
+	uint64_t checksum;
+};
+
+/* Where the walk from the tail ended. */
+struct ring_walk {
+	uint64_t whole_sequence; /* after the last whole group */
+	uint64_t group; /* the one at which the log broke off: it is not whole */
+	uint64_t lsn; /* after the last whole group */
+	uint32_t records;
+};
+
+static int ring_load(struct check *check, struct ring_slot *ring)
+{
+	const struct geometry *geometry = &check->super.geometry;
+	uint8_t chunk[RING_CHUNK_BLOCKS * BLOCK_BYTES];
+	struct why why;
+	int r;
+
+	for (uint32_t at = 0; at < geometry->ring_blocks; at += RING_CHUNK_BLOCKS) {
+		uint32_t blocks = min_u32(RING_CHUNK_BLOCKS, geometry->ring_blocks - at);
+
+		r = check_read(check, geometry->ring_start + at, blocks, chunk);
+		if (r < 0)
+			return r;
+		for (uint32_t i = 0; i < blocks; i++) {
+			const uint8_t *block = chunk + (size_t)i * BLOCK_BYTES;
+			struct ring_slot *slot = &ring[at + i];
+
+			/* The zeros of create are common, and not worth a text of why. */
+			if (get_le32(block) == 0)
+				continue;
+			slot->valid = journal_verify(block, check->super.uuid, &slot->header,
+						     &slot->checksum, &why);
+		}
+	}
+	return 0;
+}
+
+/* What the next block of the log must say. */
+struct ring_next {
+	uint64_t sequence;
+	uint64_t prev;
+	uint64_t lsn;
+	uint64_t group;
+};
+
+static bool walk_continues(const struct super *super, const struct ring_slot *slot,
+			   const struct ring_next *next)
+{
+	return slot->valid && slot->header.epoch == super->epoch && slot->header.count > 0 &&
+	       slot->header.sequence == next->sequence && slot->header.prev == next->prev &&
+	       slot->header.first_lsn == next->lsn && slot->header.group == next->group;
+}
+
+static struct ring_walk ring_walk(const struct super *super, const struct ring_slot *ring)
+{
+	struct ring_next next = {
+		.sequence = super->tail_sequence,
+		.prev = super->tail_prev,
+		.lsn = super->tail_lsn,
+		.group = super->tail_group,
+	};
+	struct ring_walk walk = {
+		.whole_sequence = next.sequence,
+		.group = next.group,
+		.lsn = next.lsn,
+	};
+	uint32_t ring_blocks = super->geometry.ring_blocks;
+	uint32_t records = 0;
+
+	for (uint32_t i = 0; i < ring_blocks; i++) {
+		const struct ring_slot *slot = &ring[next.sequence % ring_blocks];
+
+		if (!walk_continues(super, slot, &next))
+			break;
+		next.sequence++;
+		next.prev = slot->checksum;
+		next.lsn += slot->header.count;
+		next.group += slot->header.last;
+		records += slot->header.count;
+		if (slot->header.last) {
+			walk.group = next.group;
+			walk.whole_sequence = next.sequence;
+			walk.lsn = next.lsn;
+			walk.records = records;
+		}
+	}
+	return walk;
+}
+
+/*
+ * A superblock newer than the chosen one was durable when one of these blocks was written. If the
+ * log from the chosen tail on holds all of them, the older superblock still leads to the newest
+ * state: then the lost copy can be written anew.
+ */
+static void ring_find_lost_super(struct check *check, const struct ring_slot *ring,
+				 const struct ring_walk *walk)
+{
+	const struct super *super = &check->super;
+	const struct ring_slot *proof = NULL;
+	enum check_damage damage = check->other_valid ? DAMAGE_FATAL : DAMAGE_MENDS;
+	struct check_finding *finding;
+
+	for (uint32_t i = 0; i < super->geometry.ring_blocks; i++) {
+		const struct journal_header *header = &ring[i].header;
+
+		if (!ring[i].valid ||
+		    (header->checkpoint <= super->checkpoint && header->epoch <= super->epoch))
+			continue;
+		proof = &ring[i];
+		if (header->epoch != super->epoch || header->checkpoint > super->checkpoint + 1 ||
+		    header->sequence < super->tail_sequence ||
+		    header->sequence >= walk->whole_sequence)
+			damage = DAMAGE_FATAL;
+	}
+	if (!proof)
+		return;
+	finding =
+		check_find(check, damage, "superblock copy %s", super->checkpoint & 1 ? "A" : "B");
+	snprintf(finding->expected, sizeof(finding->expected),
+		 "a newer superblock: ring block %" PRIu64 " names checkpoint %" PRIu64
+		 " epoch %" PRIu64,
+		 proof->header.sequence, proof->header.checkpoint, proof->header.epoch);
+	snprintf(finding->found, sizeof(finding->found),
+		 "checkpoint %" PRIu64 " epoch %" PRIu64 " is the newest", super->checkpoint,
+		 super->epoch);
+	if (damage == DAMAGE_FATAL)
+		check->incomplete = true;
+}
+
+static void ring_find_lost_group(struct check *check, const struct ring_slot *ring,
+				 const struct ring_walk *walk)
+{
+	struct check_finding *finding;
+
+	for (uint32_t i = 0; i < check->super.geometry.ring_blocks; i++) {
+		const struct journal_header *header = &ring[i].header;
+
+		if (!ring[i].valid || header->epoch != check->super.epoch ||
+		    header->group <= walk->group)
+			continue;
+		finding = check_find(check, DAMAGE_FATAL, "journal, from sequence %" PRIu64,
+				     walk->whole_sequence);
+		snprintf(finding->expected, sizeof(finding->expected),
+			 "group %" PRIu64 ": ring block %" PRIu64 " is of group %" PRIu64,
+			 walk->group, header->sequence, header->group);
+		snprintf(finding->found, sizeof(finding->found),
+			 "the log breaks off before it is whole");
+		check->incomplete = true;
+		return;
+	}
+}
+
+static void records_add(struct check *check, const struct record *record, uint64_t lsn)
+{
+	struct check_log *log = &check->log;
+
+	log->records[log->record_count++] = (struct check_record){.lsn = lsn, .record = *record};
+	switch (record->kind) {
+	case RECORD_PLACE:
+		log->places_delta++;
+		break;
+	case RECORD_UNPLACE:
+		log->places_delta--;
+		break;
+	case RECORD_MAP:
+	case RECORD_SHARE:
+		if (pbn_is_none(record->old))
+			log->mapped_delta += record->count;
+		break;
+	case RECORD_UNMAP:
+		log->mapped_delta -= record->count;
+		break;
+	case RECORD_EXPLODE:
+		break;
+	}
+}
+
+static int records_load(struct check *check, const struct ring_walk *walk,
+			const struct ring_slot *ring)
+{
+	const struct geometry *geometry = &check->super.geometry;
+	struct record record;
+	struct why why;
+	int r;
+
+	check->log.records = calloc(walk->records, sizeof(*check->log.records));
+	if (!check->log.records)
+		return -ENOMEM;
+	for (uint64_t s = check->super.tail_sequence; s < walk->whole_sequence; s++) {
+		const struct journal_header *header = &ring[s % geometry->ring_blocks].header;
+
+		r = check_read(check, geometry_ring_block(geometry, s), 1, check->page);
+		if (r < 0)
+			return r;
+		for (uint32_t i = 0; i < header->count; i++) {
+			if (record_get(check->page, i, geometry, &record, &why)) {
+				records_add(check, &record, header->first_lsn + i);
+				continue;
+			}
+			check_find_why(check, DAMAGE_FATAL, &why, "journal record %" PRIu64,
+				       header->first_lsn + i);
+			check->incomplete = true;
+		}
+	}
+	return 0;
+}
+
+static uint64_t touch_key(enum page_kind kind, uint64_t number)
+{
+	return (uint64_t)kind << 40 | number;
+}
+
+static uint64_t touch_key_map(uint32_t region, bool on_root)
+{
+	return on_root ? touch_key(PAGE_ROOT, region / ROOT_ENTRIES) : touch_key(PAGE_LEAF, region);
+}
+
+static uint64_t touch_key_refs(const struct check *check, pbn_t pbn)
+{
+	return touch_key(PAGE_REFS, geometry_slab(&check->super.geometry, pbn));
+}
+
+/* The pages that a record changes, each once. */
+static uint32_t record_keys(const struct check *check, const struct record *record, uint64_t *keys)
+{
+	uint32_t region = lbn_region(record->lbn);
+	bool on_root = record->flags & RECORD_ON_ROOT;
+	bool counts = record->kind != RECORD_EXPLODE;
+	uint64_t all[RECORD_TOUCHES_MAX];
+	uint32_t all_count = 0, count = 0;
+
+	if (record->kind == RECORD_PLACE || record->kind == RECORD_UNPLACE ||
+	    record->kind == RECORD_EXPLODE)
+		on_root = true;
+	if (record->kind == RECORD_EXPLODE || record->kind == RECORD_UNPLACE)
+		all[all_count++] = touch_key_map(region, false);
+	all[all_count++] = touch_key_map(region, on_root);
+	if (counts && !pbn_is_none(record->old) && record->kind != RECORD_PLACE)
+		all[all_count++] = touch_key_refs(check, record->old);
+	if (counts && record->kind != RECORD_UNPLACE && record->kind != RECORD_UNMAP)
+		all[all_count++] = touch_key_refs(check, record->new);
+	if (record->kind == RECORD_SHARE)
+		all[all_count++] =
+			touch_key_map(lbn_region(record->src), record->flags & RECORD_SRC_ON_ROOT);
+	for (uint32_t i = 0; i < all_count; i++) {
+		bool known = false;
+
+		for (uint32_t j = 0; j < count; j++)
+			known |= keys[j] == all[i];
+		if (!known)
+			keys[count++] = all[i];
+	}
+	return count;
+}
+
+static int touch_compare(const void *a, const void *b)
+{
+	const struct check_touch *x = a, *y = b;
+
+	if (x->key != y->key)
+		return x->key < y->key ? -1 : 1;
+	return (x->record > y->record) - (x->record < y->record);
+}
+
+static int touches_make(struct check *check)
+{
+	struct check_log *log = &check->log;
+	uint64_t keys[RECORD_TOUCHES_MAX];
+
+	log->touches =
+		calloc((size_t)log->record_count * RECORD_TOUCHES_MAX, sizeof(*log->touches));
+	if (!log->touches)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < log->record_count; i++) {
+		uint32_t count = record_keys(check, &log->records[i].record, keys);
+
+		for (uint32_t k = 0; k < count; k++)
+			log->touches[log->touch_count++] = (struct check_touch){keys[k], i};
+	}
+	qsort(log->touches, log->touch_count, sizeof(*log->touches), touch_compare);
+	return 0;
+}
+
+/* The first touch whose key is not below. */
+static uint32_t touches_lower(const struct check_log *log, uint64_t key)
+{
+	uint32_t low = 0, high = log->touch_count;
+
+	while (low < high) {
+		uint32_t middle = low + (high - low) / 2;
+
+		if (log->touches[middle].key < key)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
+struct check_touches check_log_touches(const struct check *check, enum page_kind kind,
+				       uint64_t number)
+{
+	const struct check_log *log = &check->log;
+	uint64_t key = touch_key(kind, number);
+	struct check_touches touches = {0};
+	uint32_t first;
+
+	if (log->touch_count == 0)
+		return touches;
+	first = touches_lower(log, key);
+	touches.first = log->touches + first;
+	while (first + touches.count < log->touch_count && touches.first[touches.count].key == key)
+		touches.count++;
+	return touches;
+}
+
+static void log_find_unclean(struct check *check)
+{
+	struct check_finding *finding;
+
+	if (!check->super.clean || check->log.record_count == 0)
+		return;
+	finding = check_find(check, DAMAGE_FATAL, "journal, from sequence %" PRIu64,
+			     check->super.tail_sequence);
+	snprintf(finding->expected, sizeof(finding->expected),
+		 "nothing to replay after a clean shutdown");
+	snprintf(finding->found, sizeof(finding->found), "%" PRIu32 " records",
+		 check->log.record_count);
+}
+
+int check_log_load(struct check *check)
+{
+	struct ring_slot *ring = calloc(check->super.geometry.ring_blocks, sizeof(*ring));
+	struct ring_walk walk;
+	int r;
+
+	if (!ring)
+		return -ENOMEM;
+	r = ring_load(check, ring);
+	if (r == 0) {
+		walk = ring_walk(&check->super, ring);
+		check->log.end_sequence = walk.whole_sequence;
+		check->log.end_lsn = walk.lsn;
+		check->log.end_group = walk.group;
+		ring_find_lost_super(check, ring, &walk);
+		ring_find_lost_group(check, ring, &walk);
+		if (walk.records > 0)
+			r = records_load(check, &walk, ring);
+	}
+	free(ring);
+	if (r == 0 && check->log.record_count > 0)
+		r = touches_make(check);
+	if (r == 0)
+		log_find_unclean(check);
+	return r;
+}
