@@ -166,7 +166,7 @@ static int open_window(struct alloc *alloc, lbn_t lbn, uint32_t size, page_t *re
 	uint32_t index = lbn_index(lbn);
 	struct alloc_window *window;
 	pbn_t pbn;
-	int r;
+	int r = -ENOSPC;
 
 	for (; size > 0; size /= 2) {
 		r = get_run(alloc, size, &pbn, ret_page);

@@ -402,6 +402,14 @@ void cache_forget(struct cache *cache, page_t page)
 	frame->page = PAGE_NONE;
 }
 
+bool cache_is_loading(struct cache *cache)
+{
+	for (uint32_t i = 0; i < CACHE_LOADS; i++)
+		if (cache->loads[i].page != PAGE_NONE)
+			return true;
+	return false;
+}
+
 void cache_wake(struct cache *cache)
 {
 	wait_wake_all(&cache->free_waits, 0);

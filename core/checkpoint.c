@@ -58,7 +58,7 @@ void checkpoint_start(struct checkpoint *checkpoint, struct worker *worker, stru
 		return;
 	}
 	if (checkpoint->state != CHECKPOINT_IDLE) {
-		checkpoint->again = checkpoint->again || wait != NULL;
+		checkpoint->again = true;
 		if (wait)
 			list_add_tail(&checkpoint->next_waits, &wait->node);
 		return;
@@ -329,6 +329,7 @@ static void super_done(struct store_io *io, int res)
 	struct checkpoint *checkpoint = io->context;
 
 	pthread_mutex_lock(&checkpoint->volume->meta);
+	checkpoint->ios_pending--;
 	wait_wake(&checkpoint->step, res);
 	pthread_mutex_unlock(&checkpoint->volume->meta);
 }
@@ -370,6 +371,7 @@ static void write_super(struct checkpoint *checkpoint)
 		.context = checkpoint,
 	};
 	checkpoint->state = CHECKPOINT_SUPER;
+	checkpoint->ios_pending++;
 	store_submit(volume->store, &checkpoint->super_io);
 }
 

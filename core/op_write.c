@@ -465,7 +465,7 @@ static void find_targets(struct request *request)
 	if (r == -EAGAIN)
 		request_load_page(request, request->part_page, loaded_for_targets);
 	else if (!wait_for_space(request))
-		request_finish(request, r);
+		request_finish(request, volume_latched(volume) ? -EIO : r);
 }
 
 /* --- data --- */

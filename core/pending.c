@@ -81,6 +81,13 @@ void pending_add_place(struct pending *pending, uint64_t lsn, pbn_t place)
 	queue_push(&pending->quarantine, (struct pending_run){lsn, place, 2});
 }
 
+void pending_kill(struct pending *pending)
+{
+	pending->discard = false;
+	pending->giveback.count = 0; /* they stay busy: nothing is allocated any more either */
+	pending->giveback.blocks = 0;
+}
+
 uint32_t pending_room(const struct pending *pending)
 {
 	uint32_t queued = pending->queue.count > pending->quarantine.count

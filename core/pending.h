@@ -74,6 +74,9 @@ void pending_done(struct pending *pending);
 void pending_add(struct pending *pending, uint64_t lsn, pbn_t pbn, uint32_t blocks);
 void pending_add_place(struct pending *pending, uint64_t lsn, pbn_t place);
 
+/* Nothing is given back any more: the volume is latched. */
+void pending_kill(struct pending *pending);
+
 uint32_t pending_room(const struct pending *pending);
 /* Whether anything waits for a commit, an epoch or a discard (not the quarantine). */
 bool pending_any(const struct pending *pending);

@@ -43,6 +43,7 @@ void volume_latch(struct volume *volume, int error, const char *what)
 	journal_kill(&volume->journal, -EIO);
 	checkpoint_kill(&volume->checkpoint, -EIO);
 	cache_kill(&volume->cache, -EIO);
+	pending_kill(&volume->pending);
 	wait_wake_all(&volume->space_waits, -EIO);
 }
 
@@ -103,20 +104,14 @@ static void on_journal_short(void *context, struct worker *worker)
 
 	if (journal_used_blocks(&volume->journal) < volume->super.geometry.ring_blocks / 4)
 		return;
-	if (volume->checkpoint.state != CHECKPOINT_IDLE)
-		volume->checkpoint.again = true;
-	else
-		checkpoint_start(&volume->checkpoint, worker, NULL);
+	checkpoint_start(&volume->checkpoint, worker, NULL);
 }
 
 static void on_cache_short(void *context, struct worker *worker)
 {
 	struct volume *volume = context;
 
-	if (volume->checkpoint.state != CHECKPOINT_IDLE)
-		volume->checkpoint.again = true;
-	else
-		checkpoint_start(&volume->checkpoint, worker, NULL);
+	checkpoint_start(&volume->checkpoint, worker, NULL);
 }
 
 static void update_space(struct volume *volume)
@@ -373,36 +368,55 @@ static void closing_done(struct task *task)
 	closing->done = true;
 }
 
-static bool is_busy(struct volume *volume)
+/* Once latched, only the I/O that is out counts. */
+bool volume_is_idle(struct volume *volume)
 {
 	bool busy;
 
 	pthread_mutex_lock(&volume->meta);
-	busy = volume->checkpoint.state != CHECKPOINT_IDLE ||
-	       volume->journal.state != JOURNAL_IDLE || volume->flusher.busy ||
-	       volume->pending.discards_in_flight > 0;
+	busy = volume->flusher.busy || volume->journal.ios_pending > 0 ||
+	       volume->checkpoint.ios_pending > 0 || volume->pending.discards_in_flight > 0 ||
+	       cache_is_loading(&volume->cache);
+	if (!volume_latched(volume))
+		busy = busy || volume->checkpoint.state != CHECKPOINT_IDLE ||
+		       volume->journal.state != JOURNAL_IDLE;
 	pthread_mutex_unlock(&volume->meta);
-	return busy;
+	return !busy;
+}
+
+/* Until nothing is under way and nothing is queued. */
+static void drain(struct volume *volume)
+{
+	bool ran = true;
+
+	while (ran || !volume_is_idle(volume)) {
+		ran = worker_run(volume->workers[0]);
+		if (!ran && !volume_is_idle(volume))
+			volume->store->ops->wait(volume->store, 0);
+	}
+}
+
+static int checkpoint_clean(struct volume *volume)
+{
+	struct closing closing = {0};
+
+	wait_init(&closing.wait, volume->workers[0], closing_done);
+	pthread_mutex_lock(&volume->meta);
+	alloc_drop_windows(&volume->alloc);
+	volume->checkpoint.clean = true;
+	checkpoint_start(&volume->checkpoint, volume->workers[0], &closing.wait);
+	pthread_mutex_unlock(&volume->meta);
+	volume_pump(volume, &closing.done);
+	return closing.wait.res;
 }
 
 int volume_close(struct volume *volume)
 {
-	struct closing closing = {0};
-	int r = volume_latched(volume);
+	int r = 0;
 
-	if (r == 0 && !volume->options.read_only) {
-		wait_init(&closing.wait, volume->workers[0], closing_done);
-		pthread_mutex_lock(&volume->meta);
-		alloc_drop_windows(&volume->alloc);
-		volume->checkpoint.clean = true;
-		checkpoint_start(&volume->checkpoint, volume->workers[0], &closing.wait);
-		pthread_mutex_unlock(&volume->meta);
-		volume_pump(volume, &closing.done);
-		r = closing.wait.res;
-		while (r == 0 && is_busy(volume))
-			if (!worker_run(volume->workers[0]) && is_busy(volume))
-				volume->store->ops->wait(volume->store, 0);
-	}
+	if (!volume_latched(volume) && !volume->options.read_only)
+		r = checkpoint_clean(volume);
+	drain(volume);
 	if (volume_latched(volume))
 		r = volume_latched(volume);
 	volume_abandon(volume);
