@@ -131,7 +131,9 @@ static void apply_leaf(struct volume *volume, const struct record *record, uint3
 		if (!(record->flags & RECORD_ON_ROOT) && lbn_region(record->lbn) == region)
 			map_leaf_map(leaf, index, record->count, record->new, true);
 		if (!(record->flags & RECORD_SRC_ON_ROOT) && lbn_region(record->src) == region &&
-		    !(MUTANT(48) && !volume->cache.zero_new_refs)) /* not replayed */
+		    !(MUTANT(48) && !volume->cache.zero_new_refs) && /* not replayed */
+		    !(MUTANT(13) &&
+		      volume->cache.zero_new_refs)) /* the source is taken for private */
 			map_leaf_share(leaf, lbn_index(record->src), record->count);
 		break;
 	default:
@@ -144,7 +146,8 @@ static uint32_t apply_refs(struct volume *volume, const struct record *record, u
 	const struct geometry *geometry = &volume->super.geometry;
 
 	/* New references first: a run that is merged onto itself must not pass through 0. */
-	if (!pbn_is_none(record->new) && geometry_slab(geometry, record->new) == slab)
+	if (!pbn_is_none(record->new) && geometry_slab(geometry, record->new) == slab &&
+	    !(MUTANT(23) && record->kind == RECORD_SHARE && !volume->cache.zero_new_refs))
 		refs_take(&volume->refs, record->new, record->count);
 	if (!pbn_is_none(record->old) && geometry_slab(geometry, record->old) == slab)
 		return refs_drop(&volume->refs, record->old, record->count);
@@ -215,7 +218,7 @@ uint64_t edit_publish(struct volume *volume, const struct record *record,
 	}
 	lsn = journal_append(&volume->journal, &journaled);
 	for (uint32_t i = 0; i < n; i++)
-		freed += edit_apply(volume, record, lsn, pages[i]);
+		freed += edit_apply(volume, record, lsn + (MUTANT(44) && i > 0), pages[i]);
 	edit_count(&volume->journal.counts, record);
 	if (record->kind == RECORD_MAP || record->kind == RECORD_PLACE)
 		refs_busy_sub(&volume->refs, record->new, record->count);

@@ -169,7 +169,8 @@ static void start(struct journal *journal, struct worker *worker)
 	wait_init(&journal->step, worker, advance);
 	if (!MUTANT(52))
 		freeze(journal);
-	if (MUTANT(1)) {
+	if (MUTANT(1) || (MUTANT(10) && /* merges wait for nobody's data */
+			  journal->frozen.blocks[JOURNAL_HEADER_BYTES] == RECORD_SHARE)) {
 		journal->state = JOURNAL_DATA_FLUSH;
 		wait_wake(&journal->step, 0);
 		return;

@@ -11,6 +11,7 @@
  */
 #include <errno.h>
 
+#include "core/base/mutant.h"
 #include "core/request_internal.h"
 
 #define SPINS_MAX 1024u
@@ -57,6 +58,8 @@ static int add_extent(struct request *request, const struct extent *extent)
 	uint64_t at = request->off_bytes + request->progress_bytes;
 
 	if (pbn_is_none(extent->pbn))
+		return add_run(request, at, blocks_to_bytes(extent->blocks), PBN_NONE, 0);
+	if (MUTANT(25) && refs_frame(refs, extent->pbn) == NULL)
 		return add_run(request, at, blocks_to_bytes(extent->blocks), PBN_NONE, 0);
 	if (refs_frame(refs, extent->pbn) == NULL) {
 		request->part_page =

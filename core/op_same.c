@@ -662,7 +662,7 @@ void same_start(struct request *request)
 {
 	if (!is_clone(request))
 		count(&request->volume->counters.same_requests, 1);
-	if (!block_aligned(request) || !src_in_range(request) ||
+	if ((!block_aligned(request) && !MUTANT(15)) || !src_in_range(request) ||
 	    (ranges_overlap(request) && !MUTANT(19)) || (is_clone(request) && from_zero(request)))
 		request_finish(request, -EINVAL);
 	else if (request->len_bytes == 0)

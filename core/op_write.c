@@ -41,6 +41,7 @@ static void admit(struct request *request);
 static void find_targets(struct request *request);
 static void write_data(struct request *request);
 static void publish(struct request *request);
+static bool publish_all(struct request *request, bool *ret_need_place);
 
 static void next_part(struct request *request)
 {
@@ -487,6 +488,18 @@ static void add_place_io(struct request *request)
 			       request->volume->zeros, 2 * BLOCK_BYTES, false);
 }
 
+static void publish_early(struct request *request)
+{
+	uint32_t region = lbn_region(request->part_lbn);
+	bool need_place;
+
+	fence_lock2(&request->volume->fence, region, region);
+	pthread_mutex_lock(&request->volume->meta);
+	publish_all(request, &need_place);
+	pthread_mutex_unlock(&request->volume->meta);
+	fence_unlock2(&request->volume->fence, region, region);
+}
+
 static void submit_data(struct request *request, void *data, uint32_t off_bytes, uint32_t len_bytes)
 {
 	uint32_t at = 0;
@@ -504,6 +517,8 @@ static void submit_data(struct request *request, void *data, uint32_t off_bytes,
 			       len, request->fua && !target->fresh);
 		at += len;
 	}
+	if (MUTANT(3)) /* the record is on its way before its data */
+		publish_early(request);
 	request_io_submit(request, data_done);
 }
 

@@ -67,12 +67,12 @@ struct volume_options {
 int volume_open(struct store *store, const struct volume_options *options, struct worker **workers,
 		unsigned worker_count, struct volume **ret_volume, struct damage *reterr_damage);
 
-/* Whether nothing of the volume's own is under way (commit, checkpoint, discards). With no request in
- * flight and no tick nothing new begins, so the threads of the workers may then stop. */
+/* Whether nothing of the volume's own is under way (commit, checkpoint, discards). With no request
+ * in flight and no tick nothing new begins, so the threads of the workers may then stop. */
 bool volume_is_idle(struct volume *volume);
 
-/* No request may be in flight, and the volume idle but for lane 0. Checkpoints, marks the store clean, frees everything. With a latched
- * volume it only frees and returns the latched error. */
+/* No request may be in flight, and the volume idle but for lane 0. Checkpoints, marks the store
+ * clean, frees everything. With a latched volume it only frees and returns the latched error. */
 int volume_close(struct volume *volume);
 
 /* Frees without writing anything: what a crash leaves. For tests. No I/O may be in flight, or none
