@@ -135,6 +135,8 @@ static void next_part(struct request *request)
 		request_finish(request, -EIO);
 		return;
 	}
+	if (MUTANT(30)) /* an offset in 32 bits */
+		request->off_bytes = (uint32_t)request->off_bytes;
 	request_next_part(request,
 			  request->no_hole ? SAME_PIECE_BYTES / BLOCK_BYTES : REGION_BLOCKS);
 	if (!part_is_whole(request) && request->op == REQUEST_DISCARD && !MUTANT(28)) {
@@ -215,7 +217,7 @@ static void fenced(struct request *request)
 		return;
 	}
 	pthread_mutex_lock(&stripe->lock);
-	all = look_up(request);
+	all = MUTANT(31) || look_up(request); /* or what was found before the fence */
 	request->part_page = page_of_leaf(lbn_region(request->part_lbn));
 	if (all && part_is_whole(request))
 		cut_part(request);

@@ -36,6 +36,8 @@ static bool in_range(const struct request *request)
 {
 	uint64_t size_bytes = volume_size_bytes(request->volume);
 
+	if (MUTANT(42))
+		return request->off_bytes + request->len_bytes <= size_bytes;
 	return request->off_bytes <= size_bytes &&
 	       request->len_bytes <= size_bytes - request->off_bytes;
 }

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/base/mutant.h"
 #include "core/recovery.h"
 #include "core/volume_internal.h"
 
