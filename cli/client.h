@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * client - a connection to a server's control socket
+ *
+ * Calls go out as soon as the socket takes them, and answers come in the server's order, not
+ * that of the calls. While an answer is waited for, calls are still being sent, so the two
+ * sides cannot block each other.
+ *
+ * Errors    opening and client_call() complain on stderr themselves. client_answer() returns a
+ *           negative errno when the connection failed: EPIPE (the server went away), EBADMSG,
+ *           ENOMEM, ...
+ * Memory    what is not sent yet is held; a caller bounds it by the calls it has in flight.
+ * Blocking  client_answer(), client_call().
+ */
+#ifndef CLI_CLIENT_H
+#define CLI_CLIENT_H
+
+#include <jansson.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "server/ctl_frame.h"
+
+struct client {
+	int fd;
+	char path[4096];
+	uint64_t next_id;
+	struct ctl_frame frame;
+	char *out;
+	size_t out_start;
+	size_t out_end;
+};
+
+/* Either result or error_name is set. Freed by client_answer_done(). */
+struct client_answer {
+	uint64_t id;
+	json_t *root;
+	json_t *result; /* borrowed from root */
+	const char *error_name; /* "EINVAL"; borrowed */
+	const char *message; /* borrowed */
+};
+
+/* path NULL: the only running server of this user. */
+int client_open(const char *path, struct client *ret_client);
+void client_close(struct client *client);
+
+/* Takes over params, which may be NULL. 0 or a negative errno. */
+int client_send(struct client *client, const char *method, json_t *params, uint64_t *ret_id);
+int client_answer(struct client *client, struct client_answer *ret_answer);
+void client_answer_done(struct client_answer *answer);
+
+/* One call and its answer, with nothing else in flight. The result, to be released; NULL: it
+ * failed, and stderr has `sameblk: what, on PATH: why`. */
+json_t *client_call(struct client *client, const char *what, const char *method, json_t *params);
+
+/* Members of an answer: 0, NULL where they are missing or of another type. */
+uint64_t client_number(const json_t *object, const char *key);
+const char *client_text(const json_t *object, const char *key);
+
+#endif

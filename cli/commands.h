@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * commands - one function per command of `sameblk`, in a file of its own; each returns the
+ * exit status
+ *
+ * argv[0] is the command's word. check and dump have headers of their own.
+ */
+#ifndef CLI_COMMANDS_H
+#define CLI_COMMANDS_H
+
+int create_main(int argc, char **argv);
+int same_main(int argc, char **argv);
+int clone_main(int argc, char **argv);
+int map_main(int argc, char **argv);
+int status_main(int argc, char **argv);
+int stats_main(int argc, char **argv);
+int stop_main(int argc, char **argv);
+
+#endif

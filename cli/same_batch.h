@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * same_batch - many lines `SRC LEN DST [DST...]`, SAME_BATCH_LINES of them in flight
+ *
+ * Lines run side by side, except that a line waits for those before it that remap what it
+ * names. Results are printed in the order of the lines. Blank lines and those that begin with
+ * # are skipped; a line that cannot be read is an error and the others go on.
+ */
+#ifndef CLI_SAME_BATCH_H
+#define CLI_SAME_BATCH_H
+
+#include <stdbool.h>
+
+#include "cli/client.h"
+#include "cli/same_print.h"
+
+#define SAME_BATCH_LINES 32u
+
+/* path "-": standard input. Returns the exit status. */
+int same_batch(struct client *client, const char *path, bool sync, enum same_format format);
+
+#endif

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * say - messages to people on stderr, and the exit statuses
+ */
+#ifndef CLI_SAY_H
+#define CLI_SAY_H
+
+#define EXIT_GOOD   0
+#define EXIT_SEE    1 /* a result the user must see: differs, damage, read-only */
+#define EXIT_FAILED 2 /* anything was refused or failed */
+
+/* `sameblk: what, on on: why`. */
+void say_error(const char *what, const char *on, const char *why_format, ...)
+	__attribute__((format(printf, 3, 4)));
+
+/* The higher one: 2 before 1 before 0. */
+static inline int exit_worse(int a, int b)
+{
+	return a > b ? a : b;
+}
+
+/* Flushes stdout; a result that could not be written is a failure. */
+int say_finish(int status);
+
+#endif

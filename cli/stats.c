@@ -1,0 +1,253 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * stats - the command `sameblk stats`: the server's counters, once or again and again
+ *
+ * What the server sends is printed whatever it is; only --prometheus has to know which numbers
+ * go up and down (gauges) and which only up (counters), and says no more than it knows.
+ */
+#include <inttypes.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "cli/client.h"
+#include "cli/commands.h"
+#include "cli/parse.h"
+#include "cli/say.h"
+
+#define INTERVAL_SECONDS_DEFAULT 2u
+#define INTERVAL_SECONDS_MAX	 86400u
+
+enum stats_format {
+	STATS_TEXT,
+	STATS_JSON,
+	STATS_JSON_LINES,
+	STATS_PROMETHEUS,
+};
+
+struct metric {
+	const char *key;
+	const char *name; /* after sameblk_ */
+	const char *help;
+};
+
+static const struct metric gauges[] = {
+	{"size_bytes", "size_bytes", "Logical size of the volume."},
+	{"store_bytes", "store_bytes", "Size of the store."},
+	{"mapped_bytes", "mapped_bytes", "Logical bytes that are no holes."},
+	{"used_bytes", "used_bytes", "Bytes of data blocks with at least one reference."},
+	{"shared_bytes", "shared_bytes", "Logical bytes whose block has several references."},
+	{"saved_bytes", "saved_bytes", "Mapped bytes less used bytes."},
+	{"free_bytes", "free_bytes", "Bytes that can be allocated now."},
+	{"pending_bytes", "pending_bytes", "Bytes freed and not yet committed."},
+	{"metadata_bytes", "metadata_bytes", "Bytes of the store that hold no data."},
+};
+
+static const struct metric counters[] = {
+	{"reads", "reads_total", "Read requests."},
+	{"writes", "writes_total", "Write requests."},
+	{"flushes", "flushes_total", "Flush requests."},
+	{"discards", "discards_total", "Discard requests."},
+	{"read_bytes", "read_bytes_total", "Bytes read by clients."},
+	{"written_bytes", "written_bytes_total", "Bytes written by clients."},
+	{"journal_edits", "journal_edits_total", "Edits recorded in the journal."},
+	{"journal_commits", "journal_commits_total", "Group commits."},
+	{"checkpoints", "checkpoints_total", "Checkpoints finished."},
+	{"metadata_reads", "metadata_reads_total", "Metadata blocks read."},
+	{"metadata_writes", "metadata_writes_total", "Metadata blocks written."},
+	{"cow_blocks", "cow_blocks_total", "Blocks copied on write."},
+	{"same_requests", "same_requests_total", "Same-range requests."},
+	{"same_bytes", "same_bytes_total", "Bytes merged."},
+	{"differs", "differs_total", "Destinations that differed."},
+	{"fenced_read_bytes", "fenced_read_bytes_total", "Bytes compared inside a fence."},
+	{"fence_waits", "fence_waits_total", "Requests that waited for a fence."},
+	{"discarded_bytes", "discarded_bytes_total", "Bytes given back to the backing."},
+};
+
+static volatile sig_atomic_t interrupted;
+
+static void on_signal(int signal)
+{
+	(void)signal;
+	interrupted = 1;
+}
+
+static void print_metrics(const json_t *stats, const char *type, const struct metric *metrics,
+			  size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		if (json_object_get(stats, metrics[i].key) == NULL)
+			continue;
+		printf("# HELP sameblk_%s %s\n# TYPE sameblk_%s %s\nsameblk_%s %" PRIu64 "\n",
+		       metrics[i].name, metrics[i].help, metrics[i].name, type, metrics[i].name,
+		       client_number(stats, metrics[i].key));
+	}
+}
+
+static void print_prometheus(const json_t *stats)
+{
+	static const char *const states[] = {"ok", "low on space", "read-only"};
+	const char *state = client_text(stats, "state");
+
+	print_metrics(stats, "gauge", gauges, sizeof(gauges) / sizeof(gauges[0]));
+	print_metrics(stats, "counter", counters, sizeof(counters) / sizeof(counters[0]));
+	printf("# HELP sameblk_state 1 for the state the volume is in.\n"
+	       "# TYPE sameblk_state gauge\n");
+	for (size_t i = 0; i < sizeof(states) / sizeof(states[0]); i++)
+		printf("sameblk_state{state=\"%s\"} %d\n", states[i],
+		       state != NULL && strcmp(state, states[i]) == 0);
+}
+
+static void print_text(json_t *stats)
+{
+	const char *key;
+	json_t *value;
+
+	json_object_foreach(stats, key, value)
+	{
+		if (json_is_integer(value))
+			printf("%-20s %" JSON_INTEGER_FORMAT "\n", key, json_integer_value(value));
+		else if (json_is_string(value))
+			printf("%-20s %s\n", key, json_string_value(value));
+	}
+}
+
+static void print_stats(json_t *stats, enum stats_format format)
+{
+	switch (format) {
+	case STATS_TEXT:
+		print_text(stats);
+		break;
+	case STATS_JSON:
+		json_dumpf(stats, stdout, JSON_INDENT(2));
+		putchar('\n');
+		break;
+	case STATS_JSON_LINES:
+		json_dumpf(stats, stdout, JSON_COMPACT);
+		putchar('\n');
+		break;
+	case STATS_PROMETHEUS:
+		print_prometheus(stats);
+		break;
+	}
+}
+
+static bool print_once(struct client *client, enum stats_format format)
+{
+	json_t *stats = client_call(client, "cannot get the counters", "stats", NULL);
+
+	if (stats == NULL)
+		return false;
+	print_stats(stats, format);
+	json_decref(stats);
+	return true;
+}
+
+/* Until a signal, or until nobody reads what is printed. */
+static int watch(struct client *client, enum stats_format format, uint64_t seconds)
+{
+	struct sigaction action = {.sa_handler = on_signal};
+	bool screen = format == STATS_TEXT && isatty(STDOUT_FILENO);
+	uint64_t samples = 0;
+
+	sigaction(SIGINT, &action, NULL);
+	sigaction(SIGTERM, &action, NULL);
+	while (interrupted == 0) {
+		struct timespec pause = {.tv_sec = (time_t)seconds};
+
+		if (screen)
+			fputs("\033[H\033[2J", stdout);
+		if (!print_once(client, format))
+			return EXIT_FAILED;
+		samples++;
+		if (format == STATS_TEXT && !screen)
+			putchar('\n');
+		if (fflush(stdout) != 0)
+			break;
+		if (interrupted == 0)
+			nanosleep(&pause, NULL);
+	}
+	if (format == STATS_JSON_LINES)
+		printf("{\"summary\":{\"samples\":%" PRIu64 "}}\n", samples);
+	return EXIT_GOOD;
+}
+
+struct stats_options {
+	const char *control;
+	bool json;
+	bool json_lines;
+	bool prometheus;
+	bool watch;
+	struct parse_size_value interval;
+};
+
+/* What does not go together. NULL: all is well. */
+static const char *find_fault(const struct stats_options *options)
+{
+	if (options->json + options->json_lines + options->prometheus > 1)
+		return "--json, --json-lines and --prometheus exclude each other";
+	if (options->watch && (options->json || options->prometheus))
+		return "--watch goes with text or --json-lines";
+	if (options->interval.given && !options->watch)
+		return "--interval goes with --watch";
+	if (options->interval.bytes == 0 || options->interval.bytes > INTERVAL_SECONDS_MAX)
+		return "--interval must be 1 to 86400 seconds";
+	return NULL;
+}
+
+static int run_stats(const struct stats_options *options)
+{
+	enum stats_format format = options->json	 ? STATS_JSON
+				   : options->json_lines ? STATS_JSON_LINES
+				   : options->prometheus ? STATS_PROMETHEUS
+							 : STATS_TEXT;
+	struct client client;
+	int status;
+
+	if (client_open(options->control, &client) < 0)
+		return EXIT_FAILED;
+	if (options->watch)
+		status = watch(&client, format, options->interval.bytes);
+	else
+		status = print_once(&client, format) ? EXIT_GOOD : EXIT_FAILED;
+	client_close(&client);
+	return say_finish(status);
+}
+
+int stats_main(int argc, char **argv)
+{
+	struct stats_options chosen = {.interval = {INTERVAL_SECONDS_DEFAULT, false}};
+	const struct parse_option options[] = {
+		PARSE_CONTROL(&chosen.control),
+		PARSE_JSON(&chosen.json),
+		{"json-lines", 0, PARSE_FLAG, &chosen.json_lines, NULL, "a document a line"},
+		{"prometheus", 0, PARSE_FLAG, &chosen.prometheus, NULL, "text exposition format"},
+		{"watch", 'w', PARSE_FLAG, &chosen.watch, NULL, "print again and again"},
+		{"interval", 0, PARSE_SIZE, &chosen.interval, "SECONDS",
+		 "between two of --watch (default 2)"},
+		{NULL, 0, PARSE_FLAG, NULL, NULL, NULL},
+	};
+	const struct parse_command command = {
+		"stats", "", "Print the server's counters.", options, 0, 0,
+	};
+	const char *fault;
+	int count;
+
+	switch (parse_command(&command, argc, argv, &count)) {
+	case PARSE_GO:
+		break;
+	case PARSE_DONE:
+		return say_finish(EXIT_GOOD);
+	case PARSE_BAD:
+		return EXIT_FAILED;
+	}
+	fault = find_fault(&chosen);
+	if (fault != NULL) {
+		say_error("cannot run", "stats", "%s", fault);
+		return EXIT_FAILED;
+	}
+	return run_stats(&chosen);
+}

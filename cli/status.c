@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * status - the command `sameblk status`: which server this is and how it is
+ */
+#include <inttypes.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "cli/client.h"
+#include "cli/commands.h"
+#include "cli/parse.h"
+#include "cli/say.h"
+
+static void print_text(const json_t *status, const char *key, const char *label)
+{
+	const char *text = client_text(status, key);
+
+	if (text != NULL)
+		printf("%-14s %s\n", label, text);
+}
+
+static void print_uptime(uint64_t seconds)
+{
+	printf("%-14s %" PRIu64 "d %02" PRIu64 ":%02" PRIu64 ":%02" PRIu64 "\n", "uptime",
+	       seconds / 86400, seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
+}
+
+static void print_status(const json_t *status)
+{
+	const json_t *limits = json_object_get(status, "limits");
+	const char *reason = client_text(status, "reason");
+	const json_t *uri;
+	size_t i;
+
+	print_text(status, "version", "version");
+	printf("%-14s %" PRIu64 "\n", "pid", client_number(status, "pid"));
+	print_text(status, "store", "store");
+	print_text(status, "uuid", "uuid");
+	printf("%-14s %s%s%s\n", "state", client_text(status, "state"), reason != NULL ? ": " : "",
+	       reason != NULL ? reason : "");
+	printf("%-14s %" PRIu64 "\n", "size", client_number(status, "size_bytes"));
+	printf("%-14s %" PRIu64 "\n", "store size", client_number(status, "store_bytes"));
+	printf("%-14s length %" PRIu64 ", destinations %" PRIu64 "\n", "same limits",
+	       client_number(limits, "length_max"), client_number(limits, "destinations_max"));
+	json_array_foreach(json_object_get(status, "exports"), i, uri)
+		printf("%-14s %s\n", "export", json_string_value(uri));
+	printf("%-14s %" PRIu64 "\n", "clients", client_number(status, "clients"));
+	print_uptime(client_number(status, "uptime_seconds"));
+}
+
+int status_main(int argc, char **argv)
+{
+	const char *control = NULL;
+	bool json = false;
+	const struct parse_option options[] = {
+		PARSE_CONTROL(&control),
+		PARSE_JSON(&json),
+		{NULL, 0, PARSE_FLAG, NULL, NULL, NULL},
+	};
+	const struct parse_command command = {
+		"status", "", "Print which server this is and how it is.", options, 0, 0,
+	};
+	struct client client;
+	json_t *status;
+	const char *state;
+	int count, exit_status;
+
+	switch (parse_command(&command, argc, argv, &count)) {
+	case PARSE_GO:
+		break;
+	case PARSE_DONE:
+		return say_finish(EXIT_GOOD);
+	case PARSE_BAD:
+		return EXIT_FAILED;
+	}
+	if (client_open(control, &client) < 0)
+		return EXIT_FAILED;
+	status = client_call(&client, "cannot get the status", "status", NULL);
+	client_close(&client);
+	state = client_text(status, "state");
+	if (state == NULL) {
+		json_decref(status);
+		return EXIT_FAILED;
+	}
+	if (json) {
+		json_dumpf(status, stdout, JSON_INDENT(2));
+		putchar('\n');
+	} else {
+		print_status(status);
+	}
+	exit_status = strcmp(state, "read-only") == 0 ? EXIT_SEE : EXIT_GOOD;
+	json_decref(status);
+	return say_finish(exit_status);
+}

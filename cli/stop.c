@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * stop - the command `sameblk stop`: asks the server to end, and waits until its process has
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "cli/client.h"
+#include "cli/commands.h"
+#include "cli/parse.h"
+#include "cli/say.h"
+
+#define WAIT_SECONDS_DEFAULT 60u
+#define WAIT_SECONDS_MAX     86400u
+
+static int wait_for(pid_t pid, uint64_t seconds)
+{
+	struct pollfd poller = {.events = POLLIN};
+	char name[32];
+	int ready;
+
+	poller.fd = (int)syscall(SYS_pidfd_open, pid, 0);
+	if (poller.fd < 0 && errno == ESRCH)
+		return EXIT_GOOD;
+	snprintf(name, sizeof(name), "process %d", (int)pid);
+	if (poller.fd < 0) {
+		say_error("cannot wait for the server", name, "%s", strerror(errno));
+		return EXIT_FAILED;
+	}
+	ready = poll(&poller, 1, (int)seconds * 1000);
+	close(poller.fd);
+	if (ready > 0)
+		return EXIT_GOOD;
+	say_error("the server has not ended", name, "%s",
+		  ready < 0 ? strerror(errno) : "it was asked to and is still at it");
+	return EXIT_FAILED;
+}
+
+static int run_stop(const char *control, uint64_t seconds)
+{
+	struct client client;
+	json_t *result;
+	pid_t pid;
+
+	if (client_open(control, &client) < 0)
+		return EXIT_FAILED;
+	result = client_call(&client, "cannot stop the server", "stop", NULL);
+	client_close(&client);
+	if (result == NULL)
+		return EXIT_FAILED;
+	pid = (pid_t)client_number(result, "pid");
+	json_decref(result);
+	if (seconds == 0 || pid <= 0)
+		return EXIT_GOOD;
+	return wait_for(pid, seconds);
+}
+
+int stop_main(int argc, char **argv)
+{
+	const char *control = NULL;
+	struct parse_size_value wait = {WAIT_SECONDS_DEFAULT, false};
+	const struct parse_option options[] = {
+		PARSE_CONTROL(&control),
+		{"wait", 0, PARSE_SIZE, &wait, "SECONDS",
+		 "how long to wait for its end (default 60; 0: not at all)"},
+		{NULL, 0, PARSE_FLAG, NULL, NULL, NULL},
+	};
+	const struct parse_command command = {
+		"stop", "", "Stop the server cleanly, as SIGTERM does.", options, 0, 0,
+	};
+	int count;
+
+	switch (parse_command(&command, argc, argv, &count)) {
+	case PARSE_GO:
+		break;
+	case PARSE_DONE:
+		return say_finish(EXIT_GOOD);
+	case PARSE_BAD:
+		return EXIT_FAILED;
+	}
+	if (wait.bytes > WAIT_SECONDS_MAX) {
+		say_error("cannot read", "wait", "at most %u seconds", WAIT_SECONDS_MAX);
+		return EXIT_FAILED;
+	}
+	return say_finish(run_stop(control, wait.bytes));
+}

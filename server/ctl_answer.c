@@ -1,0 +1,278 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * ctl_answer - see the header
+ *
+ * Numbers go out as JSON integers. Keys that do not apply are absent.
+ */
+#include "server/ctl_answer.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static int put_number(json_t *object, const char *key, uint64_t number)
+{
+	return json_object_set_new(object, key, json_integer((json_int_t)number));
+}
+
+/* JSON is UTF-8; a path on disk need not be. */
+static int put_text(json_t *object, const char *key, const char *text)
+{
+	json_t *string = json_string(text);
+	char *plain;
+
+	if (string != NULL)
+		return json_object_set_new(object, key, string);
+	plain = strdup(text);
+	if (plain == NULL)
+		return -1;
+	for (char *c = plain; *c != '\0'; c++)
+		if (*c < ' ' || *c > '~')
+			*c = '?';
+	string = json_string(plain);
+	free(plain);
+	return json_object_set_new(object, key, string);
+}
+
+static json_t *give_unless(int failed, json_t *json)
+{
+	if (failed == 0)
+		return json;
+	json_decref(json);
+	return NULL;
+}
+
+static json_t *answer_src(const struct ctl_call *call)
+{
+	if (call->rpc.src_off_bytes == SAME_SRC_ZERO)
+		return json_string("zero");
+	return json_integer((json_int_t)call->rpc.src_off_bytes);
+}
+
+static int put_error(json_t *object, const struct same_dst *dst)
+{
+	int failed = put_text(object, "error", ctl_errno_name(dst->error));
+
+	failed |= put_text(object, "message",
+			   dst->message != NULL ? dst->message : strerror(-dst->error));
+	return failed;
+}
+
+static json_t *answer_dst(const struct same_dst *dst)
+{
+	const struct same_result *result = &dst->result;
+	const char *status = dst->error != 0 ? "error" : result->differs ? "differs" : "same";
+	json_t *object = json_object();
+	int failed = put_number(object, "dst", dst->off_bytes);
+
+	failed |= put_text(object, "status", status);
+	failed |= put_number(object, "bytes_deduped", result->deduped_bytes);
+	failed |= put_number(object, "bytes_freed", result->freed_bytes);
+	failed |= put_number(object, "bytes_already_shared", result->already_shared_bytes);
+	if (dst->error == 0 && result->differs)
+		failed |= put_number(object, "differs_at", result->differs_at_bytes);
+	if (dst->error != 0)
+		failed |= put_error(object, dst);
+	return give_unless(failed, object);
+}
+
+static json_t *answer_same(const struct ctl_call *call)
+{
+	json_t *object = json_object();
+	json_t *results = json_array();
+	int failed = json_object_set_new(object, "src", answer_src(call));
+
+	failed |= put_number(object, "length", call->rpc.len_bytes);
+	failed |= json_object_set_new(object, "results", results);
+	for (uint32_t i = 0; failed == 0 && i < call->rpc.dst_count; i++)
+		failed |= json_array_append_new(results, answer_dst(&call->dsts[i]));
+	return give_unless(failed, object);
+}
+
+static json_t *answer_clone(const struct ctl_call *call)
+{
+	const struct same_dst *dst = &call->dsts[0];
+	json_t *object = json_object();
+	int failed = json_object_set_new(object, "src", answer_src(call));
+
+	failed |= put_number(object, "length", call->rpc.len_bytes);
+	failed |= put_number(object, "dst", dst->off_bytes);
+	failed |= put_text(object, "status", dst->error != 0 ? "error" : "cloned");
+	failed |= put_number(object, "bytes_cloned", dst->result.deduped_bytes);
+	failed |= put_number(object, "bytes_freed", dst->result.freed_bytes);
+	if (dst->error != 0)
+		failed |= put_error(object, dst);
+	return give_unless(failed, object);
+}
+
+static json_t *answer_run(const struct map_run *run)
+{
+	bool hole = pbn_is_none(run->pbn);
+	json_t *object = json_object();
+	int failed = put_number(object, "offset", run->off_bytes);
+
+	failed |= put_number(object, "length", run->len_bytes);
+	failed |= put_text(object, "kind", hole ? "hole" : "data");
+	if (!hole) {
+		failed |= put_number(object, "physical", pbn_off_bytes(run->pbn));
+		failed |= put_number(object, "references", run->references);
+	}
+	return give_unless(failed, object);
+}
+
+static json_t *answer_map(const struct ctl_call *call)
+{
+	uint32_t count = call->rpc.len_bytes > 0 ? call->map.runs_count : 0;
+	uint64_t mapped_to = call->rpc.off_bytes;
+	json_t *object = json_object();
+	json_t *runs = json_array();
+	int failed;
+
+	if (count > 0)
+		mapped_to = call->runs[count - 1].off_bytes + call->runs[count - 1].len_bytes;
+	failed = put_number(object, "offset", call->rpc.off_bytes);
+	failed |= put_number(object, "length", call->rpc.len_bytes);
+	failed |= put_number(object, "mapped_to", mapped_to);
+	failed |= json_object_set_new(object, "runs", runs);
+	for (uint32_t i = 0; failed == 0 && i < count; i++)
+		failed |= json_array_append_new(runs, answer_run(&call->runs[i]));
+	return give_unless(failed, object);
+}
+
+static int put_state(json_t *object, const struct volume_stats *stats)
+{
+	const char *state = "ok";
+	const char *reason = NULL;
+	int failed = 0;
+
+	switch (stats->state) {
+	case VOLUME_OK:
+		break;
+	case VOLUME_LOW_ON_SPACE:
+		state = "low on space";
+		break;
+	case VOLUME_READ_ONLY:
+		state = "read-only";
+		reason = "started read-only";
+		break;
+	case VOLUME_LATCHED:
+		state = "read-only";
+		reason = stats->latched_text;
+		failed = put_text(object, "error", ctl_errno_name(stats->latched_error));
+		break;
+	}
+	failed |= put_text(object, "state", state);
+	if (reason != NULL)
+		failed |= put_text(object, "reason", reason);
+	return failed;
+}
+
+static json_t *answer_limits(void)
+{
+	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I}", "length_max",
+			 (json_int_t)SAME_LENGTH_MAX, "destinations_max", (json_int_t)SAME_DSTS_MAX,
+			 "message_bytes_max", (json_int_t)CTL_LINE_BYTES_MAX, "connections_max",
+			 (json_int_t)CTL_CONNECTIONS_MAX, "calls_max", (json_int_t)CTL_CALLS_MAX,
+			 "jobs_max", (json_int_t)CTL_JOBS_MAX);
+}
+
+static int put_uuid(json_t *object, const uint8_t uuid[CTL_UUID_BYTES])
+{
+	char text[2 * CTL_UUID_BYTES + 5];
+	char *at = text;
+
+	for (int i = 0; i < CTL_UUID_BYTES; i++) {
+		if (i == 4 || i == 6 || i == 8 || i == 10)
+			*at++ = '-';
+		at += sprintf(at, "%02x", uuid[i]);
+	}
+	return put_text(object, "uuid", text);
+}
+
+static json_t *answer_status(const struct ctl_call *call, const struct ctl_answer_server *server)
+{
+	json_t *object = json_object();
+	json_t *exports = json_array();
+	int failed = put_text(object, "version", SAMEBLK_VERSION);
+
+	failed |= put_number(object, "pid", (uint64_t)getpid());
+	failed |= put_text(object, "store", server->store_path);
+	failed |= put_uuid(object, call->uuid);
+	failed |= put_state(object, &call->stats);
+	failed |= put_number(object, "size_bytes", call->size_bytes);
+	failed |= put_number(object, "store_bytes", call->stats.store_bytes);
+	failed |= put_number(object, "block_bytes", BLOCK_BYTES);
+	failed |= json_object_set_new(object, "limits", answer_limits());
+	failed |= json_object_set_new(object, "exports", exports);
+	for (size_t i = 0; server->uris != NULL && server->uris[i] != NULL; i++)
+		failed |= json_array_append_new(exports, json_string(server->uris[i]));
+	failed |= put_number(object, "clients", server->clients);
+	failed |= put_number(object, "uptime_seconds", server->uptime_seconds);
+	return give_unless(failed, object);
+}
+
+static json_t *answer_stats(const struct volume_stats *stats)
+{
+	const struct {
+		const char *key;
+		uint64_t number;
+	} numbers[] = {
+		{"size_bytes", stats->size_bytes},
+		{"store_bytes", stats->store_bytes},
+		{"mapped_bytes", stats->mapped_bytes},
+		{"used_bytes", stats->used_bytes},
+		{"shared_bytes", stats->shared_bytes},
+		{"saved_bytes", stats->saved_bytes},
+		{"free_bytes", stats->free_bytes},
+		{"pending_bytes", stats->pending_bytes},
+		{"metadata_bytes", stats->metadata_bytes},
+		{"reads", stats->reads},
+		{"writes", stats->writes},
+		{"flushes", stats->flushes},
+		{"discards", stats->discards},
+		{"read_bytes", stats->read_bytes},
+		{"written_bytes", stats->written_bytes},
+		{"journal_edits", stats->journal_edits},
+		{"journal_commits", stats->journal_commits},
+		{"checkpoints", stats->checkpoints},
+		{"metadata_reads", stats->metadata_reads},
+		{"metadata_writes", stats->metadata_writes},
+		{"cow_blocks", stats->cow_blocks},
+		{"same_requests", stats->same_requests},
+		{"same_bytes", stats->same_bytes},
+		{"differs", stats->differs},
+		{"fenced_read_bytes", stats->fenced_read_bytes},
+		{"fence_waits", stats->fence_waits},
+		{"discarded_bytes", stats->discarded_bytes},
+	};
+	json_t *object = json_object();
+	int failed = put_state(object, stats);
+
+	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
+		failed |= put_number(object, numbers[i].key, numbers[i].number);
+	return give_unless(failed, object);
+}
+
+json_t *ctl_answer(const struct ctl_call *call, const struct ctl_answer_server *server)
+{
+	assert(call->error == 0);
+	switch (call->rpc.method) {
+	case CTL_METHOD_SAME:
+		return answer_same(call);
+	case CTL_METHOD_CLONE:
+		return answer_clone(call);
+	case CTL_METHOD_MAP:
+		return answer_map(call);
+	case CTL_METHOD_STATUS:
+		return answer_status(call, server);
+	case CTL_METHOD_STATS:
+		return answer_stats(&call->stats);
+	case CTL_METHOD_STOP:
+		break;
+	}
+	assert(!"stop is answered without a call");
+	return NULL;
+}

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * ctl_answer - results of calls as JSON, in the shape of docs/control-protocol.md
+ *
+ * Pure functions of a finished call. NULL: no memory.
+ */
+#ifndef SERVER_CTL_ANSWER_H
+#define SERVER_CTL_ANSWER_H
+
+#include <jansson.h>
+
+#include "server/ctl_call.h"
+
+/* What the control thread knows and the volume does not. */
+struct ctl_answer_server {
+	const char *store_path;
+	const char *const *uris; /* NULL-terminated; may be NULL */
+	unsigned clients;
+	uint64_t uptime_seconds;
+};
+
+json_t *ctl_answer(const struct ctl_call *call, const struct ctl_answer_server *server);
+
+#endif

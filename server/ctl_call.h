@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * ctl_call - one call to the volume, from the control thread to the worker and back
+ *
+ *   WAITING ----> POSTED ----> finished list ----> freed
+ *      +------------------------^
+ *
+ *   WAITING -> POSTED    a job slot (with its scratch) came free; MAP, STATUS and STATS need none
+ *   POSTED -> finished   the worker answered; the event descriptor says so
+ *   WAITING -> finished  cancelled before it began
+ *
+ * Errors    in call->error, a positive errno, with call->message; destinations have their own.
+ * Memory    slots and their scratch are taken at start; a call's size is ctl_call_bytes().
+ * Threads   everything on the control thread but what the worker runs, which is static in
+ *           ctl_call.c. The two meet in the worker's mailbox, in the finished list (under its
+ *           lock) and in cancel.
+ * Blocking  never.
+ */
+#ifndef SERVER_CTL_CALL_H
+#define SERVER_CTL_CALL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/base/list.h"
+#include "core/request.h"
+#include "core/same_job.h"
+#include "core/volume.h"
+#include "core/worker.h"
+#include "server/ctl_limits.h"
+#include "server/ctl_rpc.h"
+
+#define CTL_CALL_MAGIC 0x43414c4cu
+#define CTL_NO_SLOT    UINT32_MAX
+#define CTL_UUID_BYTES 16
+
+struct ctl_calls {
+	struct volume *volume;
+	struct worker *worker;
+	int event_fd; /* readable: something is in the finished list */
+	uint32_t free_slots; /* a bit each */
+	uint8_t *scratch; /* SAME_SCRATCH_BYTES a slot */
+	struct list waiting;
+	struct list all;
+	pthread_mutex_t lock; /* of finished */
+	struct list finished;
+};
+
+struct ctl_call {
+	uint32_t magic;
+	struct ctl_calls *calls;
+	void *owner; /* the connection; NULL: gone, nobody wants the answer */
+	struct ctl_rpc_call rpc;
+	struct list node; /* waiting or finished */
+	struct list all_node;
+	uint32_t slot;
+	_Atomic bool cancel;
+	struct task task;
+	int error;
+	const char *message; /* static, or in text */
+	char text[128];
+	struct same_dst *dsts;
+	struct map_run *runs;
+	uint64_t size_bytes; /* STATUS, MAP */
+	uint8_t uuid[CTL_UUID_BYTES];
+	union {
+		struct same_job job;
+		struct request map;
+		struct volume_stats stats;
+	};
+};
+
+int ctl_calls_init(struct ctl_calls *calls, struct volume *volume, struct worker *worker);
+/* No call may be under way. */
+void ctl_calls_done(struct ctl_calls *calls);
+
+/* What a call and its answer hold, about. */
+size_t ctl_call_bytes(const struct ctl_rpc_call *rpc);
+
+/* Takes over what rpc owns. NULL: no memory, and rpc is as it was. */
+struct ctl_call *ctl_call_start(struct ctl_calls *calls, struct ctl_rpc_call *rpc, void *owner);
+
+/* Ends as soon as it can. A call that only waited for a slot is finished at once. */
+void ctl_call_cancel(struct ctl_call *call);
+
+/* The next answered call, or NULL; starts those that waited for its slot. */
+struct ctl_call *ctl_calls_reap(struct ctl_calls *calls);
+void ctl_call_free(struct ctl_call *call);
+
+#endif

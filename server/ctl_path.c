@@ -1,0 +1,298 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* ctl_path - see the header */
+#include "server/ctl_path.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <limits.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#define SYSTEM_DIR   "/run/sameblk"
+#define RECORD_TRIES 8
+
+void ctl_path_name(const char *store_path, char ret_name[CTL_PATH_NAME_MAX + 1])
+{
+	const char *base = store_path + strlen(store_path);
+	size_t len, i;
+
+	while (base > store_path && base[-1] == '/')
+		base--;
+	len = (size_t)(base - store_path);
+	while (base > store_path && base[-1] != '/')
+		base--;
+	len -= (size_t)(base - store_path);
+	for (i = len; i > 1; i--) {
+		if (base[i - 1] != '.')
+			continue;
+		len = i - 1;
+		break;
+	}
+	if (len > CTL_PATH_NAME_MAX)
+		len = CTL_PATH_NAME_MAX;
+	for (i = 0; i < len; i++) {
+		bool plain = (base[i] >= '0' && base[i] <= '9') ||
+			     (base[i] >= 'a' && base[i] <= 'z') ||
+			     (base[i] >= 'A' && base[i] <= 'Z') || strchr("-_.", base[i]) != NULL;
+
+		ret_name[i] = plain && !(i == 0 && base[i] == '.') ? base[i] : '_';
+	}
+	ret_name[len] = '\0';
+	if (len == 0)
+		strcpy(ret_name, "store");
+}
+
+static int print_path(char ret_path[CTL_PATH_BYTES], const char *dir, const char *rest)
+{
+	int len = snprintf(ret_path, CTL_PATH_BYTES, "%s/%s", dir, rest);
+
+	return len < 0 || (size_t)len >= CTL_PATH_BYTES ? -ENAMETOOLONG : 0;
+}
+
+static const char *absolute_env(const char *name)
+{
+	const char *dir = getenv(name);
+
+	return dir != NULL && dir[0] == '/' ? dir : NULL;
+}
+
+int ctl_path_dir(char ret_dir[CTL_PATH_BYTES])
+{
+	const char *only = absolute_env("SAMEBLK_CONTROL_DIR");
+	const char *user = absolute_env("XDG_RUNTIME_DIR");
+
+	if (only != NULL && strlen(only) >= CTL_PATH_BYTES)
+		return -ENAMETOOLONG;
+	if (only != NULL) {
+		strcpy(ret_dir, only);
+		return 0;
+	}
+	if (user != NULL)
+		return print_path(ret_dir, user, "sameblk");
+	strcpy(ret_dir, SYSTEM_DIR);
+	return 0;
+}
+
+int ctl_path_default(const char *store_path, char ret_path[CTL_PATH_BYTES])
+{
+	char name[CTL_PATH_NAME_MAX + 1];
+	char file[CTL_PATH_NAME_MAX + sizeof(CTL_PATH_SUFFIX)];
+	char dir[CTL_PATH_BYTES];
+	int r;
+
+	r = ctl_path_dir(dir);
+	if (r < 0)
+		return r;
+	ctl_path_name(store_path, name);
+	snprintf(file, sizeof(file), "%s%s", name, CTL_PATH_SUFFIX);
+	return print_path(ret_path, dir, file);
+}
+
+int ctl_path_dir_make(const char *dir, gid_t group)
+{
+	mode_t mode = group == (gid_t)-1 ? 0700 : 0710;
+	struct stat st;
+
+	if (mkdir(dir, 0700) < 0 && errno != EEXIST)
+		return -errno;
+	if (stat(dir, &st) < 0)
+		return -errno;
+	if (!S_ISDIR(st.st_mode))
+		return -ENOTDIR;
+	if (st.st_uid != geteuid())
+		return -EPERM;
+	if (group != (gid_t)-1 && st.st_gid != group && chown(dir, (uid_t)-1, group) < 0)
+		return -errno;
+	/* Another server's group keeps its way through. */
+	mode |= st.st_mode & 0710;
+	if ((st.st_mode & 07777) != mode && chmod(dir, mode) < 0)
+		return -errno;
+	return 0;
+}
+
+int ctl_path_probe(const char *path)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	int fd, r = 0;
+
+	if (strlen(path) >= sizeof(address.sun_path))
+		return -ENAMETOOLONG;
+	strcpy(address.sun_path, path);
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return -errno;
+	/* EAGAIN: its queue of waiting connections is full, so somebody listens. */
+	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0 && errno != EAGAIN)
+		r = -errno;
+	close(fd);
+	return r;
+}
+
+static int list_add(struct ctl_path_list *list, const char *dir, const char *name)
+{
+	char path[CTL_PATH_BYTES];
+	char **paths;
+
+	if (list->count == CTL_PATH_LIST_MAX || print_path(path, dir, name) < 0)
+		return 0;
+	paths = realloc(list->paths, (list->count + 1) * sizeof(*paths));
+	if (paths == NULL)
+		return -ENOMEM;
+	list->paths = paths;
+	paths[list->count] = strdup(path);
+	if (paths[list->count] == NULL)
+		return -ENOMEM;
+	list->count++;
+	return 0;
+}
+
+/* A directory that is missing or not ours to read holds nothing for us. */
+static int list_dir(struct ctl_path_list *list, const char *dir)
+{
+	DIR *stream = opendir(dir);
+	struct dirent *entry;
+	int r = 0;
+
+	if (stream == NULL)
+		return 0;
+	while (r == 0 && (entry = readdir(stream)) != NULL) {
+		size_t len = strlen(entry->d_name);
+
+		if (len > 4 && strcmp(entry->d_name + len - 4, CTL_PATH_SUFFIX) == 0)
+			r = list_add(list, dir, entry->d_name);
+	}
+	closedir(stream);
+	return r;
+}
+
+static bool is_dead_record(const char *path)
+{
+	struct stat st;
+	int r;
+
+	if (lstat(path, &st) < 0 || !S_ISLNK(st.st_mode))
+		return false;
+	r = ctl_path_probe(path);
+	return r == -ECONNREFUSED || r == -ENOENT;
+}
+
+/* Servers that were killed left theirs. One that comes back makes a new one. */
+static void drop_dead_records(const char *dir)
+{
+	struct ctl_path_list list = {NULL, 0};
+
+	list_dir(&list, dir);
+	for (size_t i = 0; i < list.count; i++)
+		if (is_dead_record(list.paths[i]))
+			unlink(list.paths[i]);
+	ctl_path_list_done(&list);
+}
+
+/* Puts the link there unless something that lives, or is no link, has the name. */
+static int link_record(const char *target, const char *record)
+{
+	struct stat st;
+	int r;
+
+	for (int i = 0; i < RECORD_TRIES; i++) {
+		if (symlink(target, record) == 0)
+			return 0;
+		if (errno != EEXIST)
+			return -errno;
+		r = ctl_path_probe(record);
+		if (r != -ECONNREFUSED && r != -ENOENT)
+			return -EEXIST;
+		if (lstat(record, &st) == 0 && !S_ISLNK(st.st_mode) && !S_ISSOCK(st.st_mode))
+			return -EEXIST;
+		if (unlink(record) < 0 && errno != ENOENT)
+			return -errno;
+	}
+	return -EEXIST;
+}
+
+static bool in_dir(const char *path, const char *dir)
+{
+	char real_path[PATH_MAX], real_dir[PATH_MAX];
+	char *slash;
+
+	if (realpath(path, real_path) == NULL || realpath(dir, real_dir) == NULL)
+		return false;
+	slash = strrchr(real_path, '/');
+	*slash = '\0';
+	return strcmp(real_path, real_dir) == 0;
+}
+
+int ctl_path_record(const char *store_path, const char *target, char ret_record[CTL_PATH_BYTES])
+{
+	char dir[CTL_PATH_BYTES], real[PATH_MAX], record[CTL_PATH_BYTES];
+	char name[CTL_PATH_NAME_MAX + 1], file[2 * CTL_PATH_NAME_MAX];
+	size_t len = strlen(target);
+	int r;
+
+	ret_record[0] = '\0';
+	r = ctl_path_dir(dir);
+	if (r == 0)
+		r = ctl_path_dir_make(dir, (gid_t)-1);
+	if (r < 0)
+		return r;
+	if (realpath(target, real) == NULL)
+		return -errno;
+	drop_dead_records(dir);
+	/* Only *.ctl is looked for. */
+	if (in_dir(target, dir) && len > 4 && strcmp(target + len - 4, CTL_PATH_SUFFIX) == 0)
+		return 0;
+	ctl_path_name(store_path, name);
+	snprintf(file, sizeof(file), "%s%s", name, CTL_PATH_SUFFIX);
+	r = print_path(record, dir, file);
+	if (r == 0)
+		r = link_record(real, record);
+	if (r == -EEXIST) {
+		snprintf(file, sizeof(file), "%s.%d%s", name, (int)getpid(), CTL_PATH_SUFFIX);
+		r = print_path(record, dir, file);
+		if (r == 0)
+			r = link_record(real, record);
+	}
+	if (r == 0)
+		strcpy(ret_record, record);
+	return r;
+}
+
+static int compare_paths(const void *a, const void *b)
+{
+	return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+int ctl_path_list(struct ctl_path_list *ret_list)
+{
+	struct ctl_path_list list = {NULL, 0};
+	char dir[CTL_PATH_BYTES];
+	int r;
+
+	r = ctl_path_dir(dir);
+	if (r == 0)
+		r = list_dir(&list, dir);
+	if (r == 0 && absolute_env("SAMEBLK_CONTROL_DIR") == NULL && strcmp(dir, SYSTEM_DIR) != 0)
+		r = list_dir(&list, SYSTEM_DIR);
+	if (r < 0) {
+		ctl_path_list_done(&list);
+		return r;
+	}
+	if (list.count > 0)
+		qsort(list.paths, list.count, sizeof(*list.paths), compare_paths);
+	*ret_list = list;
+	return 0;
+}
+
+void ctl_path_list_done(struct ctl_path_list *list)
+{
+	for (size_t i = 0; i < list->count; i++)
+		free(list->paths[i]);
+	free(list->paths);
+	*list = (struct ctl_path_list){NULL, 0};
+}

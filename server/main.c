@@ -1,0 +1,517 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * main - sameblkd: opens a store, serves it, stops cleanly
+ *
+ * The main thread opens and closes; in between it only waits to be told to stop. Worker threads
+ * (loop.h) serve NBD and do the engine's work, the control thread (ctl_server.h) answers `sameblk`.
+ *
+ * Up:    store (locked), sockets bound, volume recovered, loops, NBD accepts, control, `ready`
+ * Down:  NBD accepts no more and answers what it has, control likewise, loops end, volume
+ *        checkpointed and marked clean, store closed. Each step that may take long has a limit;
+ *        what is not done by then is left to recovery.
+ *
+ * Exit status: 0 stopped cleanly; 2 could not start, or could not stop cleanly, or a second signal.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "core/volume.h"
+#include "server/ctl_server.h"
+#include "server/log.h"
+#include "server/loop.h"
+#include "server/nbd_conn.h"
+#include "server/nbd_listen.h"
+#include "server/nbd_server.h"
+#include "server/options.h"
+#include "server/store_file.h"
+#include "server/systemd.h"
+
+#define EXIT_FAILED   2
+#define DRAIN_MS      10000u
+#define CUT_MS	      20000u
+#define STOP_PAUSE_MS 5u
+#define URI_BYTES     4096u
+#define URIS_MAX      (1 + SYSTEMD_NBD_MAX)
+
+struct daemon {
+	struct options options;
+	struct systemd_sockets sockets;
+	struct store *store;
+	struct loop *loops;
+	struct loop *loop_pointers[VOLUME_WORKERS_MAX];
+	struct worker *workers[VOLUME_WORKERS_MAX];
+	unsigned loops_made;
+	unsigned loops_started;
+	struct volume *volume;
+	struct loop_tick volume_tick;
+	struct task tick_task;
+	struct nbd_server nbd;
+	bool has_nbd;
+	struct nbd_listen listen_socket;
+	bool has_socket;
+	int single_fd;
+	struct ctl_server *control;
+	struct ctl_server_options control_options;
+	char uri_text[URIS_MAX][URI_BYTES];
+	const char *uris[URIS_MAX + 1];
+	unsigned uri_count;
+};
+
+/* --- being told to stop --- */
+
+static int stop_fd = -1;
+static volatile sig_atomic_t signals_seen;
+
+/* From anywhere: a signal, the control thread, a loop. */
+static void stop_soon(void *context)
+{
+	uint64_t one = 1;
+	int saved = errno;
+	ssize_t written = write(stop_fd, &one, sizeof(one));
+
+	/* It fails only when the counter is full, and then the event is up. */
+	(void)written;
+	(void)context;
+	errno = saved;
+}
+
+static void on_signal(int number)
+{
+	(void)number;
+	if (signals_seen++ > 0)
+		_exit(EXIT_FAILED);
+	stop_soon(NULL);
+}
+
+static int catch_signals(void)
+{
+	struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
+	struct sigaction ignore = {.sa_handler = SIG_IGN};
+
+	stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (stop_fd < 0)
+		return -errno;
+	sigemptyset(&action.sa_mask);
+	if (sigaction(SIGTERM, &action, NULL) < 0 || sigaction(SIGINT, &action, NULL) < 0 ||
+	    sigaction(SIGPIPE, &ignore, NULL) < 0)
+		return -errno;
+	return 0;
+}
+
+static void wait_for_stop(void)
+{
+	struct pollfd event = {.fd = stop_fd, .events = POLLIN};
+
+	while (poll(&event, 1, -1) < 0)
+		assert(errno == EINTR);
+}
+
+/* --- up --- */
+
+static int open_store(struct daemon *daemon)
+{
+	const struct options *options = &daemon->options;
+	struct store_file_options store_options = {
+		.read_only = options->read_only,
+		.direct = options->direct,
+		.wait_ms = STORE_FILE_WAIT_MS,
+		.lanes = options->workers,
+	};
+	const char *message;
+	int r = store_file_open(options->store, &store_options, &daemon->store, &message);
+
+	if (r < 0)
+		log_error("cannot open the store: %s", message);
+	return r;
+}
+
+/* Percent-encodes what has a meaning in a URI. */
+static void append_encoded(char *uri, const char *text)
+{
+	static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+				    "-._~/";
+	size_t at = strlen(uri);
+
+	for (; *text != '\0' && at + 4 < URI_BYTES; text++) {
+		if (strchr(plain, *text) != NULL)
+			at += (size_t)snprintf(uri + at, URI_BYTES - at, "%c", *text);
+		else
+			at += (size_t)snprintf(uri + at, URI_BYTES - at, "%%%02X",
+					       (unsigned)(unsigned char)*text);
+	}
+}
+
+static void add_uri(struct daemon *daemon, const char *path)
+{
+	const char *name = daemon->options.export_name;
+	char *uri = daemon->uri_text[daemon->uri_count];
+
+	assert(daemon->uri_count < URIS_MAX);
+	strcpy(uri, "nbd+unix:///");
+	append_encoded(uri, name != NULL ? name : "");
+	strncat(uri, "?socket=", URI_BYTES - strlen(uri) - 1);
+	append_encoded(uri, path);
+	daemon->uris[daemon->uri_count++] = uri;
+}
+
+static void add_uri_of_socket(struct daemon *daemon, int fd)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNSPEC};
+	socklen_t len = sizeof(address) - 1;
+
+	/* The last byte stays zero, so the path is terminated. */
+	if (getsockname(fd, (struct sockaddr *)&address, &len) == 0 &&
+	    address.sun_family == AF_UNIX && address.sun_path[0] == '/')
+		add_uri(daemon, address.sun_path);
+}
+
+/* Standard input is the NBD stream and nothing else must read or write it. */
+static int take_single(struct daemon *daemon)
+{
+	struct stat st;
+	int null_fd;
+
+	if (fstat(STDIN_FILENO, &st) < 0 || !S_ISSOCK(st.st_mode)) {
+		log_error("--single: standard input is not a socket");
+		return -ENOTSOCK;
+	}
+	daemon->single_fd = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+	null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+	if (daemon->single_fd < 0 || null_fd < 0 || dup2(null_fd, STDIN_FILENO) < 0 ||
+	    dup2(null_fd, STDOUT_FILENO) < 0) {
+		log_error("--single: cannot set standard input aside: %s", strerror(errno));
+		return -errno;
+	}
+	close(null_fd);
+	return 0;
+}
+
+static int open_sockets(struct daemon *daemon)
+{
+	const struct options *options = &daemon->options;
+	const char *message;
+	int r;
+
+	if (options->unix_path == NULL && !options->single && daemon->sockets.nbd_count == 0) {
+		log_error("nothing to serve: say -U PATH for NBD on a Unix socket (or -s)");
+		return -EINVAL;
+	}
+	if (options->single) {
+		r = take_single(daemon);
+		if (r < 0)
+			return r;
+	}
+	if (options->unix_path == NULL)
+		return 0;
+	r = nbd_listen_unix(options->unix_path, &daemon->listen_socket, &message);
+	if (r < 0) {
+		log_error("cannot serve NBD: %s", message);
+		return r;
+	}
+	daemon->has_socket = true;
+	add_uri(daemon, options->unix_path);
+	return 0;
+}
+
+/* Half of the payload memory is the connections' own slices, half is shared. */
+static int make_loops(struct daemon *daemon)
+{
+	unsigned count = daemon->options.workers;
+	uint64_t shared_bytes = daemon->options.buffer_bytes / 2 / count;
+
+	daemon->loops = calloc(count, sizeof(*daemon->loops));
+	if (daemon->loops == NULL)
+		return -ENOMEM;
+	for (unsigned i = 0; i < count; i++) {
+		int r = loop_init(&daemon->loops[i], daemon->store, i, shared_bytes);
+
+		if (r < 0) {
+			log_error("cannot make worker %u: %s", i, strerror(-r));
+			return r;
+		}
+		daemon->loops_made++;
+		daemon->loop_pointers[i] = &daemon->loops[i];
+		daemon->workers[i] = &daemon->loops[i].worker;
+	}
+	return 0;
+}
+
+static void log_volume(void *context, const char *text)
+{
+	const struct daemon *daemon = context;
+
+	log_warn("%s: %s", daemon->options.store, text);
+}
+
+static int open_volume(struct daemon *daemon)
+{
+	const struct options *options = &daemon->options;
+	struct volume_options volume_options = {
+		.cache_bytes = options->cache_bytes,
+		.cow_hint_blocks = (uint32_t)(options->cow_hint_bytes / BLOCK_BYTES),
+		.read_only = options->read_only,
+		.discard = options->discard && daemon->store->can_discard,
+		.log = log_volume,
+		.log_context = daemon,
+	};
+	struct damage damage = {.text = ""};
+	int r = volume_open(daemon->store, &volume_options, daemon->workers, options->workers,
+			    &daemon->volume, &damage);
+
+	if (r < 0)
+		log_error("cannot open the volume in %s: %s", options->store,
+			  damage.text[0] != '\0' ? damage.text : strerror(-r));
+	else if (options->discard && !daemon->store->can_discard && !options->read_only)
+		log_info("%s takes no discards: freed blocks keep their space there",
+			 options->store);
+	return r;
+}
+
+static int start_loops(struct daemon *daemon)
+{
+	for (unsigned i = 0; i < daemon->options.workers; i++) {
+		int r = loop_start(&daemon->loops[i]);
+
+		if (r < 0) {
+			log_error("cannot start worker %u: %s", i, strerror(-r));
+			return r;
+		}
+		daemon->loops_started++;
+	}
+	return 0;
+}
+
+static void tick_volume(struct loop_tick *tick, uint64_t now_ms)
+{
+	struct daemon *daemon = container_of(tick, struct daemon, volume_tick);
+
+	(void)now_ms;
+	volume_tick(daemon->volume, &daemon->loops[0].worker);
+}
+
+static void start_ticking(struct task *task)
+{
+	struct daemon *daemon = container_of(task, struct daemon, tick_task);
+
+	loop_add_tick(&daemon->loops[0], &daemon->volume_tick);
+}
+
+static int start_nbd(struct daemon *daemon)
+{
+	const struct options *options = &daemon->options;
+	struct nbd_export export = {
+		.name = options->export_name,
+		.size_bytes = volume_size_bytes(daemon->volume),
+		.read_only = options->read_only,
+	};
+	uint64_t own = options->buffer_bytes / 2 / NBD_OWN_BYTES;
+	int r = nbd_server_init(&daemon->nbd, daemon->loop_pointers, options->workers,
+				daemon->volume, &export);
+
+	if (r < 0)
+		return r;
+	daemon->has_nbd = true;
+	if (own < daemon->nbd.clients_max)
+		daemon->nbd.clients_max = (unsigned)own;
+	if (daemon->has_socket)
+		nbd_server_listen(&daemon->nbd, daemon->listen_socket.fd);
+	for (unsigned i = 0;
+	     i < daemon->sockets.nbd_count && daemon->nbd.listener_count < NBD_LISTENERS_MAX; i++) {
+		nbd_server_listen(&daemon->nbd, daemon->sockets.nbd[i]);
+		add_uri_of_socket(daemon, daemon->sockets.nbd[i]);
+	}
+	if (options->single)
+		daemon->nbd.idle = stop_soon;
+	daemon->volume_tick.run = tick_volume;
+	daemon->tick_task.worker = &daemon->loops[0].worker;
+	daemon->tick_task.run = start_ticking;
+	worker_post(&daemon->tick_task);
+	nbd_server_start(&daemon->nbd);
+	if (options->single)
+		nbd_server_adopt(&daemon->nbd, daemon->single_fd);
+	return 0;
+}
+
+static unsigned count_clients(void *context)
+{
+	struct daemon *daemon = context;
+
+	return nbd_server_clients(&daemon->nbd);
+}
+
+static int start_control(struct daemon *daemon)
+{
+	const struct options *options = &daemon->options;
+	const char *message = "";
+	int r;
+
+	daemon->control_options = (struct ctl_server_options){
+		.volume = daemon->volume,
+		.worker = &daemon->loops[0].worker,
+		.path = options->control_path,
+		.group = options->group,
+		.store_path = options->store,
+		.uris = daemon->uris,
+		.stop = stop_soon,
+		.clients = count_clients,
+		.context = daemon,
+		.listen_fd = daemon->sockets.control,
+	};
+	r = ctl_server_start(&daemon->control_options, &daemon->control, &message);
+	if (r < 0)
+		log_error("cannot make the control socket (-c PATH): %s", message);
+	return r;
+}
+
+static int say_ready(struct daemon *daemon)
+{
+	systemd_notify("READY=1");
+	if (daemon->options.single || daemon->uri_count == 0)
+		return 0;
+	fputs("ready", stdout);
+	for (unsigned i = 0; i < daemon->uri_count; i++)
+		printf(" %s", daemon->uris[i]);
+	putchar('\n');
+	/* Whoever started us may not care to read it. */
+	if (fflush(stdout) == EOF)
+		log_debug("the ready line could not be printed");
+	return 0;
+}
+
+static int go_up(struct daemon *daemon)
+{
+	static int (*const steps[])(struct daemon *) = {
+		open_store,  open_sockets, make_loops,	  open_volume,
+		start_loops, start_nbd,	   start_control, say_ready,
+	};
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < sizeof(steps) / sizeof(steps[0]); i++)
+		r = steps[i](daemon);
+	return r;
+}
+
+/* --- down --- */
+
+static bool nbd_gone(struct nbd_server *nbd, unsigned limit_ms)
+{
+	const struct timespec pause = {.tv_nsec = STOP_PAUSE_MS * 1000000L};
+
+	for (unsigned ms = 0; ms < limit_ms; ms += STOP_PAUSE_MS) {
+		if (nbd_server_clients(nbd) == 0 && nbd_server_listening(nbd) == 0)
+			return true;
+		nanosleep(&pause, NULL);
+	}
+	return false;
+}
+
+static void stop_nbd(struct daemon *daemon)
+{
+	if (!daemon->has_nbd)
+		return;
+	if (daemon->has_socket)
+		nbd_listen_remove(&daemon->listen_socket);
+	daemon->has_socket = false;
+	nbd_server_stop(&daemon->nbd);
+	/* Merges and clones are cancelled and answered: clients may wait for their fences. */
+	ctl_server_stop(daemon->control);
+	daemon->control = NULL;
+	if (nbd_gone(&daemon->nbd, DRAIN_MS))
+		return;
+	log_warn("%u clients took too long; their connections are cut",
+		 nbd_server_clients(&daemon->nbd));
+	nbd_server_cut(&daemon->nbd);
+	if (nbd_gone(&daemon->nbd, CUT_MS))
+		return;
+	log_error("requests are stuck; recovery will do the rest");
+	_exit(EXIT_FAILED);
+}
+
+/* The workers' threads have ended: what they still had for one another runs here. */
+static void quiesce(struct daemon *daemon)
+{
+	bool any = daemon->volume != NULL;
+
+	while (any) {
+		any = false;
+		for (unsigned i = 0; i < daemon->options.workers; i++) {
+			while (worker_run(daemon->workers[i]))
+				any = true;
+			if (store_file_in_flight(daemon->store, i) == 0)
+				continue;
+			daemon->store->ops->wait(daemon->store, i);
+			any = true;
+		}
+	}
+}
+
+static int go_down(struct daemon *daemon)
+{
+	int r = 0;
+
+	systemd_notify("STOPPING=1");
+	stop_nbd(daemon);
+	for (unsigned i = 0; i < daemon->loops_started; i++)
+		loop_stop(&daemon->loops[i]);
+	for (unsigned i = 0; i < daemon->loops_started; i++)
+		loop_join(&daemon->loops[i]);
+	quiesce(daemon);
+	if (daemon->volume != NULL) {
+		r = volume_close(daemon->volume);
+		if (r < 0)
+			log_error("%s could not be closed cleanly: %s; recovery will do the rest",
+				  daemon->options.store, strerror(-r));
+	}
+	if (daemon->has_nbd)
+		nbd_server_done(&daemon->nbd);
+	for (unsigned i = 0; i < daemon->loops_made; i++)
+		loop_done(&daemon->loops[i]);
+	free(daemon->loops);
+	if (daemon->has_socket)
+		nbd_listen_remove(&daemon->listen_socket);
+	store_file_close(daemon->store);
+	return r;
+}
+
+int main(int argc, char **argv)
+{
+	struct daemon *daemon = calloc(1, sizeof(*daemon));
+	int up, down, r;
+
+	if (daemon == NULL)
+		return EXIT_FAILED;
+	r = options_parse(argc, argv, &daemon->options);
+	if (r != 0) {
+		free(daemon);
+		return r < 0 ? EXIT_FAILED : 0;
+	}
+	log_init(daemon->options.verbose);
+	r = systemd_sockets(&daemon->sockets);
+	if (r < 0)
+		log_error("LISTEN_FDS: not all of these are listening stream sockets");
+	if (r == 0)
+		r = catch_signals();
+	if (r < 0)
+		return EXIT_FAILED;
+	up = go_up(daemon);
+	if (up == 0) {
+		wait_for_stop();
+		log_debug("stopping");
+	}
+	down = go_down(daemon);
+	free(daemon);
+	return up < 0 || down < 0 ? EXIT_FAILED : 0;
+}

@@ -1,0 +1,351 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* nbd_conn - see the header */
+#include "server/nbd_conn.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "server/log.h"
+#include "server/nbd_command.h"
+#include "server/nbd_server.h"
+
+#define SOCKET_BUFFER_BYTES (2 * 1024 * 1024)
+
+static size_t round_up(size_t bytes)
+{
+	return (bytes + BUFFERS_PAGE_BYTES - 1) / BUFFERS_PAGE_BYTES * BUFFERS_PAGE_BYTES;
+}
+
+static size_t conn_bytes(void)
+{
+	return round_up(sizeof(struct nbd_conn)) + NBD_RX_BYTES + NBD_OWN_BYTES +
+	       (size_t)NBD_PIECES_MAX * SCRATCH_BYTES;
+}
+
+void nbd_conn_kick(struct nbd_conn *conn)
+{
+	loop_run_soon(conn->loop, &conn->turn);
+}
+
+static void buffers_ready(struct buffers_waiter *waiter)
+{
+	nbd_conn_kick(container_of(waiter, struct nbd_conn, buffers_waiter));
+}
+
+void nbd_conn_break(struct nbd_conn *conn, const char *why)
+{
+	if (conn->state == NBD_CONN_BROKEN)
+		return;
+	log_debug("nbd: connection ended: %s", why);
+	conn->state = NBD_CONN_BROKEN;
+	/* Ends what the ring has in flight. */
+	shutdown(conn->fd, SHUT_RDWR);
+	nbd_conn_kick(conn);
+}
+
+void nbd_conn_drain(struct nbd_conn *conn)
+{
+	if (conn->state == NBD_CONN_BROKEN || conn->state == NBD_CONN_DRAINING)
+		return;
+	conn->state = NBD_CONN_DRAINING;
+	shutdown(conn->fd, SHUT_RD);
+	nbd_conn_kick(conn);
+}
+
+void nbd_conn_tick(struct nbd_conn *conn, uint64_t now_ms)
+{
+	bool contended = buffers_contended(&conn->loop->buffers);
+
+	if (conn->state == NBD_CONN_HANDSHAKE && now_ms - conn->received_ms > NBD_HANDSHAKE_MS)
+		nbd_conn_break(conn, "the handshake took too long");
+	else if (contended && conn->sending && now_ms - conn->sent_ms > NBD_STALLED_MS)
+		nbd_conn_break(conn, "it takes no answers, and others need the memory");
+	else if (contended && conn->filling && now_ms - conn->received_ms > NBD_STALLED_MS)
+		nbd_conn_break(conn, "its payload does not come, and others need the memory");
+}
+
+/* --- receiving --- */
+
+static void received_bytes(struct nbd_conn *conn, uint32_t bytes)
+{
+	struct nbd_piece *piece = conn->filling;
+
+	if (piece != NULL) {
+		uint32_t wanted = piece->len_bytes - piece->filled_bytes;
+		uint32_t taken = bytes < wanted ? bytes : wanted;
+
+		piece->filled_bytes += taken;
+		bytes -= taken;
+	}
+	conn->rx_end += bytes;
+	assert(conn->rx_end <= NBD_RX_BYTES);
+}
+
+static void recv_done(struct ring_op *op, int res, uint32_t flags)
+{
+	struct nbd_conn *conn = container_of(op, struct nbd_conn, recv_op);
+
+	(void)flags;
+	assert(conn->magic == NBD_CONN_MAGIC && conn->receiving);
+	conn->receiving = false;
+	nbd_conn_kick(conn);
+	if (res > 0 && (conn->state == NBD_CONN_HANDSHAKE || conn->state == NBD_CONN_OPEN)) {
+		/* The handshake as a whole has a time limit. */
+		if (conn->state == NBD_CONN_OPEN)
+			conn->received_ms = conn->loop->now_ms;
+		received_bytes(conn, (uint32_t)res);
+	} else if (res == 0) {
+		nbd_conn_drain(conn);
+	} else if (res < 0 && res != -EINTR && res != -EAGAIN) {
+		nbd_conn_break(conn, strerror(-res));
+	}
+}
+
+/* What is left of the input moves to the front; it is the beginning of one message. */
+static void compact(struct nbd_conn *conn)
+{
+	if (conn->rx_start > 0)
+		memmove(conn->rx, conn->rx + conn->rx_start, conn->rx_end - conn->rx_start);
+	conn->rx_end -= conn->rx_start;
+	conn->rx_start = 0;
+}
+
+/* A payload goes where it belongs; behind its end the next request may begin. */
+static void start_recv(struct nbd_conn *conn)
+{
+	struct io_uring_sqe *sqe = ring_sqe(conn->loop->ring);
+	struct nbd_piece *piece = conn->filling;
+
+	compact(conn);
+	conn->recv_iov[1] = (struct iovec){conn->rx + conn->rx_end, NBD_RX_BYTES - conn->rx_end};
+	assert(conn->recv_iov[1].iov_len > 0);
+	if (piece == NULL) {
+		io_uring_prep_recv(sqe, conn->fd, conn->recv_iov[1].iov_base,
+				   conn->recv_iov[1].iov_len, 0);
+	} else {
+		bool more = conn->current->issued_bytes < conn->current->total_bytes;
+
+		conn->recv_iov[0] = (struct iovec){piece->buf + piece->filled_bytes,
+						   piece->len_bytes - piece->filled_bytes};
+		conn->recv_msg =
+			(struct msghdr){.msg_iov = conn->recv_iov, .msg_iovlen = more ? 1 : 2};
+		io_uring_prep_recvmsg(sqe, conn->fd, &conn->recv_msg, 0);
+	}
+	ring_tag(conn->loop->ring, sqe, &conn->recv_op);
+	conn->receiving = true;
+}
+
+/* --- sending --- */
+
+static void sent_answer(struct nbd_conn *conn, uint32_t bytes)
+{
+	conn->answer_sent_bytes += bytes;
+	assert(conn->answer_sent_bytes <= conn->answer.len_bytes);
+	if (conn->answer_sent_bytes == conn->answer.len_bytes) {
+		conn->answer.len_bytes = 0;
+		conn->answer_sent_bytes = 0;
+	}
+}
+
+static void sent_pieces(struct nbd_conn *conn, uint32_t bytes)
+{
+	while (bytes > 0) {
+		struct nbd_piece *piece = container_of(conn->tx.next, struct nbd_piece, node);
+		uint32_t left = piece->head_bytes + piece->data_bytes - piece->sent_bytes;
+
+		assert(!list_empty(&conn->tx));
+		if (bytes < left) {
+			piece->sent_bytes += bytes;
+			return;
+		}
+		bytes -= left;
+		nbd_piece_release(piece);
+	}
+}
+
+static void send_done(struct ring_op *op, int res, uint32_t flags)
+{
+	struct nbd_conn *conn = container_of(op, struct nbd_conn, send_op);
+
+	(void)flags;
+	assert(conn->magic == NBD_CONN_MAGIC && conn->sending);
+	conn->sending = false;
+	nbd_conn_kick(conn);
+	if (res < 0) {
+		if (res != -EINTR && res != -EAGAIN)
+			nbd_conn_break(conn, strerror(-res));
+		return;
+	}
+	if (conn->answer.len_bytes > 0)
+		sent_answer(conn, (uint32_t)res);
+	else
+		sent_pieces(conn, (uint32_t)res);
+}
+
+static void add_iov(struct nbd_conn *conn, const uint8_t *bytes, uint32_t len_bytes, uint32_t *skip)
+{
+	uint32_t skipped = min_u32(*skip, len_bytes);
+
+	*skip -= skipped;
+	if (skipped == len_bytes)
+		return;
+	conn->send_iov[conn->send_msg.msg_iovlen++] =
+		(struct iovec){(void *)(uintptr_t)(bytes + skipped), len_bytes - skipped};
+}
+
+static void gather(struct nbd_conn *conn)
+{
+	unsigned pieces = 0;
+
+	conn->send_msg = (struct msghdr){.msg_iov = conn->send_iov};
+	if (conn->answer.len_bytes > 0) {
+		add_iov(conn, conn->answer.bytes, (uint32_t)conn->answer.len_bytes,
+			&(uint32_t){conn->answer_sent_bytes});
+		return;
+	}
+	list_for_each (pos, &conn->tx) {
+		struct nbd_piece *piece = container_of(pos, struct nbd_piece, node);
+		uint32_t skip = piece->sent_bytes;
+
+		if (pieces++ == NBD_SEND_PIECES_MAX)
+			return;
+		add_iov(conn, piece->head, piece->head_bytes, &skip);
+		add_iov(conn, piece->data, piece->data_bytes, &skip);
+	}
+}
+
+static void start_send(struct nbd_conn *conn)
+{
+	struct io_uring_sqe *sqe = ring_sqe(conn->loop->ring);
+
+	gather(conn);
+	io_uring_prep_sendmsg(sqe, conn->fd, &conn->send_msg, MSG_NOSIGNAL);
+	ring_tag(conn->loop->ring, sqe, &conn->send_op);
+	conn->sending = true;
+	conn->sent_ms = conn->loop->now_ms;
+}
+
+/* --- turns --- */
+
+/* True: it needs input. */
+static bool turn_handshake(struct nbd_conn *conn)
+{
+	while (conn->state == NBD_CONN_HANDSHAKE && conn->answer.len_bytes == 0) {
+		size_t taken = nbd_handshake_step(&conn->handshake, conn->rx + conn->rx_start,
+						  conn->rx_end - conn->rx_start, &conn->answer);
+
+		conn->rx_start += (uint32_t)taken;
+		if (conn->handshake.state == NBD_HANDSHAKE_TRANSMISSION)
+			conn->state = NBD_CONN_OPEN;
+		else if (conn->handshake.state == NBD_HANDSHAKE_CLOSE)
+			nbd_conn_drain(conn);
+		else if (taken == 0)
+			return true;
+	}
+	return false;
+}
+
+static void conn_free(struct nbd_conn *conn)
+{
+	struct nbd_server *server = conn->lane->server;
+
+	assert(conn->pieces_used == 0 && conn->commands_used == 0);
+	assert(list_empty(&conn->tx) && list_empty(&conn->ordered) && !conn->own_used);
+	list_del(&conn->node);
+	list_del(&conn->turn.node);
+	buffers_unwait(&conn->buffers_waiter);
+	close(conn->fd);
+	conn->loop->busy--;
+	conn->magic = 0;
+	munmap(conn, conn_bytes());
+	nbd_server_client_gone(server);
+}
+
+/* True: it is gone. */
+static bool end_turn(struct nbd_conn *conn)
+{
+	nbd_command_abandon(conn);
+	if (conn->state == NBD_CONN_DRAINING) {
+		nbd_command_parse(conn);
+		if (conn->commands_used > 0 || conn->answer.len_bytes > 0)
+			return false;
+	}
+	if (conn->commands_used > 0 || conn->sending)
+		return false;
+	if (conn->receiving) {
+		shutdown(conn->fd, SHUT_RDWR);
+		return false;
+	}
+	conn_free(conn);
+	return true;
+}
+
+static void turn(struct loop_soon *soon)
+{
+	struct nbd_conn *conn = container_of(soon, struct nbd_conn, turn);
+	bool wants_input = false;
+
+	assert(conn->magic == NBD_CONN_MAGIC);
+	/* While a receive is in flight, the input and the payload's buffer are the kernel's. */
+	if (conn->state == NBD_CONN_HANDSHAKE && !conn->receiving)
+		wants_input = turn_handshake(conn);
+	if (conn->state == NBD_CONN_OPEN && !conn->receiving)
+		wants_input = nbd_command_parse(conn);
+	if ((conn->state == NBD_CONN_DRAINING || conn->state == NBD_CONN_BROKEN) &&
+	    !(conn->receiving && conn->filling != NULL) && end_turn(conn))
+		return;
+	if (conn->state != NBD_CONN_BROKEN && !conn->sending &&
+	    (conn->answer.len_bytes > 0 || !list_empty(&conn->tx)))
+		start_send(conn);
+	if (wants_input && (conn->state == NBD_CONN_HANDSHAKE || conn->state == NBD_CONN_OPEN))
+		start_recv(conn);
+}
+
+static void set_socket_buffers(int fd)
+{
+	int bytes = SOCKET_BUFFER_BYTES;
+
+	/* More than the administrator's maximum is for root only; less is slower, no worse. */
+	if (setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &bytes, sizeof(bytes)) < 0)
+		(void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes));
+}
+
+int nbd_conn_new(struct nbd_lane *lane, int fd)
+{
+	struct nbd_conn *conn = mmap(NULL, conn_bytes(), PROT_READ | PROT_WRITE,
+				     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	uint8_t *memory = (uint8_t *)conn + round_up(sizeof(*conn));
+
+	if (conn == MAP_FAILED)
+		return -ENOMEM;
+	conn->magic = NBD_CONN_MAGIC;
+	conn->lane = lane;
+	conn->loop = lane->loop;
+	conn->fd = fd;
+	conn->rx = memory;
+	conn->own_buf = conn->rx + NBD_RX_BYTES;
+	conn->scratch = conn->own_buf + NBD_OWN_BYTES;
+	conn->turn.run = turn;
+	conn->buffers_waiter.ready = buffers_ready;
+	conn->recv_op.done = recv_done;
+	conn->send_op.done = send_done;
+	conn->received_ms = conn->loop->now_ms;
+	list_init(&conn->turn.node);
+	list_init(&conn->buffers_waiter.node);
+	list_init(&conn->tx);
+	list_init(&conn->ordered);
+	list_init(&conn->free_commands);
+	list_init(&conn->free_pieces);
+	list_add_tail(&lane->conns, &conn->node);
+	set_socket_buffers(fd);
+	nbd_handshake_init(&conn->handshake, &lane->server->export);
+	nbd_encode_greeting(conn->answer.bytes,
+			    NBD_HANDSHAKE_FIXED_NEWSTYLE | NBD_HANDSHAKE_NO_ZEROES);
+	conn->answer.len_bytes = NBD_GREETING_BYTES;
+	conn->loop->busy++;
+	nbd_conn_kick(conn);
+	return 0;
+}

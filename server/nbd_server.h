@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * nbd_server - the NBD front end: listening sockets, and connections spread over the loops
+ *
+ * Loop 0 accepts; connections go to the loops in turn. All connections of all loops share one
+ * volume and so one flush domain, which is why clients may use several at once.
+ *
+ * Errors    0 or a negative errno.
+ * Threads   init, start, stop, cut and done on the main thread; the loops run from before start
+ *           until after nbd_server_clients() and nbd_server_listening() are both 0.
+ */
+#ifndef SERVER_NBD_SERVER_H
+#define SERVER_NBD_SERVER_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/base/list.h"
+#include "core/volume.h"
+#include "server/loop.h"
+#include "server/nbd_handshake.h"
+
+#define NBD_LISTENERS_MAX   8u
+#define NBD_CONNECTIONS_MAX 128u
+
+struct nbd_server;
+
+/* A loop's share. */
+struct nbd_lane {
+	struct nbd_server *server;
+	struct loop *loop;
+	struct list conns;
+	struct loop_tick tick;
+	bool draining;
+	struct task start_task;
+	struct task drain_task;
+	struct task cut_task;
+};
+
+struct nbd_listener {
+	struct nbd_server *server;
+	int fd;
+	struct ring_op accept_op;
+	bool accepting;
+	bool retry; /* no descriptor was left: again at the next tick */
+};
+
+struct nbd_server {
+	struct nbd_export export;
+	struct volume *volume;
+	struct nbd_lane *lanes;
+	unsigned lane_count;
+	unsigned next_lane;
+	struct nbd_listener listeners[NBD_LISTENERS_MAX];
+	unsigned listener_count;
+	struct task accept_task;
+	struct task close_task;
+	bool closed; /* nothing is accepted any more; loop 0's */
+	_Atomic unsigned listening; /* listeners that are open */
+	_Atomic unsigned clients;
+	unsigned clients_max; /* set it between init and start to have fewer */
+	void (*idle)(
+		void *context); /* the last client has gone, on some loop's thread; may be NULL */
+	void *context;
+};
+
+int nbd_server_init(struct nbd_server *server, struct loop **loops, unsigned loop_count,
+		    struct volume *volume, const struct nbd_export *export);
+void nbd_server_done(struct nbd_server *server);
+
+/* Before start. The descriptor is taken over. */
+void nbd_server_listen(struct nbd_server *server, int fd);
+void nbd_server_start(struct nbd_server *server);
+/* A connected socket; taken over. */
+void nbd_server_adopt(struct nbd_server *server, int fd);
+
+/* Accepts no more, answers what was asked, closes. */
+void nbd_server_stop(struct nbd_server *server);
+/* Closes connections whatever their state. */
+void nbd_server_cut(struct nbd_server *server);
+
+unsigned nbd_server_clients(struct nbd_server *server);
+unsigned nbd_server_listening(struct nbd_server *server);
+
+/* A connection has gone; on its loop. */
+void nbd_server_client_gone(struct nbd_server *server);
+
+#endif

@@ -1,0 +1,276 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* options - see the header */
+#include "server/options.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <getopt.h>
+#include <grp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/base/units.h"
+#include "core/volume.h"
+#include "server/log.h"
+#include "server/nbd_wire.h"
+
+enum {
+	OPTION_GROUP = 256,
+	OPTION_METADATA_CACHE,
+	OPTION_BUFFER_MEMORY,
+	OPTION_COW_HINT,
+	OPTION_DIRECT,
+	OPTION_DISCARD,
+	OPTION_HELP,
+	OPTION_VERSION,
+};
+
+static const struct option long_options[] = {
+	{"unix", required_argument, NULL, 'U'},
+	{"export", required_argument, NULL, 'e'},
+	{"single", no_argument, NULL, 's'},
+	{"control", required_argument, NULL, 'c'},
+	{"group", required_argument, NULL, OPTION_GROUP},
+	{"read-only", no_argument, NULL, 'r'},
+	{"workers", required_argument, NULL, 'w'},
+	{"metadata-cache", required_argument, NULL, OPTION_METADATA_CACHE},
+	{"buffer-memory", required_argument, NULL, OPTION_BUFFER_MEMORY},
+	{"cow-hint", required_argument, NULL, OPTION_COW_HINT},
+	{"direct", no_argument, NULL, OPTION_DIRECT},
+	{"discard", required_argument, NULL, OPTION_DISCARD},
+	{"verbose", no_argument, NULL, 'v'},
+	{"help", no_argument, NULL, OPTION_HELP},
+	{"version", no_argument, NULL, OPTION_VERSION},
+	{NULL, 0, NULL, 0},
+};
+
+static const char help_text[] =
+	"usage: sameblkd [options] STORE\n"
+	"Serves the volume in STORE (see sameblk create) in the foreground.\n"
+	"\n"
+	"  -U, --unix PATH          NBD on a Unix socket\n"
+	"  -s, --single             NBD on standard input, a socket, for one client\n"
+	"  -e, --export NAME        the export's name; without it any name will do\n"
+	"  -c, --control PATH       the control socket; default: NAME.ctl in\n"
+	"                           $XDG_RUNTIME_DIR/sameblk or /run/sameblk\n"
+	"      --group NAME         who besides root and this user may control\n"
+	"  -r, --read-only          nothing is written, not even by recovery\n"
+	"  -w, --workers N          threads (default 1)\n"
+	"      --metadata-cache SIZE  (default 128M)\n"
+	"      --buffer-memory SIZE   for payloads (default 64M)\n"
+	"      --cow-hint SIZE      reserved at a time for copy-on-write (default 128K)\n"
+	"      --direct             open STORE with O_DIRECT\n"
+	"      --discard=on|off     give freed blocks back to STORE (default on)\n"
+	"  -v, --verbose            log more\n"
+	"      --help, --version\n"
+	"\n"
+	"SIZE takes plain bytes, 0x..., and K M G T (powers of 1024). Prints `ready URI` when\n"
+	"clients can connect. SIGTERM and SIGINT stop cleanly.\n";
+
+/* Decimal or 0x..., with K, M, G or T behind it. */
+static int parse_size(const char *text, uint64_t *ret_bytes)
+{
+	static const char units[] = "KMGT";
+	bool hex = text[0] == '0' && (text[1] == 'x' || text[1] == 'X');
+	unsigned long long value;
+	char *end;
+
+	if (!isdigit((unsigned char)text[0]))
+		return -EINVAL;
+	errno = 0;
+	value = strtoull(text, &end, hex ? 16 : 10);
+	if (errno != 0 || (hex && end == text + 1))
+		return -EINVAL;
+	if (*end != '\0') {
+		const char *unit = strchr(units, toupper((unsigned char)*end));
+		unsigned shift;
+
+		if (unit == NULL || end[1] != '\0')
+			return -EINVAL;
+		shift = 10 * (unsigned)(unit - units + 1);
+		if (value > UINT64_MAX >> shift)
+			return -EINVAL;
+		value <<= shift;
+	}
+	*ret_bytes = value;
+	return 0;
+}
+
+static int size_option(const char *name, const char *text, uint64_t min_bytes, uint64_t max_bytes,
+		       uint64_t *ret_bytes)
+{
+	uint64_t bytes;
+
+	if (parse_size(text, &bytes) < 0) {
+		log_error("--%s %s: not a size (plain bytes, 0x..., or with K M G T)", name, text);
+		return -EINVAL;
+	}
+	if (bytes < min_bytes || bytes > max_bytes) {
+		log_error("--%s %s: must be from %llu to %llu bytes", name, text,
+			  (unsigned long long)min_bytes, (unsigned long long)max_bytes);
+		return -EINVAL;
+	}
+	*ret_bytes = bytes;
+	return 0;
+}
+
+static int cow_hint_option(const char *text, uint64_t *ret_bytes)
+{
+	uint64_t bytes;
+	int r = size_option("cow-hint", text, BLOCK_BYTES, REGION_BYTES, &bytes);
+
+	if (r < 0)
+		return r;
+	if ((bytes & (bytes - 1)) != 0) {
+		log_error("--cow-hint %s: must be a power of two", text);
+		return -EINVAL;
+	}
+	*ret_bytes = bytes;
+	return 0;
+}
+
+static int group_option(const char *name, gid_t *ret_group)
+{
+	const struct group *group = getgrnam(name);
+
+	if (group == NULL) {
+		log_error("--group %s: there is no such group", name);
+		return -EINVAL;
+	}
+	*ret_group = group->gr_gid;
+	return 0;
+}
+
+static int workers_option(const char *text, unsigned *ret_workers)
+{
+	char *end;
+	unsigned long value = strtoul(text, &end, 10);
+
+	if (!isdigit((unsigned char)text[0]) || *end != '\0' || value == 0 ||
+	    value > VOLUME_WORKERS_MAX) {
+		log_error("--workers %s: must be from 1 to %u", text, VOLUME_WORKERS_MAX);
+		return -EINVAL;
+	}
+	*ret_workers = (unsigned)value;
+	return 0;
+}
+
+static int discard_option(const char *text, bool *ret_discard)
+{
+	if (strcmp(text, "on") != 0 && strcmp(text, "off") != 0) {
+		log_error("--discard=%s: must be on or off", text);
+		return -EINVAL;
+	}
+	*ret_discard = strcmp(text, "on") == 0;
+	return 0;
+}
+
+static int export_option(const char *text, const char **ret_name)
+{
+	if (strlen(text) > NBD_STRING_MAX) {
+		log_error("--export: a name has at most %u bytes", NBD_STRING_MAX);
+		return -EINVAL;
+	}
+	*ret_name = text;
+	return 0;
+}
+
+static int take_flag(int option, struct options *options)
+{
+	switch (option) {
+	case 's':
+		options->single = true;
+		return 0;
+	case 'r':
+		options->read_only = true;
+		return 0;
+	case 'v':
+		options->verbose = true;
+		return 0;
+	case OPTION_DIRECT:
+		options->direct = true;
+		return 0;
+	case OPTION_HELP:
+		fputs(help_text, stdout);
+		return 1;
+	case OPTION_VERSION:
+		puts("sameblkd " SAMEBLK_VERSION);
+		return 1;
+	default: /* getopt has said why */
+		return -EINVAL;
+	}
+}
+
+static int take_option(int option, struct options *options)
+{
+	switch (option) {
+	case 'U':
+		options->unix_path = optarg;
+		return 0;
+	case 'e':
+		return export_option(optarg, &options->export_name);
+	case 'c':
+		options->control_path = optarg;
+		return 0;
+	case 'w':
+		return workers_option(optarg, &options->workers);
+	case OPTION_GROUP:
+		return group_option(optarg, &options->group);
+	case OPTION_METADATA_CACHE:
+		return size_option("metadata-cache", optarg, 1ull << 20, 1ull << 40,
+				   &options->cache_bytes);
+	case OPTION_BUFFER_MEMORY:
+		return size_option("buffer-memory", optarg, OPTIONS_BUFFER_BYTES_PER_WORKER_MIN,
+				   1ull << 40, &options->buffer_bytes);
+	case OPTION_COW_HINT:
+		return cow_hint_option(optarg, &options->cow_hint_bytes);
+	case OPTION_DISCARD:
+		return discard_option(optarg, &options->discard);
+	default:
+		return take_flag(option, options);
+	}
+}
+
+static int check(const struct options *options)
+{
+	if (options->store == NULL) {
+		log_error("which STORE? see sameblkd --help");
+		return -EINVAL;
+	}
+	if (options->buffer_bytes < options->workers * OPTIONS_BUFFER_BYTES_PER_WORKER_MIN) {
+		log_error("--buffer-memory: %u workers need at least %llu bytes", options->workers,
+			  options->workers * OPTIONS_BUFFER_BYTES_PER_WORKER_MIN);
+		return -EINVAL;
+	}
+	return 0;
+}
+
+int options_parse(int argc, char **argv, struct options *ret_options)
+{
+	struct options options = {
+		.group = (gid_t)-1,
+		.discard = true,
+		.workers = 1,
+		.cache_bytes = 128ull << 20,
+		.buffer_bytes = 64ull << 20,
+		.cow_hint_bytes = 128ull << 10,
+	};
+	int option, r;
+
+	while ((option = getopt_long(argc, argv, "U:e:sc:rw:v", long_options, NULL)) != -1) {
+		r = take_option(option, &options);
+		if (r != 0)
+			return r;
+	}
+	if (argc - optind > 1) {
+		log_error("one STORE only, not %s too", argv[optind + 1]);
+		return -EINVAL;
+	}
+	if (argc > optind)
+		options.store = argv[optind];
+	r = check(&options);
+	if (r == 0)
+		*ret_options = options;
+	return r;
+}

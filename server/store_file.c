@@ -1,0 +1,378 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * store_file - the I/O of it; see the header
+ *
+ *   submit ----> WAITING ----> IN KERNEL ----> done()
+ *      \                        ^   |
+ *       +-----------------------+   +--> again: the rest of a short transfer, or EINTR, EAGAIN
+ *
+ *   submit  -> WAITING    no file_io is free, others wait already, or the bounce buffer is in use
+ *   WAITING -> IN KERNEL  finish_io     of another one of the lane
+ *   IN KERNEL -> again    step_done     something was transferred, or less than TRIES_MAX tries
+ *   IN KERNEL -> done()   finish_io     all was transferred, or an error
+ */
+#include "server/store_file_internal.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <linux/fs.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define TRIES_MAX	64u
+#define PIECE_BYTES_MAX (1u << 30)
+
+static struct store_file *file_of(struct store *store)
+{
+	struct store_file *file = (struct store_file *)store;
+
+	assert(file->magic == STORE_FILE_MAGIC);
+	return file;
+}
+
+static struct store_lane *lane_of(struct store *store, unsigned lane)
+{
+	assert(lane < store->lane_count);
+	return &file_of(store)->lanes[lane];
+}
+
+static void start_waiting(struct store_lane *lane);
+
+static void finish_io(struct file_io *fio, int res)
+{
+	struct store_lane *lane = fio->lane;
+	struct store_io *io = fio->io;
+
+	assert(io->magic == STORE_IO_MAGIC && lane->in_flight > 0);
+	if (fio->bounced)
+		lane->bounce_used = false;
+	fio->io = NULL;
+	fio->next_free = lane->free;
+	lane->free = fio;
+	lane->in_flight--;
+	lane->finished++;
+	start_waiting(lane);
+	io->magic = 0;
+	io->done(io, res);
+}
+
+/* The kernel tells once that something written before could not be made durable, and it tells
+ * whoever syncs first. A flush that comes later covers that too, so it has to fail as well. */
+static int latch_sync_error(struct store_file *file, int res)
+{
+	int none = 0;
+
+	atomic_compare_exchange_strong(&file->sync_error, &none, res);
+	return atomic_load(&file->sync_error);
+}
+
+static void start_step(struct file_io *fio);
+
+/* A failed fua write may have failed to write (then nothing but that range is concerned), or to
+ * make durable what was written, by anyone. EIO is taken for the worse; out of space is tried again
+ * as a plain write, which tells the two apart. */
+static bool retry_without_sync(struct file_io *fio, int res)
+{
+	if ((res != -ENOSPC && res != -EDQUOT) || fio->without_sync)
+		return false;
+	fio->without_sync = true;
+	start_step(fio);
+	return true;
+}
+
+static void fail_step(struct file_io *fio, int res)
+{
+	struct store_file *file = fio->lane->file;
+	struct store_io *io = fio->io;
+
+	if (io->op == STORE_FLUSH) {
+		res = latch_sync_error(file, res);
+	} else if (io->op == STORE_WRITE && io->fua && !fio->without_sync) {
+		if (retry_without_sync(fio, res))
+			return;
+		res = latch_sync_error(file, res);
+	}
+	finish_io(fio, res);
+}
+
+static void step_done(struct ring_op *op, int res, uint32_t flags)
+{
+	struct file_io *fio = (struct file_io *)op;
+	struct store_io *io = fio->io;
+
+	(void)flags;
+	if ((res == -EINTR || res == -EAGAIN) && fio->tries < TRIES_MAX) {
+		fio->tries++;
+		start_step(fio);
+		return;
+	}
+	if (res < 0) {
+		fail_step(fio, res);
+		return;
+	}
+	if (io->op == STORE_FLUSH || io->op == STORE_DISCARD) {
+		finish_io(fio, 0);
+		return;
+	}
+	if (res == 0) { /* the file ends here: it is shorter than when it was opened */
+		fail_step(fio, -EIO);
+		return;
+	}
+	if (fio->without_sync) { /* written now, but not durable then */
+		fio->without_sync = false;
+		finish_io(fio, latch_sync_error(fio->lane->file, -EIO));
+		return;
+	}
+	assert((uint32_t)res <= fio->piece_bytes);
+	if (io->op == STORE_READ && fio->bounced)
+		memcpy((uint8_t *)io->buf + io->store_progress_bytes, fio->lane->bounce,
+		       (size_t)res);
+	io->store_progress_bytes += (uint32_t)res;
+	fio->tries = 0;
+	if (io->store_progress_bytes < io->len_bytes)
+		start_step(fio);
+	else
+		finish_io(fio, 0);
+}
+
+static void prepare_transfer(struct file_io *fio, struct io_uring_sqe *sqe)
+{
+	struct store_lane *lane = fio->lane;
+	struct store_io *io = fio->io;
+	uint8_t *buf = (uint8_t *)io->buf + io->store_progress_bytes;
+	uint64_t off = io->off_bytes + io->store_progress_bytes;
+	uint64_t rest = io->len_bytes - io->store_progress_bytes;
+	uint32_t most = fio->bounced ? STORE_BOUNCE_BYTES : PIECE_BYTES_MAX;
+
+	if (lane->file->piece_bytes != 0 && lane->file->piece_bytes < most)
+		most = lane->file->piece_bytes;
+	fio->piece_bytes = rest < most ? (uint32_t)rest : most;
+	if (fio->bounced) {
+		if (io->op == STORE_WRITE)
+			memcpy(lane->bounce, buf, fio->piece_bytes);
+		buf = lane->bounce;
+	}
+	if (io->op == STORE_READ) {
+		io_uring_prep_read(sqe, lane->file->fd, buf, fio->piece_bytes, off);
+		return;
+	}
+	io_uring_prep_write(sqe, lane->file->fd, buf, fio->piece_bytes, off);
+	if (io->fua && !fio->without_sync)
+		sqe->rw_flags = RWF_DSYNC;
+}
+
+/* Submits what is left of the I/O. */
+static void start_step(struct file_io *fio)
+{
+	struct store_lane *lane = fio->lane;
+	struct store_io *io = fio->io;
+	struct io_uring_sqe *sqe = ring_sqe(&lane->ring);
+	int error = atomic_load(&lane->file->sync_error);
+
+	fio->op.done = step_done;
+	if (error != 0 && (io->op == STORE_FLUSH || (io->op == STORE_WRITE && io->fua))) {
+		/* Fails, but not inside submit: there is no file with this descriptor. */
+		io_uring_prep_fsync(sqe, -1, 0);
+	} else if (io->op == STORE_FLUSH) {
+		io_uring_prep_fsync(sqe, lane->file->fd, IORING_FSYNC_DATASYNC);
+	} else if (io->op == STORE_DISCARD) {
+		io_uring_prep_fallocate(sqe, lane->file->fd,
+					FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+					(off_t)io->off_bytes, (off_t)io->len_bytes);
+	} else {
+		prepare_transfer(fio, sqe);
+	}
+	ring_tag(&lane->ring, sqe, &fio->op);
+}
+
+static bool needs_bounce(const struct store_lane *lane, const struct store_io *io)
+{
+	if (!lane->file->direct || (io->op != STORE_READ && io->op != STORE_WRITE))
+		return false;
+	return (uintptr_t)io->buf % lane->file->memory_align_bytes != 0;
+}
+
+static bool try_start(struct store_lane *lane, struct store_io *io)
+{
+	bool bounced = needs_bounce(lane, io);
+	struct file_io *fio = lane->free;
+
+	if (fio == NULL || (bounced && lane->bounce_used))
+		return false;
+	lane->free = fio->next_free;
+	lane->bounce_used = lane->bounce_used || bounced;
+	fio->io = io;
+	fio->bounced = bounced;
+	fio->without_sync = false;
+	fio->tries = 0;
+	start_step(fio);
+	return true;
+}
+
+static void start_waiting(struct store_lane *lane)
+{
+	while (lane->waiting != NULL) {
+		struct store_io *io = lane->waiting;
+		struct store_io *next = io->store_next;
+
+		if (!try_start(lane, io))
+			return;
+		lane->waiting = next;
+		if (next == NULL)
+			lane->waiting_last = &lane->waiting;
+	}
+}
+
+static void submit(struct store *store, struct store_io *io)
+{
+	struct store_lane *lane = lane_of(store, io->lane);
+	struct ring *ring;
+
+	assert(io->magic == STORE_IO_MAGIC);
+	assert(!store->read_only || io->op == STORE_READ || io->op == STORE_FLUSH);
+	assert(io->op == STORE_FLUSH || (io->len_bytes > 0 && io->off_bytes <= store->size_bytes &&
+					 io->len_bytes <= store->size_bytes - io->off_bytes));
+	io->store_progress_bytes = 0;
+	io->store_next = NULL;
+	if (store_file_ring(store, io->lane, &ring) < 0) {
+		io->store_next = lane->refused;
+		lane->refused = io;
+		return;
+	}
+	lane->in_flight++;
+	if (lane->waiting == NULL && try_start(lane, io))
+		return;
+	*lane->waiting_last = io;
+	lane->waiting_last = &io->store_next;
+}
+
+static bool deliver_refused(struct store_lane *lane)
+{
+	struct store_io *io = lane->refused;
+
+	lane->refused = NULL;
+	if (io == NULL)
+		return false;
+	while (io != NULL) {
+		struct store_io *next = io->store_next;
+
+		io->magic = 0;
+		io->done(io, -ENOMEM);
+		io = next;
+	}
+	return true;
+}
+
+static void wait_lane(struct store *store, unsigned index)
+{
+	struct store_lane *lane = lane_of(store, index);
+	uint64_t before = lane->finished;
+
+	if (deliver_refused(lane))
+		return;
+	while (lane->in_flight > 0 && lane->finished == before) {
+		int r = ring_turn(&lane->ring, true);
+
+		assert(r >= 0);
+	}
+}
+
+const struct store_ops store_file_ops = {
+	.submit = submit,
+	.wait = wait_lane,
+};
+
+/* A number that no other thread ever had: a pthread_t, or a tid, is used again after its thread. */
+static uint64_t this_thread(void)
+{
+	static _Atomic uint64_t last;
+	static _Thread_local uint64_t own;
+
+	if (own == 0)
+		own = atomic_fetch_add(&last, 1) + 1;
+	return own;
+}
+
+int store_file_ring(struct store *store, unsigned index, struct ring **ret_ring)
+{
+	struct store_lane *lane = lane_of(store, index);
+	int r;
+
+	if (lane->has_ring && lane->owner == this_thread()) {
+		*ret_ring = &lane->ring;
+		return 0;
+	}
+	if (lane->has_ring) {
+		assert(lane->in_flight == 0 && lane->ring.in_flight == 0);
+		ring_done(&lane->ring);
+		lane->has_ring = false;
+	}
+	r = ring_init(&lane->ring);
+	if (r < 0)
+		return r;
+	lane->has_ring = true;
+	lane->owner = this_thread();
+	*ret_ring = &lane->ring;
+	return 0;
+}
+
+unsigned store_file_in_flight(const struct store *store, unsigned lane)
+{
+	const struct store_file *file = (const struct store_file *)store;
+
+	assert(file->magic == STORE_FILE_MAGIC && lane < store->lane_count);
+	return file->lanes[lane].in_flight;
+}
+
+static int lane_init(struct store_file *file, struct store_lane *lane)
+{
+	lane->file = file;
+	lane->waiting_last = &lane->waiting;
+	lane->ios = calloc(STORE_FILE_IOS, sizeof(*lane->ios));
+	if (lane->ios == NULL)
+		return -ENOMEM;
+	for (unsigned i = 0; i < STORE_FILE_IOS; i++) {
+		lane->ios[i].lane = lane;
+		lane->ios[i].next_free = lane->free;
+		lane->free = &lane->ios[i];
+	}
+	if (!file->direct)
+		return 0;
+	lane->bounce = aligned_alloc(STORE_DIRECT_ALIGN_MAX, STORE_BOUNCE_BYTES);
+	return lane->bounce != NULL ? 0 : -ENOMEM;
+}
+
+int store_file_lanes_init(struct store_file *file, unsigned lanes)
+{
+	struct ring *ring;
+
+	file->lanes = aligned_alloc(64, lanes * sizeof(*file->lanes));
+	if (file->lanes == NULL)
+		return -ENOMEM;
+	memset(file->lanes, 0, lanes * sizeof(*file->lanes));
+	file->store.lane_count = lanes;
+	for (unsigned i = 0; i < lanes; i++) {
+		int r = lane_init(file, &file->lanes[i]);
+
+		if (r < 0)
+			return r;
+	}
+	return store_file_ring(&file->store, 0, &ring);
+}
+
+void store_file_lanes_done(struct store_file *file)
+{
+	for (unsigned i = 0; file->lanes != NULL && i < file->store.lane_count; i++) {
+		struct store_lane *lane = &file->lanes[i];
+
+		assert(lane->in_flight == 0);
+		if (lane->has_ring)
+			ring_done(&lane->ring);
+		free(lane->ios);
+		free(lane->bounce);
+	}
+	free(file->lanes);
+}

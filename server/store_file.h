@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * store_file - a store in a regular file or a block device, through io_uring
+ *
+ * Guarantees what core/store.h asks: short transfers are finished here, a flush is fdatasync(), a
+ * write with fua is durable when done() is called (RWF_DSYNC). Once the kernel has reported that
+ * written data could not be made durable, every later flush and fua write fails: it reports that
+ * once only, and to whoever asks first.
+ *
+ * Lock      flock() on the description that does the I/O, so it lives as long as the last I/O of a
+ *           killed process: exclusive, or shared for read_only. Block devices are claimed with
+ *           O_EXCL too.
+ * Lanes     a lane's ring is made by the first thread that uses the lane, and made anew when
+ *           another thread takes an idle lane over.
+ * Direct    O_DIRECT; memory that is not aligned enough goes through one bounce buffer per lane.
+ * Memory    STORE_FILE_IOS operations per lane are in flight at most; more wait in order, for
+ *           nothing.
+ * Errors    0 or a negative errno, with a sentence for people in *reterr_message, which stays until
+ *           the next store_file_open(). EWOULDBLOCK: locked by another process.
+ */
+#ifndef SERVER_STORE_FILE_H
+#define SERVER_STORE_FILE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/store.h"
+#include "server/ring.h"
+
+#define STORE_FILE_IOS 256u
+
+struct store_file_options {
+	bool read_only;
+	bool direct;
+	uint64_t
+		create_bytes; /* not 0: a file that is missing or empty is made this long, sparse */
+	unsigned wait_ms; /* for the lock; STORE_FILE_WAIT_MS is what a server does */
+	unsigned lanes; /* 0: one */
+	uint32_t piece_bytes; /* the most a system call is asked for; 0: no limit. For tests */
+};
+
+#define STORE_FILE_WAIT_MS 5000u
+
+int store_file_open(const char *path, const struct store_file_options *options,
+		    struct store **ret_store, const char **reterr_message);
+
+/* Waits for no I/O: none may be in flight. NULL is fine. */
+void store_file_close(struct store *store);
+
+/* Whether store_file_open() made the file (so that a failed create can remove it). */
+bool store_file_created(const struct store *store);
+
+/* The ring of a lane for the calling thread, which owns the lane from now on. */
+int store_file_ring(struct store *store, unsigned lane, struct ring **ret_ring);
+/* Store I/O of the lane not answered yet. */
+unsigned store_file_in_flight(const struct store *store, unsigned lane);
+
+#endif

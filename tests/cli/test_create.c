@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * test_create - `sameblk create` makes what it says and overwrites nothing by mistake
+ *
+ * The program under test is named by the environment variable SAMEBLK.
+ */
+#include <criterion/criterion.h>
+#include <fcntl.h>
+#include <jansson.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static char folder[64];
+static char output[65536];
+
+static void setup(void)
+{
+	if (getenv("SAMEBLK") == NULL)
+		cr_skip_test("SAMEBLK names no program");
+	strcpy(folder, "/tmp/sameblk-test.XXXXXX");
+	cr_assert_not_null(mkdtemp(folder));
+	cr_assert_eq(chdir(folder), 0);
+}
+
+static void teardown(void)
+{
+	char command[128];
+
+	snprintf(command, sizeof(command), "rm -rf %s", folder);
+	cr_assert_eq(system(command), 0);
+}
+
+TestSuite(create, .init = setup, .fini = teardown);
+
+static int run(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+static int run(const char *format, ...)
+{
+	char command[1024];
+	size_t len = (size_t)snprintf(command, sizeof(command), "%s ", getenv("SAMEBLK"));
+	va_list args;
+	FILE *stream;
+	int status;
+
+	va_start(args, format);
+	len += (size_t)vsnprintf(command + len, sizeof(command) - len, format, args);
+	va_end(args);
+	snprintf(command + len, sizeof(command) - len, " 2>&1");
+	stream = popen(command, "r");
+	cr_assert_not_null(stream);
+	len = fread(output, 1, sizeof(output) - 1, stream);
+	output[len] = '\0';
+	status = pclose(stream);
+	cr_assert(WIFEXITED(status), "%s", command);
+	return WEXITSTATUS(status);
+}
+
+static off_t length_of(const char *name)
+{
+	struct stat st;
+
+	return stat(name, &st) < 0 ? -1 : st.st_size;
+}
+
+static void make_file(const char *name, off_t len)
+{
+	int fd = open(name, O_CREAT | O_RDWR | O_TRUNC, 0600);
+
+	cr_assert_geq(fd, 0);
+	cr_assert_eq(ftruncate(fd, len), 0);
+	close(fd);
+}
+
+/* A swap area's header: a signature that is easily made. */
+static void put_swap(const char *name)
+{
+	static const unsigned char version_and_pages[] = {1, 0, 0, 0, 200, 0, 0, 0};
+	int fd = open(name, O_RDWR);
+
+	cr_assert_eq(pwrite(fd, version_and_pages, 8, 1024), 8);
+	cr_assert_eq(pwrite(fd, "SWAPSPACE2", 10, 4086), 10);
+	close(fd);
+}
+
+Test(create, a_new_file_is_sparse_and_clean)
+{
+	struct stat st;
+
+	cr_assert_eq(run("create --size 1G store"), 0, "%s", output);
+	cr_assert_eq(stat("store", &st), 0);
+	cr_assert_gt(st.st_size, 1 << 30, "every block of the volume has one in the store");
+	cr_assert_lt(st.st_blocks * 512, 64 << 20);
+	cr_assert_eq(st.st_mode & 07777, 0600);
+	cr_assert_eq(run("check store"), 0, "%s", output);
+}
+
+Test(create, the_geometry_is_printed)
+{
+	json_t *root;
+
+	cr_assert_eq(run("create --size 1G store"), 0);
+	cr_assert_not_null(strstr(output, "size         1073741824\n"), "%s", output);
+	cr_assert_eq(run("create --json --size 0x100000 --store-size 64M thin"), 0);
+	root = json_loads(output, 0, NULL);
+	cr_assert_not_null(root, "%s", output);
+	cr_assert_eq(json_integer_value(json_object_get(root, "size_bytes")), 1 << 20);
+	cr_assert_eq(json_integer_value(json_object_get(root, "store_bytes")), 64 << 20);
+	json_decref(root);
+}
+
+Test(create, sizes_follow_from_one_another)
+{
+	cr_assert_eq(run("create --store-size 64M store"), 0);
+	cr_assert_eq(length_of("store"), 64 << 20);
+	make_file("there", 50 << 20);
+	cr_assert_eq(run("create there"), 0, "%s", output);
+	cr_assert_eq(length_of("there"), 50 << 20);
+	make_file("empty", 0);
+	cr_assert_eq(run("create --size 10M empty"), 0, "%s", output);
+	cr_assert_eq(run("create --size 8T --store-size 256M thin"), 0, "logical exceeds store");
+	cr_assert_eq(run("check thin"), 0, "%s", output);
+}
+
+Test(create, sizes_out_of_range_are_refused_and_leave_no_file)
+{
+	static const char *const bad[] = {
+		"",
+		"--size 4095",
+		"--size 1000000",
+		"--size 1020K",
+		"--size 65T",
+		"--size 0",
+		"--size -1",
+		"--size 1Z",
+		"--store-size 1M",
+		"--store-size 100",
+		"--store-size 64M1",
+		"--size 64T --store-size 2M",
+	};
+
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		cr_assert_eq(run("create %s store", bad[i]), 2, "%s: %s", bad[i], output);
+		cr_assert_eq(strncmp(output, "sameblk: ", 9), 0, "%s", output);
+		cr_assert_eq(length_of("store"), -1, "%s", bad[i]);
+	}
+}
+
+Test(create, a_volume_is_not_overwritten_without_force)
+{
+	cr_assert_eq(run("create --size 64M store"), 0);
+	cr_assert_eq(run("create --size 64M store"), 2);
+	cr_assert_not_null(strstr(output, "sameblk volume; --force"), "%s", output);
+	cr_assert_eq(run("check store"), 0);
+	cr_assert_eq(run("create --size 32M --force store"), 0, "%s", output);
+	cr_assert_eq(run("check store"), 0);
+}
+
+Test(create, a_foreign_signature_is_found_and_wiped_by_force_alone)
+{
+	make_file("store", 64 << 20);
+	put_swap("store");
+	cr_assert_eq(run("create store"), 2);
+	cr_assert_not_null(strstr(output, "it holds swap; --force"), "%s", output);
+	cr_assert_eq(run("create --force store"), 0, "%s", output);
+	cr_assert_eq(run("check store"), 0);
+}
+
+Test(create, a_partition_table_is_found)
+{
+	unsigned char mbr[512] = {0};
+	int fd;
+
+	make_file("store", 64 << 20);
+	mbr[446 + 4] = 0x83; /* one Linux partition from sector 2048 on */
+	mbr[446 + 9] = 8;
+	mbr[446 + 13] = 8;
+	mbr[510] = 0x55;
+	mbr[511] = 0xaa;
+	fd = open("store", O_RDWR);
+	cr_assert_eq(pwrite(fd, mbr, sizeof(mbr), 0), sizeof(mbr));
+	close(fd);
+	cr_assert_eq(run("create store"), 2);
+	cr_assert_not_null(strstr(output, "a partition table (dos)"), "%s", output);
+}
+
+Test(create, a_store_in_use_is_refused_also_with_force)
+{
+	int fd;
+
+	cr_assert_eq(run("create --size 64M store"), 0);
+	fd = open("store", O_RDWR);
+	cr_assert_eq(flock(fd, LOCK_EX), 0);
+	cr_assert_eq(run("create --force --size 64M store"), 2);
+	close(fd);
+	cr_assert_eq(run("check store"), 0);
+}
+
+Test(create, what_cannot_be_a_store_is_refused)
+{
+	cr_assert_eq(run("create --size 64M ."), 2);
+	cr_assert_eq(run("create --size 64M /dev/null"), 2);
+	cr_assert_eq(run("create --size 64M no/such/folder"), 2);
+	make_file("there", 64 << 20);
+	cr_assert_eq(run("create --store-size 128M there"), 2, "it has a size already");
+	cr_assert_eq(length_of("there"), 64 << 20);
+	cr_assert_eq(run("create"), 2);
+	cr_assert_eq(run("create --size 64M a b"), 2);
+}

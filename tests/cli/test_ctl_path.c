@@ -1,0 +1,260 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * test_ctl_path - where sockets are made and found, and that no other's file is harmed
+ */
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "server/ctl_listen.h"
+#include "server/ctl_path.h"
+
+#define NO_GROUP ((gid_t)-1)
+
+static char folder[64];
+
+static void setup(void)
+{
+	strcpy(folder, "/tmp/sameblk-test.XXXXXX");
+	cr_assert_not_null(mkdtemp(folder));
+	unsetenv("SAMEBLK_CONTROL_DIR");
+	setenv("XDG_RUNTIME_DIR", folder, 1);
+}
+
+static void teardown(void)
+{
+	char command[128];
+
+	snprintf(command, sizeof(command), "rm -rf %s", folder);
+	cr_assert_eq(system(command), 0);
+}
+
+TestSuite(ctl_path, .init = setup, .fini = teardown);
+
+static const char *in_folder(const char *name)
+{
+	static char paths[4][200];
+	static unsigned next;
+	char *path = paths[next++ % 4];
+
+	snprintf(path, sizeof(paths[0]), "%s/%s", folder, name);
+	return path;
+}
+
+static mode_t mode_of(const char *path)
+{
+	struct stat st;
+
+	cr_assert_eq(stat(path, &st), 0, "%s", path);
+	return st.st_mode & 07777;
+}
+
+Test(ctl_path, a_store_has_a_name)
+{
+	static const char *const cases[][2] = {
+		{"/var/lib/vm.img", "vm"},
+		{"vm", "vm"},
+		{"/dev/sdb", "sdb"},
+		{"a.b.c", "a.b"},
+		{"x y/ä z.img", "___z"},
+		{".hidden", "_hidden"},
+		{"/", "store"},
+		{"", "store"},
+		{"dir/", "dir"},
+		{"..", "_"},
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		char name[CTL_PATH_NAME_MAX + 1];
+
+		ctl_path_name(cases[i][0], name);
+		cr_assert_str_eq(name, cases[i][1], "%s gave %s", cases[i][0], name);
+	}
+}
+
+Test(ctl_path, a_long_name_is_cut)
+{
+	char store[500], name[CTL_PATH_NAME_MAX + 1];
+
+	memset(store, 'n', sizeof(store) - 1);
+	store[sizeof(store) - 1] = '\0';
+	ctl_path_name(store, name);
+	cr_assert_eq(strlen(name), CTL_PATH_NAME_MAX);
+}
+
+Test(ctl_path, the_environment_chooses_the_directory)
+{
+	char path[CTL_PATH_BYTES];
+
+	cr_assert_eq(ctl_path_default("/x/vm.img", path), 0);
+	cr_assert_str_eq(path, in_folder("sameblk/vm.ctl"));
+	setenv("XDG_RUNTIME_DIR", "relative", 1);
+	cr_assert_eq(ctl_path_default("/x/vm.img", path), 0);
+	cr_assert_str_eq(path, "/run/sameblk/vm.ctl");
+	unsetenv("XDG_RUNTIME_DIR");
+	cr_assert_eq(ctl_path_default("/x/vm.img", path), 0);
+	cr_assert_str_eq(path, "/run/sameblk/vm.ctl");
+	setenv("SAMEBLK_CONTROL_DIR", "/other", 1);
+	cr_assert_eq(ctl_path_default("/x/vm.img", path), 0);
+	cr_assert_str_eq(path, "/other/vm.ctl");
+}
+
+Test(ctl_path, the_directory_is_private)
+{
+	const char *dir = in_folder("d");
+
+	cr_assert_eq(ctl_path_dir_make(dir, NO_GROUP), 0);
+	cr_assert_eq(mode_of(dir), 0700);
+	cr_assert_eq(chmod(dir, 0777), 0);
+	cr_assert_eq(ctl_path_dir_make(dir, NO_GROUP), 0);
+	cr_assert_eq(mode_of(dir) & 0067, 0, "others may do nothing, the group at most pass");
+	cr_assert_eq(ctl_path_dir_make(dir, getegid()), 0);
+	cr_assert_eq(mode_of(dir), 0710);
+	cr_assert_eq(ctl_path_dir_make(in_folder("no/parent"), NO_GROUP), -ENOENT);
+}
+
+Test(ctl_path, the_socket_is_private_and_goes_away)
+{
+	const char *path = in_folder("s");
+	struct ctl_listen listener;
+	mode_t before = umask(0);
+
+	cr_assert_eq(ctl_listen_open(path, NO_GROUP, &listener), 0);
+	cr_assert_eq(umask(before), 0, "the umask is as it was");
+	cr_assert_eq(mode_of(path), 0600);
+	cr_assert_eq(ctl_path_probe(path), 0);
+	ctl_listen_close(&listener, path);
+	cr_assert_eq(access(path, F_OK), -1);
+}
+
+Test(ctl_path, a_group_may_connect_when_asked_for)
+{
+	const char *path = in_folder("s");
+	struct ctl_listen listener;
+
+	cr_assert_eq(ctl_listen_open(path, getegid(), &listener), 0);
+	cr_assert_eq(mode_of(path), 0660);
+	ctl_listen_close(&listener, path);
+}
+
+Test(ctl_path, a_live_socket_is_refused_and_a_stale_one_replaced)
+{
+	const char *path = in_folder("s");
+	struct ctl_listen first, second;
+
+	cr_assert_eq(ctl_listen_open(path, NO_GROUP, &first), 0);
+	cr_assert_eq(ctl_listen_open(path, NO_GROUP, &second), -EADDRINUSE);
+	cr_assert_eq(ctl_path_probe(path), 0, "the live one is unharmed");
+	close(first.fd); /* as a killed server leaves it */
+	cr_assert_eq(ctl_path_probe(path), -ECONNREFUSED);
+	cr_assert_eq(ctl_listen_open(path, NO_GROUP, &second), 0);
+	cr_assert_eq(ctl_path_probe(path), 0);
+	ctl_listen_close(&second, path);
+}
+
+Test(ctl_path, what_is_no_socket_is_left_alone)
+{
+	const char *path = in_folder("file");
+	struct ctl_listen listener;
+	int fd = open(path, O_CREAT | O_WRONLY, 0600);
+
+	cr_assert_geq(fd, 0);
+	cr_assert_eq(write(fd, "x", 1), 1);
+	close(fd);
+	cr_assert_eq(ctl_listen_open(path, NO_GROUP, &listener), -EEXIST);
+	cr_assert_eq(access(path, F_OK), 0);
+	cr_assert_eq(ctl_listen_open("", NO_GROUP, &listener), -EINVAL);
+	cr_assert_eq(ctl_listen_open(in_folder("no/such"), NO_GROUP, &listener), -ENOENT);
+}
+
+Test(ctl_path, a_path_too_long_for_a_socket_is_refused)
+{
+	char path[200];
+	struct ctl_listen listener;
+
+	memset(path, 'p', sizeof(path) - 1);
+	path[sizeof(path) - 1] = '\0';
+	cr_assert_eq(ctl_listen_open(path, NO_GROUP, &listener), -ENAMETOOLONG);
+	cr_assert_eq(ctl_path_probe(path), -ENAMETOOLONG);
+}
+
+Test(ctl_path, another_servers_socket_is_not_removed)
+{
+	const char *path = in_folder("s");
+	struct ctl_listen old, new;
+
+	cr_assert_eq(ctl_listen_open(path, NO_GROUP, &old), 0);
+	cr_assert_eq(unlink(path), 0);
+	cr_assert_eq(ctl_listen_open(path, NO_GROUP, &new), 0);
+	ctl_listen_close(&old, path);
+	cr_assert_eq(ctl_path_probe(path), 0);
+	ctl_listen_close(&new, path);
+}
+
+Test(ctl_path, a_socket_elsewhere_is_found_by_its_record)
+{
+	const char *path = in_folder("elsewhere");
+	char record[CTL_PATH_BYTES];
+	struct ctl_path_list list;
+	struct ctl_listen listener;
+
+	cr_assert_eq(ctl_listen_open(path, NO_GROUP, &listener), 0);
+	cr_assert_eq(ctl_path_record("/x/vm.img", path, record), 0);
+	cr_assert_str_eq(record, in_folder("sameblk/vm.ctl"));
+	cr_assert_eq(ctl_path_probe(record), 0);
+	setenv("SAMEBLK_CONTROL_DIR", in_folder("sameblk"), 1);
+	cr_assert_eq(ctl_path_list(&list), 0);
+	cr_assert_eq(list.count, 1);
+	cr_assert_str_eq(list.paths[0], record);
+	ctl_path_list_done(&list);
+	ctl_listen_close(&listener, path);
+}
+
+Test(ctl_path, a_record_replaces_a_dead_one_and_spares_a_live_one)
+{
+	struct ctl_listen one, two;
+	char first[CTL_PATH_BYTES], second[CTL_PATH_BYTES];
+
+	cr_assert_eq(ctl_listen_open(in_folder("1"), NO_GROUP, &one), 0);
+	cr_assert_eq(ctl_listen_open(in_folder("2"), NO_GROUP, &two), 0);
+	cr_assert_eq(ctl_path_record("/x/vm.img", in_folder("1"), first), 0);
+	cr_assert_eq(ctl_path_record("/y/vm.raw", in_folder("2"), second), 0);
+	cr_assert_str_neq(first, second);
+	cr_assert_eq(ctl_path_probe(first), 0);
+	cr_assert_eq(ctl_path_probe(second), 0);
+	ctl_listen_close(&one, in_folder("1"));
+	cr_assert_eq(symlink("/nonexistent", in_folder("sameblk/old.77.ctl")), 0);
+	cr_assert_eq(ctl_path_record("/y/vm.raw", in_folder("2"), second), 0);
+	cr_assert_str_eq(first, second, "the name is free again");
+	cr_assert_eq(unlink(in_folder("sameblk/old.77.ctl")), -1, "dead records are taken away");
+	ctl_listen_close(&two, in_folder("2"));
+}
+
+Test(ctl_path, a_socket_in_the_default_directory_needs_no_record)
+{
+	char path[CTL_PATH_BYTES], record[CTL_PATH_BYTES];
+	struct ctl_listen listener;
+
+	cr_assert_eq(ctl_path_default("vm.img", path), 0);
+	cr_assert_eq(ctl_path_dir_make(in_folder("sameblk"), NO_GROUP), 0);
+	cr_assert_eq(ctl_listen_open(path, NO_GROUP, &listener), 0);
+	cr_assert_eq(ctl_path_record("vm.img", path, record), 0);
+	cr_assert_str_eq(record, "");
+	ctl_listen_close(&listener, path);
+}
+
+Test(ctl_path, root_and_the_servers_user_are_trusted)
+{
+	int pair[2];
+
+	cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+	cr_assert(ctl_listen_peer_trusted(pair[0], NO_GROUP));
+	close(pair[0]);
+	close(pair[1]);
+}

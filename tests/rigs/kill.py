@@ -1,0 +1,73 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""kill - SIGKILL of the real server under a mixed load, again and again
+
+Each time: the store is clean for `sameblk check` as it lies there, the server serves on the same
+sockets, and every block holds what the oracle allows. 50 times, with --long 2,000 times. What the
+kernel holds in its page cache survives such a kill; rig powercut takes that away as well.
+"""
+
+import os
+import random
+import time
+
+import rig
+from rig import expect, offline_check
+
+ORACLE = os.path.join(rig.BIN, "tests", "rigs", "oracle")
+CYCLES, CYCLES_LONG = 50, 2000
+SIZE = "64M"
+
+
+def load_while(r, server, state, seed, end):
+    """Runs the load until end() has ended the server; fails if the load saw wrong data."""
+    load = r.spawn(ORACLE, "run", state, server.uri, server.control, rig.SAMEBLK, seed, 60,
+                   stdout=rig.subprocess.PIPE, stderr=rig.subprocess.STDOUT, text=True)
+    end()
+    out = load.communicate(timeout=120)[0]
+    expect(load.returncode == 0, f"the load found wrong data (seed {seed}): {out[-2000:]}")
+    return {name: int(count) for name, count in zip(*[iter(out.split())] * 2)}
+
+
+def verify(server, state, seed):
+    done = rig.run(ORACLE, "verify", state, server.uri, ok=None)
+    expect(done.returncode == 0, f"after the restart (seed {seed}): {done.stderr[-2000:]}")
+
+
+def run_cycles(r, cycles, *options):
+    if not os.access(ORACLE, os.X_OK):
+        raise rig.Skip(f"no {ORACLE}")
+    first_seed = int(os.environ.get("SEED") or time.time())
+    r.note(f"SEED={first_seed}")
+    chance = random.Random(first_seed)
+    # Too small for all: full stores and pressure on the ring belong to it.
+    server = r.server(r.create("--size", SIZE), *options)
+    state = r.path("state")
+    sums = {}
+    for cycle in range(cycles):
+        seed = first_seed + cycle
+
+        def kill_later():
+            time.sleep(chance.choice((0.05, 0.3, 0.8)) * (0.5 + chance.random()))
+            server.kill()
+        for name, count in load_while(r, server, state, seed, kill_later).items():
+            sums[name] = sums.get(name, 0) + count
+        offline_check(server.store)
+        server.start()
+        verify(server, state, seed)
+    server.stop()
+    offline_check(server.store)
+    r.note(f"{cycles} kills, " + ", ".join(f"{count} {name}" for name, count in sums.items()))
+    expect(sums["operations"] > cycles * 10 and sums["merges"] > cycles, f"hardly any load: {sums}")
+
+
+def test_under_load(r):
+    run_cycles(r, CYCLES_LONG if r.long else CYCLES)
+
+
+def test_with_two_workers(r):
+    run_cycles(r, CYCLES_LONG // 10 if r.long else CYCLES // 5, "--workers", "2")
+
+
+if __name__ == "__main__":
+    rig.main(globals())

@@ -1,0 +1,315 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""run - every suite, one after the other, and the sum at the end; started by tools/test
+
+    tools/test [--long] [--mutants] [--coverage] [--list] [SUITE...]
+
+    --long       what takes hours as well: many kills, millions of crash states, large trees
+    --mutants    instead: every bug that is put in on purpose, and the test that sees it
+    --coverage   instead: branches of core/ that unit tests and the simulator take
+    --list       the names of the suites
+
+Without names all suites run. Output of each goes to LOGS/SUITE.log and, where it failed, to the
+terminal. The last line is `N passed, N failed`; what could not run here is listed as `skipped: NAME
+(why)` and counts as neither. Exit status 1 if anything failed.
+"""
+
+import argparse
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as xml
+
+TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+BUILD = os.environ.get("SAMEBLK_BUILD") or os.path.join(TOP, "build")
+LOGS = os.path.join(BUILD, "logs")
+JOBS = str(min(os.cpu_count() or 1, 8))
+FAILURE_LINES = 60
+# One that takes longer than this is stuck.
+SUITE_SECONDS = 1500
+SUITE_SECONDS_LONG = 6 * 3600
+
+
+class Results:
+    def __init__(self):
+        self.passed, self.failed, self.skipped = 0, [], []
+
+    def ok(self, name):
+        self.passed += 1
+
+    def bad(self, name):
+        self.failed.append(name)
+
+    def skip(self, name, why):
+        self.skipped.append((name, why))
+
+
+def log_name(suite):
+    return os.path.join(LOGS, re.sub(r"[^\w.-]", "_", suite) + ".log")
+
+
+def command(suite, args, seconds, env=None):
+    """Runs it, output to the suite's log. Returns (status, output); status None: too long."""
+    os.makedirs(LOGS, exist_ok=True)
+    with open(log_name(suite), "w+", encoding="utf-8", errors="replace") as log:
+        # A session of its own, so that what it left behind can be ended with it.
+        process = subprocess.Popen(args, cwd=TOP, stdin=subprocess.DEVNULL, stdout=log,
+                                   stderr=subprocess.STDOUT, start_new_session=True,
+                                   env={**os.environ, **(env or {})})
+        try:
+            status = process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            status = None
+        log.seek(0)
+        return status, log.read()
+
+
+def take_lines(results, suite, status, output):
+    """Sums up `ok NAME`, `not ok NAME`, `skip NAME why`; a bad end alone counts too."""
+    before = len(results.failed)
+    for line in output.splitlines():
+        match = re.match(r"(ok|not ok|skip) (\S+) ?(.*)", line)
+        if not match:
+            continue
+        kind, name, rest = match.groups()
+        if kind == "ok":
+            results.ok(name)
+        elif kind == "skip":
+            results.skip(name, rest)
+        else:
+            results.bad(name)
+    if status != 0 and len(results.failed) == before:
+        results.bad(f"{suite}, {'stuck' if status is None else f'ended with {status}'}")
+
+
+class Suite:
+    """A name, what it runs, and how its output is read."""
+
+    def __init__(self, name, args, env=None, build=None, read=take_lines, needs=None):
+        self.name, self.args, self.env, self.build = name, args, env, build
+        self.read, self.needs = read, needs
+
+    def run(self, results, builds, seconds):
+        if self.needs and not os.path.exists(self.needs):
+            results.bad(f"{self.name}, {os.path.relpath(self.needs, TOP)} is missing")
+            return
+        if self.build and not builds.get(self.build, results):
+            results.bad(f"{self.name}, not built")
+            return
+        failed, passed, skipped = len(results.failed), results.passed, len(results.skipped)
+        began = time.monotonic()
+        status, output = command(self.name, self.args, seconds, self.env)
+        self.read(results, self.name, status, output)
+        took = time.monotonic() - began
+        bad = len(results.failed) - failed
+        print(f"{'FAILED' if bad else 'passed'} {self.name}: {results.passed - passed} passed, "
+              f"{bad} failed, {len(results.skipped) - skipped} skipped, {took:.0f} s", flush=True)
+        if bad:
+            print("    " + "\n    ".join(output.splitlines()[-FAILURE_LINES:]), flush=True)
+
+
+class Builds:
+    """Each variant is built once, when a suite first asks for it."""
+
+    def __init__(self):
+        self.done = {}
+
+    def get(self, variant, results):
+        if variant not in self.done:
+            began = time.monotonic()
+            status, output = command(f"build.{variant}", [f"{TOP}/tools/build", variant], 900)
+            self.done[variant] = status == 0
+            word = "passed" if status == 0 else "FAILED"
+            print(f"{word} build.{variant}: {time.monotonic() - began:.0f} s", flush=True)
+            if status == 0:
+                results.ok(f"build.{variant}")
+            else:
+                results.bad(f"build.{variant}")
+                print("    " + "\n    ".join(output.splitlines()[-FAILURE_LINES:]), flush=True)
+        return self.done[variant]
+
+
+def folder(variant):
+    return os.path.join(BUILD, variant)
+
+
+def take_meson(results, suite, status, output):
+    """Counts every test case that meson's test programs reported."""
+    variant = suite.split(".")[1]
+    report = os.path.join(folder(variant), "meson-logs", "testlog.junit.xml")
+    before = len(results.failed)
+    try:
+        cases = list(xml.parse(report).iter("testcase"))
+    except (OSError, xml.ParseError):
+        cases = []
+    for case in cases:
+        name = f"{suite}.{case.get('classname') or ''}.{case.get('name')}"
+        if case.find("failure") is not None or case.find("error") is not None:
+            results.bad(name)
+        elif case.find("skipped") is not None:
+            results.skip(name, case.find("skipped").get("message") or "by itself")
+        else:
+            results.ok(name)
+    if status != 0 and len(results.failed) == before or not cases:
+        results.bad(f"{suite}, ended with {status}, {len(cases)} cases")
+
+
+def take_status(results, suite, status, output):
+    """For programs that say good or bad by their exit status; 77 is skipped."""
+    if status == 0:
+        results.ok(suite)
+    elif status == 77:
+        results.skip(suite, (output.strip().splitlines() or ["by itself"])[-1])
+    else:
+        results.bad(suite)
+
+
+def unit_suite(variant):
+    return Suite(f"unit.{variant}", ["meson", "test", "-C", folder(variant), "--no-rebuild",
+                                     "--num-processes", JOBS, "--print-errorlogs"],
+                 build=variant, read=take_meson)
+
+
+def rig_suite(rig, variant, long, tests=()):
+    args = ["/usr/bin/python3", f"{TOP}/tests/rigs/{rig}.py", *tests] + (["--long"] if long else [])
+    name = f"rig.{rig}" if variant == "gcc" else f"rig.{rig}.{variant}"
+    return Suite(name, args, env={"SAMEBLK_BIN": folder(variant)}, build=variant)
+
+
+def sim_command(build, states, seconds):
+    return [f"{build}/tests/sim/sim", "--states", str(states), "--seconds", str(seconds),
+            "--jobs", JOBS]
+
+
+def all_suites(long):
+    states, seconds = (5000000, 18000) if long else (150000, 600)
+    rigs = sorted(f[:-3] for f in os.listdir(f"{TOP}/tests/rigs")
+                  if f.endswith(".py") and f != "rig.py")
+    suites = [Suite("tidy", [sys.executable, f"{TOP}/tests/tidy/tidy.py"])]
+    suites += [unit_suite(variant) for variant in ("gcc", "clang", "asan")]
+    suites += [
+        Suite("sim", sim_command(folder("gcc"), states, seconds), build="gcc", read=take_status),
+        Suite("faults", [f"{folder('gcc')}/tests/sim/faults"], build="gcc", read=take_status),
+        Suite("spin", [f"{TOP}/tests/spin/run"], needs=f"{TOP}/tests/spin/run"),
+        Suite("demo", [f"{TOP}/tools/demo"], read=take_status),
+    ]
+    suites += [rig_suite(rig, "gcc", long) for rig in rigs]
+    suites += [rig_suite(rig, variant, long)
+               for rig in ("linear", "same_rules", "bad_input") for variant in ("asan", "tsan")
+               if rig in rigs]
+    return suites
+
+
+def mutant_numbers():
+    """Every mutant that the sources have."""
+    numbers = set()
+    for place, _, names in os.walk(TOP):
+        if not re.match(re.escape(TOP) + r"/(core|server|cli)\b", place):
+            continue
+        for name in names:
+            with open(os.path.join(place, name), encoding="utf-8", errors="replace") as f:
+                numbers |= {int(n) for n in re.findall(r"\bMUTANT\((\d+)\)", f.read())}
+    return sorted(numbers)
+
+
+def kills(build, number, seconds):
+    """The first suite that sees the mutant, or None."""
+    env = {"SAMEBLK_MUTANT": str(number)}
+    tries = [
+        ("unit", ["meson", "test", "-C", build, "--no-rebuild", "--num-processes", JOBS]),
+        ("faults", [f"{build}/tests/sim/faults"]),
+        ("sim", sim_command(build, 150000, seconds)),
+    ]
+    for suite, args in tries:
+        status, output = command(f"mutant.{number}.{suite}", args, 2 * seconds + 300, env)
+        if status != 0:
+            lines = [line.strip() for line in output.splitlines()
+                     if re.search(r"not ok|FAIL|TIMEOUT|failed|oracle|Assertion", line)]
+            return f"{suite}: {lines[0][:90] if lines else f'ended with {status}'}"
+    return None
+
+
+def run_mutants(results):
+    if not Builds().get("mutants", results):
+        return
+    build = folder("mutants")
+    status, _ = command("mutant.none", ["meson", "test", "-C", build, "--no-rebuild"], 900)
+    if status != 0:
+        results.bad("mutant.none, the tests fail without any mutant")
+        return
+    for number in mutant_numbers():
+        killer = kills(build, number, 120)
+        print(f"mutant {number:3}: {killer or 'SURVIVED'}", flush=True)
+        results.ok(f"mutant.{number}") if killer else results.bad(f"mutant.{number}")
+
+
+def run_coverage(results):
+    if not Builds().get("coverage", results):
+        return
+    build = folder("coverage")
+    for suite, args in (
+            ("unit", ["meson", "test", "-C", build, "--no-rebuild", "--num-processes", JOBS]),
+            ("faults", [f"{build}/tests/sim/faults"]),
+            ("sim", sim_command(build, 150000, 900))):
+        status, _ = command(f"coverage.{suite}", args, 3600)
+        results.ok(suite) if status == 0 else results.bad(f"coverage.{suite}")
+    status, output = command("coverage", [
+        "gcovr", "--root", TOP, "--object-directory", build, build, "--filter", f"{TOP}/core/",
+        "--branches", "--print-summary", "--exclude-branches-by-pattern", r".*\bassert\(.*",
+        "--gcov-ignore-parse-errors", "--fail-under-branch", "85"], 900)
+    print(output)
+    results.ok("coverage") if status == 0 else results.bad("coverage, below 85 %")
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(prog="tools/test", description="Runs every suite.")
+    parser.add_argument("--long", action="store_true", help="what takes hours as well")
+    parser.add_argument("--mutants", action="store_true", help="instead: bugs put in on purpose")
+    parser.add_argument("--coverage", action="store_true", help="instead: branches of core/ taken")
+    parser.add_argument("--list", action="store_true", help="the names of the suites")
+    parser.add_argument("suites", nargs="*", metavar="SUITE")
+    return parser.parse_args()
+
+
+def run_suites(results, options):
+    suites = all_suites(options.long)
+    if options.list:
+        print("\n".join(suite.name for suite in suites))
+        return
+    chosen = [s for s in suites if not options.suites
+              or any(s.name == n or s.name.startswith(n + ".") for n in options.suites)]
+    if not chosen:
+        sys.exit(f"tools/test: no suite named {' '.join(options.suites)}; see --list")
+    builds = Builds()
+    for suite in chosen:
+        suite.run(results, builds, SUITE_SECONDS_LONG if options.long else SUITE_SECONDS)
+
+
+def main():
+    options = parse_arguments()
+    results = Results()
+    began = time.monotonic()
+    if options.mutants:
+        run_mutants(results)
+    elif options.coverage:
+        run_coverage(results)
+    else:
+        run_suites(results, options)
+        if options.list:
+            return 0
+    print(f"\nin {time.monotonic() - began:.0f} s; logs in {LOGS}")
+    for name, why in results.skipped:
+        print(f"skipped: {name} ({why})")
+    for name in results.failed:
+        print(f"failed: {name}")
+    print(f"{results.passed} passed, {len(results.failed)} failed")
+    return 1 if results.failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
