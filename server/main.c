@@ -43,6 +43,7 @@
 #define DRAIN_MS      10000u
 #define CUT_MS	      20000u
 #define STOP_PAUSE_MS 5u
+#define CONTROL_MS    1000u
 #define URI_BYTES     4096u
 #define URIS_MAX      (1 + SYSTEMD_NBD_MAX)
 
@@ -355,6 +356,7 @@ static unsigned count_clients(void *context)
 static int start_control(struct daemon *daemon)
 {
 	const struct options *options = &daemon->options;
+	const struct timespec pause = {.tv_nsec = STOP_PAUSE_MS * 1000000L};
 	const char *message = "";
 	int r;
 
@@ -371,6 +373,11 @@ static int start_control(struct daemon *daemon)
 		.listen_fd = daemon->sockets.control,
 	};
 	r = ctl_server_start(&daemon->control_options, &daemon->control, &message);
+	/* As with the NBD socket: whoever listens there may just be dying. */
+	for (unsigned ms = 0; r == -EADDRINUSE && ms < CONTROL_MS; ms += STOP_PAUSE_MS) {
+		nanosleep(&pause, NULL);
+		r = ctl_server_start(&daemon->control_options, &daemon->control, &message);
+	}
 	if (r < 0)
 		log_error("cannot make the control socket (-c PATH): %s", message);
 	return r;

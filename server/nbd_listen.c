@@ -9,9 +9,12 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
-#define BACKLOG 128
+#define BACKLOG	       128
+#define PROBE_MS       1000u
+#define PROBE_PAUSE_MS 20u
 
 static char message_text[512];
 
@@ -28,7 +31,7 @@ fail(const char **reterr_message, int error, const char *format, ...)
 }
 
 /* 0: nobody listens there. */
-static int probe(const struct sockaddr_un *address)
+static int probe_once(const struct sockaddr_un *address)
 {
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	int r = 0;
@@ -41,6 +44,19 @@ static int probe(const struct sockaddr_un *address)
 	else if (errno != ECONNREFUSED && errno != ENOENT)
 		r = -errno;
 	close(fd);
+	return r;
+}
+
+/* A killed server lets go of its store a moment before it lets go of its socket. */
+static int probe(const struct sockaddr_un *address)
+{
+	const struct timespec pause = {.tv_nsec = PROBE_PAUSE_MS * 1000000L};
+	int r = probe_once(address);
+
+	for (unsigned ms = 0; r == -EADDRINUSE && ms < PROBE_MS; ms += PROBE_PAUSE_MS) {
+		nanosleep(&pause, NULL);
+		r = probe_once(address);
+	}
 	return r;
 }
 

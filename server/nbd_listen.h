@@ -2,8 +2,9 @@
 /*
  * nbd_listen - a listening Unix socket
  *
- * A socket that nobody listens on any more is replaced, a live one is refused, and whatever else is
- * at the path is left alone. Only its owner may connect (0600).
+ * A socket that nobody listens on any more is replaced, a live one is refused (after a second: its
+ * server may just be dying), and whatever else is at the path is left alone. Only its owner may
+ * connect (0600).
  *
  * Errors    0 or a negative errno, with a sentence in *reterr_message, which stays until the next
  *           call.

@@ -368,7 +368,7 @@ static void submit(struct store *store, struct store_io *io)
 	*entry = (struct sim_io){ .io = io, .submitted = ++sim->now };
 	entry->late = rng_once_in(&sim->rng, LATE_ONE_IN);
 	if (sim->hooks.fault)
-		entry->verdict = sim->hooks.fault(sim->hooks.context, io);
+		entry->verdict = sim->hooks.fault(sim->hooks.fault_context, io);
 	if (io->op == STORE_READ && entry->verdict.error == 0) {
 		entry->early = rng_once_in(&sim->rng, 2);
 		if (entry->early)

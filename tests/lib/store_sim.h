@@ -96,6 +96,7 @@ struct sim_verdict {
 struct sim_hooks {
 	void *context;
 	void (*event)(void *context, enum sim_event event, const struct store_io *io);
+	void *fault_context;
 	struct sim_verdict (*fault)(void *context, const struct store_io *io);
 };
 
