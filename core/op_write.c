@@ -110,7 +110,7 @@ static bool is_private(struct volume *volume, pbn_t pbn)
 {
 	if (MUTANT(9)) /* an uncommitted unshare is believed */
 		return refs_count(&volume->refs, pbn) == 1;
-	return refs_count(&volume->refs, pbn) == 1 && !refs_is_busy(&volume->refs, pbn);
+	return refs_count(&volume->refs, pbn) == 1 && refs_busy_count(&volume->refs, pbn) == 0;
 }
 
 /* A flagged run: 1 if all its blocks are private after all (their flags are cleared), 0 if not,

@@ -170,6 +170,13 @@ static void discard_done(struct store_io *io, int res)
 	pthread_mutex_unlock(pending->lock);
 }
 
+/* Whether the block has no owner, and this run is all that keeps it busy: a later drop, which need not
+ * be durable yet, has a run of its own. */
+static bool is_released(struct pending *pending, pbn_t pbn)
+{
+	return refs_count(pending->refs, pbn) == 0 && refs_busy_count(pending->refs, pbn) == 1;
+}
+
 /* One run: what still has references is overwritable again, what has none is given back or
  * allocatable. */
 static void settle_run(struct pending *pending, struct pending_run run)
@@ -177,13 +184,12 @@ static void settle_run(struct pending *pending, struct pending_run run)
 	uint32_t i = 0;
 
 	while (i < run.blocks) {
-		bool is_free = refs_count(pending->refs, pbn_add(run.pbn, i)) == 0;
+		bool released = is_released(pending, pbn_add(run.pbn, i));
 		uint32_t end = i + 1;
 
-		while (end < run.blocks &&
-		       (refs_count(pending->refs, pbn_add(run.pbn, end)) == 0) == is_free)
+		while (end < run.blocks && is_released(pending, pbn_add(run.pbn, end)) == released)
 			end++;
-		if (is_free && pending->discard &&
+		if (released && pending->discard &&
 		    pending->giveback.count < pending->giveback.capacity)
 			queue_push(&pending->giveback,
 				   (struct pending_run){run.lsn, pbn_add(run.pbn, i), end - i});

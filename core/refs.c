@@ -58,9 +58,9 @@ uint16_t refs_count(struct refs *refs, pbn_t pbn)
 	return page_of(refs, pbn, 1)->counts[geometry_slab_index(refs->geometry, pbn)];
 }
 
-bool refs_is_busy(struct refs *refs, pbn_t pbn)
+uint16_t refs_busy_count(struct refs *refs, pbn_t pbn)
 {
-	return page_of(refs, pbn, 1)->busy_counts[geometry_slab_index(refs->geometry, pbn)] > 0;
+	return page_of(refs, pbn, 1)->busy_counts[geometry_slab_index(refs->geometry, pbn)];
 }
 
 void refs_busy_add(struct refs *refs, pbn_t pbn, uint32_t blocks)

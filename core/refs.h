@@ -55,7 +55,7 @@ void refs_set_summary(struct refs *refs, uint32_t slab, const struct summary_ent
 struct frame *refs_frame(struct refs *refs, pbn_t pbn);
 
 uint16_t refs_count(struct refs *refs, pbn_t pbn);
-bool refs_is_busy(struct refs *refs, pbn_t pbn);
+uint16_t refs_busy_count(struct refs *refs, pbn_t pbn);
 void refs_busy_add(struct refs *refs, pbn_t pbn, uint32_t blocks);
 void refs_busy_sub(struct refs *refs, pbn_t pbn, uint32_t blocks);
 
