@@ -589,6 +589,7 @@ static enum published publish_batch(struct request *request)
 		if (pairs[i].blocks < blocks)
 			return SATURATED;
 	}
+	request_depend_on_map(request, dst_region(request));
 	if (request->piece_done < request->part_blocks)
 		return PUBLISHED_SOME;
 	request_publish_unplace(request, dst_region(request));

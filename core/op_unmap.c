@@ -117,7 +117,10 @@ static bool look_up(struct request *request)
 	request->extent_count =
 		map_lookup(&request->volume->map, request->part_lbn, request->part_blocks,
 			   request->extents, REQUEST_EXTENTS_MAX);
-	return request->extent_count > 0;
+	if (request->extent_count == 0)
+		return false;
+	request_depend_on_map(request, lbn_region(request->part_lbn));
+	return true;
 }
 
 static void partial_done(struct request *request)

@@ -229,15 +229,6 @@ static bool look_up(struct request *request, page_t *ret_page)
 	return request->extent_count > 0;
 }
 
-/* A durable write in place waits for the edits that made its place the place (I1). */
-static void depend_on_map(struct request *request)
-{
-	uint64_t lsn = map_lsn(&request->volume->map, lbn_region(request->part_lbn));
-
-	if (lsn > request->lsn && !MUTANT(51))
-		request->lsn = lsn;
-}
-
 static void admit(struct request *request)
 {
 	struct volume *volume = request->volume;
@@ -270,8 +261,8 @@ static void admit(struct request *request)
 	}
 	held = request_fence(request, 0, request->part_lbn, request->part_blocks,
 			     in_place ? FENCE_SHARED : FENCE_EXCLUSIVE, admit);
-	if (held && request->fua)
-		depend_on_map(request);
+	if (held)
+		request_depend_on_map(request, lbn_region(request->part_lbn));
 	pthread_mutex_unlock(&stripe->lock);
 	if (!held)
 		return;

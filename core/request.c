@@ -285,6 +285,17 @@ void request_leave(struct request *request)
 	pthread_mutex_unlock(&volume->meta);
 }
 
+void request_depend_on_map(struct request *request, uint32_t region)
+{
+	uint64_t lsn;
+
+	if (!request->fua || MUTANT(51))
+		return;
+	lsn = map_lsn(&request->volume->map, region);
+	if (lsn > request->lsn)
+		request->lsn = lsn;
+}
+
 static void finish(struct request *request, int res)
 {
 	request_leave(request);

@@ -64,6 +64,10 @@ void request_io_submit(struct request *request, void (*step)(struct request *req
 void request_enter(struct request *request);
 void request_leave(struct request *request);
 
+/* A durable answer waits for the edits that made the region's map what it is (I1), also when the request
+ * itself found nothing to change. Stripe held, leaf resident. */
+void request_depend_on_map(struct request *request, uint32_t region);
+
 /* The end: fences and room are given back, then done(). A durable answer waits for its commit
  * first. */
 void request_finish(struct request *request, int res);
