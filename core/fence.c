@@ -86,6 +86,8 @@ static bool blocked(const struct fence_stripe *stripe, const struct fence_hold *
 	list_for_each (pos, &stripe->held)
 		if (conflicts(container_of(pos, struct fence_hold, node), hold))
 			return true;
+	if (hold->passes)
+		return false;
 	list_for_each (pos, &stripe->waiting) {
 		const struct fence_hold *other = container_of(pos, struct fence_hold, node);
 

@@ -21,6 +21,10 @@
  * A *watch* is how a merge compares without a fence: it is touched by every hold that is given on
  * its range and may change content. Untouched at the end: what was compared still stands.
  *
+ * A merge holds two ranges, the lower one first. Who waits for its second range passes those that
+ * only wait: one of them may wait for the first. It is in the way of others holding theirs alone,
+ * and those wait for ranges that begin further on, so no circle can close.
+ *
  * Ranges lie within one region. Regions share 1,024 stripes, each with a lock and three lists that
  * are nearly always empty; the lock also guards the region's map entries against lookups (see
  * map.h).
@@ -64,6 +68,7 @@ struct fence_hold {
 	enum fence_mode mode;
 	enum fence_state state;
 	bool changes; /* content may change: touches watches */
+	bool passes; /* its owner holds another range: it does not queue behind who waits */
 	void *owner; /* the request */
 };
 

@@ -200,6 +200,7 @@ bool request_fence(struct request *request, unsigned which, lbn_t lbn, uint32_t 
 	hold->begin = lbn.v;
 	hold->end = lbn.v + blocks;
 	hold->mode = mode;
+	hold->passes = request->hold[1 - which].state == FENCE_HELD;
 	request->step = step;
 	return fence_take(&volume->fence, stripe, hold);
 }
