@@ -187,6 +187,10 @@ static void make_absent(struct cache *cache, page_t page, struct wait *wait)
 	struct frame *frame;
 	int r;
 
+	if (!page_is_leaf(cache->geometry, page) && cache->dead) {
+		wait_wake(wait, -EIO);
+		return;
+	}
 	if (!page_is_leaf(cache->geometry, page) && cache->zero_new_refs) {
 		load = find_load(cache, PAGE_NONE);
 		if (load == NULL) {
@@ -331,7 +335,7 @@ static void load_done(struct store_io *io, int res)
 	if (leaf)
 		cache->ops->lock_region(cache->context, page);
 	pthread_mutex_lock(cache->lock);
-	res = finish_load(cache, load, res);
+	res = finish_load(cache, load, store_error(io, res));
 	load->page = PAGE_NONE;
 	if (res == -EAGAIN) { /* no frame: they try again once there is one */
 		struct wait *wait = container_of(load->waits.next, struct wait, node);
@@ -448,5 +452,6 @@ void cache_shrink(struct cache *cache, uint32_t frame_count)
 
 void cache_kill(struct cache *cache, int error)
 {
+	cache->dead = true;
 	wait_wake_all(&cache->free_waits, error);
 }

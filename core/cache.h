@@ -119,6 +119,7 @@ struct cache {
 	uint8_t *load_memory;
 	uint16_t **busy_tables; /* those that no frame uses */
 	uint32_t busy_table_count;
+	bool dead; /* nothing is written any more */
 	bool zero_new_refs; /* serving, not replaying */
 
 	uint64_t reads;

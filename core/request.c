@@ -233,7 +233,7 @@ static void io_done(struct store_io *io, int res)
 
 	assert(request->magic == REQUEST_MAGIC);
 	if (res < 0 && request->ios_res == 0)
-		request->ios_res = res;
+		request->ios_res = store_error(io, res);
 	if (--request->ios_pending == 0)
 		request->after_io(request);
 }
@@ -260,6 +260,13 @@ void request_io_submit(struct request *request, void (*step)(struct request *req
 {
 	request->after_io = step;
 	request->ios_pending = request->io_count;
+	/* Nothing but reads reaches the store of a latched volume (I11), also of what was admitted
+	 * before. */
+	if (request->io_count > 0 && request->ios[request->io_count - 1].op == STORE_WRITE &&
+	    volume_latched(request->volume)) {
+		request->ios_res = -EIO;
+		request->io_count = 0;
+	}
 	if (request->io_count == 0) {
 		step(request);
 		return;

@@ -24,6 +24,7 @@
 #ifndef CORE_STORE_H
 #define CORE_STORE_H
 
+#include <errno.h>
 #include <stdint.h>
 #include <stdbool.h>
 
@@ -69,6 +70,14 @@ struct store {
 	bool read_only;
 	bool can_discard;
 };
+
+/* What a transfer's error means to who asked for it: the backing is full, or it failed. */
+static inline int store_error(const struct store_io *io, int res)
+{
+	if (res >= 0)
+		return 0;
+	return io->op == STORE_WRITE && res == -ENOSPC ? -ENOSPC : -EIO;
+}
 
 static inline void store_submit(struct store *store, struct store_io *io)
 {
