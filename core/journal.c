@@ -310,6 +310,8 @@ static void flushed(struct journal *journal)
 	 * below. */
 	journal->on_durable(journal->context, worker);
 	journal_grant(journal);
+	if (!list_empty(&journal->space_waits))
+		journal->on_short(journal->context, worker);
 	if (journal->frozen.records > 0) {
 		write_group(journal);
 		return;

@@ -105,7 +105,8 @@ static void on_journal_short(void *context, struct worker *worker)
 {
 	struct volume *volume = context;
 
-	if (journal_used_blocks(&volume->journal) < volume->super.geometry.ring_blocks / 4)
+	/* With an empty ring it is other requests' room that is waited for, and they give it back. */
+	if (journal_used_blocks(&volume->journal) == 0)
 		return;
 	checkpoint_start(&volume->checkpoint, worker, NULL);
 }
