@@ -239,6 +239,7 @@ static void fenced(struct request *request)
 void unmap_start(struct request *request)
 {
 	count(&request->volume->counters.discards, 1);
+	request->data = NULL; /* what has to be written is zeros */
 	if (request->len_bytes == 0)
 		request_finish(request, 0);
 	else

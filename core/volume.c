@@ -300,12 +300,11 @@ static struct volume *volume_new(struct store *store, const struct volume_option
 	list_init(&volume->space_waits);
 	/* The list heads of parts that may be freed before they were made. */
 	list_init(&volume->cache.dirty);
-	volume->zeros = aligned_alloc(BLOCK_BYTES, SAME_PIECE_BYTES);
-	if (fence_init(&volume->fence) < 0 || volume->zeros == NULL) {
+	volume->zeros = zeros;
+	if (fence_init(&volume->fence) < 0) {
 		volume_abandon(volume);
 		return NULL;
 	}
-	memset(volume->zeros, 0, SAME_PIECE_BYTES);
 	return volume;
 }
 
@@ -431,7 +430,6 @@ void volume_abandon(struct volume *volume)
 {
 	free_parts(volume);
 	fence_done(&volume->fence);
-	free(volume->zeros);
 	pthread_mutex_destroy(&volume->meta);
 	free(volume);
 }

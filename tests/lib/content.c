@@ -8,8 +8,8 @@
 
 #include "core/base/bytes.h"
 
-#define MAGIC   0x214d495353414d45ull
-#define SUM_AT  (SECTOR_BYTES - 8)
+#define MAGIC	0x214d495353414d45ull
+#define SUM_AT	(SECTOR_BYTES - 8)
 #define FILL_AT 24
 
 static const uint8_t zero_sector[SECTOR_BYTES];
@@ -46,7 +46,7 @@ bool content_is_zero(const uint8_t *sector)
 void contents_clear(struct contents *contents)
 {
 	free(contents->sectors);
-	*contents = (struct contents){ 0 };
+	*contents = (struct contents){0};
 }
 
 static uint32_t find(const struct contents *contents, const uint8_t *sector)

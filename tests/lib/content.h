@@ -6,8 +6,8 @@
  *
  * Id 0 is a sector of zeros. Two blocks written with one id are equal byte for byte, so they can be
  * merged; a sector that is torn inside, in the wrong place of its block or not ours is recognised.
- * A write that is not aligned to sectors makes a sector that is neither: it is *interned*, which gives
- * it an id of its own by which it is found again.
+ * A write that is not aligned to sectors makes a sector that is neither: it is *interned*, which
+ * gives it an id of its own by which it is found again.
  *
  * Units     a sector is SECTOR_BYTES, a block 8 of them.
  * Memory    the table of interned sectors grows; contents_clear() empties it.
@@ -21,10 +21,10 @@
 
 #include "core/base/units.h"
 
-#define BLOCK_SECTORS    (BLOCK_BYTES / SECTOR_BYTES)
-#define CONTENT_ZERO     0u
+#define BLOCK_SECTORS	 (BLOCK_BYTES / SECTOR_BYTES)
+#define CONTENT_ZERO	 0u
 #define CONTENT_INTERNED 0x40000000u /* ids from here on are of interned sectors */
-#define CONTENT_GARBAGE  UINT32_MAX
+#define CONTENT_GARBAGE	 UINT32_MAX
 
 void content_fill(uint32_t id, unsigned index, uint8_t *sector);
 /* Whether it begins as a sector of ours does. */

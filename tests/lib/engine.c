@@ -192,8 +192,7 @@ void op_submit(struct engine *engine, struct op *op, unsigned worker)
 
 	op->engine = engine;
 	op->done = false;
-	op->request.scratch =
-		aligned_alloc(BLOCK_BYTES, same ? SAME_SCRATCH_BYTES : SCRATCH_BYTES);
+	op->request.scratch = aligned_alloc(BLOCK_BYTES, same ? SAME_SCRATCH_BYTES : SCRATCH_BYTES);
 	assert(op->request.scratch);
 	op->request.volume = engine->volume;
 	op->request.worker = &engine->workers[worker];

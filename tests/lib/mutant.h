@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * mutant - which bug put in on purpose this process has: SAMEBLK_MUTANT in the environment, a number
+ * mutant - which bug put in on purpose this process has: SAMEBLK_MUTANT in the environment, a
+ * number
  *
  * It is read before main(). In a build without mutants there is none.
  */

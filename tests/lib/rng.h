@@ -38,7 +38,7 @@ static inline bool rng_once_in(struct rng *rng, uint32_t n)
 /* A stream of its own for each pair of numbers. */
 static inline struct rng rng_for(uint64_t seed, uint64_t stream)
 {
-	struct rng rng = { seed ^ (stream * 0xd6e8feb86659fd93ull) };
+	struct rng rng = {seed ^ (stream * 0xd6e8feb86659fd93ull)};
 
 	rng.state = rng_u64(&rng) + stream;
 	return rng;

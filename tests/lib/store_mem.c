@@ -8,9 +8,9 @@
 
 #include "core/base/units.h"
 
-#define DISCARDED	0xdd
-#define NEVER_WRITTEN	0xee
-#define FILL_BYTES_MAX	(64ull << 20)
+#define DISCARDED      0xdd
+#define NEVER_WRITTEN  0xee
+#define FILL_BYTES_MAX (64ull << 20)
 
 static const struct store_ops mem_ops;
 
@@ -94,7 +94,8 @@ static void submit(struct store *store, struct store_io *io)
 	int said = mem->hook ? mem->hook(mem->hook_context, io) : 0;
 
 	assert(io->magic == STORE_IO_MAGIC && io->lane < store->lane_count && said <= MEM_HOLD);
-	assert(io->off_bytes % store->sector_bytes == 0 && io->len_bytes % store->sector_bytes == 0);
+	assert(io->off_bytes % store->sector_bytes == 0 &&
+	       io->len_bytes % store->sector_bytes == 0);
 	assert(io->op == STORE_FLUSH || (io->len_bytes > 0 && io->off_bytes < store->size_bytes &&
 					 io->len_bytes <= store->size_bytes - io->off_bytes));
 	if (lane->count == lane->capacity) {

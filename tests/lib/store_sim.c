@@ -8,7 +8,7 @@
 #include <xxhash.h>
 
 #define EMPTY_WAITS_MAX 1000u
-#define LATE_ONE_IN     12u
+#define LATE_ONE_IN	12u
 
 struct sim_chunk {
 	struct sim_chunk *next; /* free list */
@@ -22,7 +22,7 @@ static struct sim_chunk *free_chunks;
 static void submit(struct store *store, struct store_io *io);
 static void wait(struct store *store, unsigned lane);
 
-static const struct store_ops sim_ops = { .submit = submit, .wait = wait };
+static const struct store_ops sim_ops = {.submit = submit, .wait = wait};
 
 static struct store_sim *sim_of(struct store *store)
 {
@@ -34,9 +34,9 @@ struct sim_hash sim_hash_sector(uint64_t sector, const uint8_t *data)
 	XXH128_hash_t hash;
 
 	if (content_is_zero(data))
-		return (struct sim_hash){ 0, 0 };
+		return (struct sim_hash){0, 0};
 	hash = XXH3_128bits_withSeed(data, SECTOR_BYTES, sector);
-	return (struct sim_hash){ hash.low64, hash.high64 };
+	return (struct sim_hash){hash.low64, hash.high64};
 }
 
 /* --- layers --- */
@@ -164,7 +164,7 @@ static void write_free(struct store_sim *sim, struct sim_write *write)
 
 void store_sim_power_off(struct store_sim *sim)
 {
-	list_for_each(pos, &sim->writes)
+	list_for_each (pos, &sim->writes)
 		write_free(sim, container_of(pos, struct sim_write, node));
 	/* Who submitted them may be gone already. */
 	for (unsigned lane = 0; lane < sim->store.lane_count; lane++)
@@ -178,8 +178,8 @@ void store_sim_reset(struct store_sim *sim, uint64_t seed)
 	store_sim_power_off(sim);
 	layer_reset(&sim->durable);
 	sim->parent = NULL;
-	sim->hash = (struct sim_hash){ 0, 0 };
-	sim->hooks = (struct sim_hooks){ 0 };
+	sim->hash = (struct sim_hash){0, 0};
+	sim->hooks = (struct sim_hooks){0};
 	sim->order = SIM_ORDER_RANDOM;
 	sim->rng = rng_for(seed, 1);
 	sim->now = 0;
@@ -216,10 +216,11 @@ static void execute(struct store_sim *sim, struct sim_write *write, uint32_t beg
 	}
 }
 
-/* What was overwritten before in the newest content cannot come back once its successor is durable. */
+/* What was overwritten before in the newest content cannot come back once its successor is
+ * durable. */
 static void supersede(struct store_sim *sim, uint64_t sector, uint64_t executed)
 {
-	list_for_each(pos, &sim->writes) {
+	list_for_each (pos, &sim->writes) {
 		struct sim_write *write = container_of(pos, struct sim_write, node);
 		struct sim_sector *each;
 
@@ -298,7 +299,7 @@ static struct sim_hash buffer_hash(const struct store_io *io)
 {
 	XXH128_hash_t hash = XXH3_128bits(io->buf, io->len_bytes);
 
-	return (struct sim_hash){ hash.low64, hash.high64 };
+	return (struct sim_hash){hash.low64, hash.high64};
 }
 
 static void check_io(const struct store_sim *sim, const struct store_io *io)
@@ -365,7 +366,7 @@ static void submit(struct store *store, struct store_io *io)
 	assert(queue->count < SIM_QUEUE_MAX);
 	sim->ops[io->op]++;
 	entry = &queue->ios[queue->count++];
-	*entry = (struct sim_io){ .io = io, .submitted = ++sim->now };
+	*entry = (struct sim_io){.io = io, .submitted = ++sim->now};
 	entry->late = rng_once_in(&sim->rng, LATE_ONE_IN);
 	if (sim->hooks.fault)
 		entry->verdict = sim->hooks.fault(sim->hooks.fault_context, io);
@@ -382,7 +383,7 @@ static void submit(struct store *store, struct store_io *io)
 
 static void finish_flush(struct store_sim *sim, const struct sim_io *entry)
 {
-	list_for_each(pos, &sim->writes) {
+	list_for_each (pos, &sim->writes) {
 		struct sim_write *write = container_of(pos, struct sim_write, node);
 
 		if (write->state != SIM_VOLATILE || write->delivered > entry->submitted)
@@ -449,8 +450,7 @@ bool store_sim_deliver(struct store_sim *sim, unsigned lane)
 		return false;
 	i = choose(sim, queue);
 	entry = queue->ios[i];
-	memmove(&queue->ios[i], &queue->ios[i + 1],
-		(queue->count - i - 1) * sizeof(queue->ios[0]));
+	memmove(&queue->ios[i], &queue->ios[i + 1], (queue->count - i - 1) * sizeof(queue->ios[0]));
 	queue->count--;
 	sim->now++;
 	if (entry.io->op == STORE_FLUSH)
@@ -499,12 +499,14 @@ void store_sim_read_durable(const struct store_sim *sim, uint64_t off_bytes, voi
 {
 	uint8_t *out = buf;
 
-	assert(off_bytes <= sim->store.size_bytes && len_bytes <= sim->store.size_bytes - off_bytes);
+	assert(off_bytes <= sim->store.size_bytes &&
+	       len_bytes <= sim->store.size_bytes - off_bytes);
 	while (len_bytes > 0) {
 		uint64_t in_chunk = off_bytes % BLOCK_BYTES;
 		uint64_t n = min_u64(BLOCK_BYTES - in_chunk, len_bytes);
 
-		memcpy(out, durable_chunk(sim, (uint32_t)(off_bytes / BLOCK_BYTES))->data + in_chunk, n);
+		memcpy(out,
+		       durable_chunk(sim, (uint32_t)(off_bytes / BLOCK_BYTES))->data + in_chunk, n);
 		out += n;
 		off_bytes += n;
 		len_bytes -= n;

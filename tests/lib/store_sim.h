@@ -2,9 +2,9 @@
 /*
  * store_sim - a disk with a volatile cache, in memory: struct store for simulation
  *
- * Sectors of 512 bytes. There are two contents: the *durable* one, which survives a crash, and the *newest*,
- * which reads return. What a write changed in the newest but not yet in the durable is in the list of
- * *writes*, each with its own copy of the data:
+ * Sectors of 512 bytes. There are two contents: the *durable* one, which survives a crash, and the
+ * *newest*, which reads return. What a write changed in the newest but not yet in the durable is in
+ * the list of *writes*, each with its own copy of the data:
  *
  *   IN_FLIGHT ----> VOLATILE ----> (gone: durable)
  *                      |
@@ -14,15 +14,16 @@
  *   submit    -> IN_FLIGHT  nothing is promised; its sectors may survive a crash, one by one
  *   IN_FLIGHT -> VOLATILE   deliver   done() is called; its sectors may still survive or not
  *   IN_FLIGHT -> durable    deliver   of a FUA write
- *   VOLATILE  -> durable    deliver   of a good flush that was submitted after this write was delivered
+ *   VOLATILE  -> durable    deliver   of a good flush that was submitted after this write was
+ *             delivered
  *   VOLATILE  -> UNDECIDED  deliver   of a failed flush: no later flush covers it, a crash decides
  *
- * I/O is delivered only when the driver asks for it, per lane, in an order that the seed chooses. When a read
- * or a write takes effect is chosen too: at submission, at delivery, or (writes) half and half. A write's buffer
- * must not change in between, which is asserted.
+ * I/O is delivered only when the driver asks for it, per lane, in an order that the seed chooses.
+ * When a read or a write takes effect is chosen too: at submission, at delivery, or (writes) half
+ * and half. A write's buffer must not change in between, which is asserted.
  *
- * A *fork* is a store whose durable content is its parent's, read through, plus what was put into it: that is
- * what a crash leaves. The parent must not change while a fork of it is used.
+ * A *fork* is a store whose durable content is its parent's, read through, plus what was put into
+ * it: that is what a crash leaves. The parent must not change while a fork of it is used.
  *
  * Every content has a hash, the sum of the XXH3-128 of its sectors, each seeded with its number.
  *
@@ -60,7 +61,7 @@ enum sim_write_state {
 struct sim_sector {
 	struct sim_hash hash;
 	uint64_t executed; /* when it became the newest content; 0: not yet */
-	bool dead;         /* something durable is newer, or it never took effect */
+	bool dead; /* something durable is newer, or it never took effect */
 };
 
 /* A write or a discard that is not durable. */
@@ -77,13 +78,13 @@ struct sim_write {
 };
 
 enum sim_event {
-	SIM_EVENT_SUBMIT,   /* it is in flight */
+	SIM_EVENT_SUBMIT, /* it is in flight */
 	SIM_EVENT_COMPLETE, /* it took effect; done() was not called yet */
 };
 
 enum sim_media {
 	SIM_MEDIA_GOOD,
-	SIM_MEDIA_LOST,        /* answered with success, never written */
+	SIM_MEDIA_LOST, /* answered with success, never written */
 	SIM_MEDIA_MISDIRECTED, /* lands elsewhere */
 };
 
@@ -114,7 +115,7 @@ struct sim_io {
 	struct sim_verdict verdict;
 	uint64_t submitted;
 	bool early; /* took effect at submission */
-	bool late;  /* held back while anything else is in flight */
+	bool late; /* held back while anything else is in flight */
 };
 
 struct sim_queue {
@@ -143,8 +144,8 @@ struct store_sim {
 	struct sim_hash hash; /* of the durable content, all of it */
 	struct list writes;
 	uint32_t write_count;
-	uint64_t now;        /* event number */
-	uint64_t changes;    /* counts what may change the set of images that a crash leaves */
+	uint64_t now; /* event number */
+	uint64_t changes; /* counts what may change the set of images that a crash leaves */
 	uint64_t empty_waits;
 	struct sim_queue *lanes;
 	uint64_t ops[4]; /* submitted, by enum store_op */

@@ -2,8 +2,8 @@
 /*
  * client - makes requests up, tells the oracle, checks the answers
  *
- * client_submit() chooses a range, client_submit_at() takes one; both end in send(), which tells the oracle before
- * the engine sees the request. done() is the only way back.
+ * client_submit() chooses a range, client_submit_at() takes one; both end in send(), which tells
+ * the oracle before the engine sees the request. done() is the only way back.
  */
 #include "tests/sim/world.h"
 
@@ -126,8 +126,9 @@ static enum oracle_result judge(struct client *client, int res)
 		if (res == -EINVAL || (world->latched && res == -EIO))
 			return ORACLE_REFUSED;
 		sim_fail("an invalid request (op %d at %" PRIu64 "+%" PRIu64 ", source %" PRIu64
-			 ") was answered with %d", client->request.op, client->request.off_bytes,
-			 client->request.len_bytes, client->request.src_off_bytes, res);
+			 ") was answered with %d",
+			 client->request.op, client->request.off_bytes, client->request.len_bytes,
+			 client->request.src_off_bytes, res);
 	}
 	if (client->hopeless && res != -EIO)
 		sim_fail("%s on a latched volume was answered with %d", names[client->kind], res);
@@ -204,7 +205,8 @@ static void done(struct request *request, int res)
 			client_check_map(client);
 		if (request->op == REQUEST_SAME)
 			client_check_same(client->world, client->op, request->off_bytes,
-					  request->src_off_bytes, request->len_bytes, &request->same);
+					  request->src_off_bytes, request->len_bytes,
+					  &request->same);
 		tell_outcome(client);
 	}
 	free_client(client);
@@ -221,8 +223,7 @@ static void job_done(struct same_job *job, int res)
 		struct same_dst *dst = &job->dsts[i];
 		uint64_t first = dst->off_bytes / BLOCK_BYTES;
 		uint32_t op = client->dst_ops[i];
-		enum oracle_result result =
-			res < 0 ? ORACLE_FAILED : judge(client, dst->error);
+		enum oracle_result result = res < 0 ? ORACLE_FAILED : judge(client, dst->error);
 
 		oracle_end(oracle, op, result);
 		for (uint64_t at = 0; at < job->len_bytes; at += BLOCK_BYTES)
@@ -261,9 +262,9 @@ static struct client *begin(struct client *client, enum op_kind kind, uint64_t o
 		.op = request_ops[kind],
 		.off_bytes = off_bytes,
 		.len_bytes = len_bytes,
-		.data = request_ops[kind] == REQUEST_READ || request_ops[kind] == REQUEST_WRITE ?
-				client->data :
-				NULL,
+		.data = request_ops[kind] == REQUEST_READ || request_ops[kind] == REQUEST_WRITE
+				? client->data
+				: NULL,
 		.scratch = client->scratch,
 		.runs = client->runs,
 		.runs_max = sizeof(client->runs) / sizeof(client->runs[0]),
@@ -331,12 +332,15 @@ static void submit_write_ids(struct client *client, enum op_kind kind)
 	submit_write(client, ids);
 }
 
-/* Bytes that end inside sectors: what comes out depends on what is there, so nothing else may run. */
+/* Bytes that end inside sectors: what comes out depends on what is there, so nothing else may
+ * run. */
 static bool submit_bytes(struct client *client)
 {
 	struct world *world = client->world;
-	uint64_t begin_bytes = (world->scenario.start + rng_below(&world->rng, world->scenario.window)) *
-				       (uint64_t)BLOCK_BYTES + rng_below(&world->rng, BLOCK_BYTES);
+	uint64_t begin_bytes =
+		(world->scenario.start + rng_below(&world->rng, world->scenario.window)) *
+			(uint64_t)BLOCK_BYTES +
+		rng_below(&world->rng, BLOCK_BYTES);
 	uint64_t len_bytes = 1 + rng_below(&world->rng, 3000);
 	uint64_t first = begin_bytes / SECTOR_BYTES, end;
 	uint32_t ids[16];
@@ -488,7 +492,7 @@ static bool submit_job(struct client *client)
 	for (uint32_t i = 0; i < count; i++) {
 		if (!random_dst(world, src, blocks, !clone, &dst))
 			continue;
-		client->dsts[made] = (struct same_dst){ .off_bytes = blocks_to_bytes(dst) };
+		client->dsts[made] = (struct same_dst){.off_bytes = blocks_to_bytes(dst)};
 		client->dst_ops[made] = oracle_begin(&world->oracle, client->request.fua,
 						     clone ? "clone of a job" : "same of a job");
 		if (clone)
@@ -539,8 +543,8 @@ static void submit_sectors(struct client *client, enum op_kind kind)
 /* Past the end, beyond 2^64; for merges also not aligned, or overlapping. */
 static void submit_invalid(struct client *client)
 {
-	static const enum request_op ops[] = { REQUEST_READ, REQUEST_WRITE, REQUEST_ZERO,
-					       REQUEST_DISCARD, REQUEST_SAME, REQUEST_CLONE };
+	static const enum request_op ops[] = {REQUEST_READ,    REQUEST_WRITE, REQUEST_ZERO,
+					      REQUEST_DISCARD, REQUEST_SAME,  REQUEST_CLONE};
 	struct world *world = client->world;
 	struct request *request = &client->request;
 	uint64_t size = volume_bytes(world), block = blocks_to_bytes(random_block(world));

@@ -75,7 +75,7 @@ void client_check_map(struct client *client)
 static int certainly_equal(const struct world *world, uint64_t dst, uint64_t src_bytes, uint64_t at,
 			   uint64_t since)
 {
-	uint32_t dst_ids[BLOCK_SECTORS], src_ids[BLOCK_SECTORS] = { 0 };
+	uint32_t dst_ids[BLOCK_SECTORS], src_ids[BLOCK_SECTORS] = {0};
 
 	if (!block_certain(world, dst, since, dst_ids))
 		return -1;
@@ -98,13 +98,15 @@ void client_check_same(struct world *world, uint32_t op, uint64_t dst_bytes, uin
 		sim_fail("same: differs at %" PRIu64 " of %" PRIu64 " after %" PRIu64,
 			 result->differs_at_bytes, len_bytes, result->deduped_bytes);
 	for (uint64_t at = 0; at < result->deduped_bytes; at += BLOCK_BYTES)
-		if (certainly_equal(world, (dst_bytes + at) / BLOCK_BYTES, src_bytes, at, since) == 0)
+		if (certainly_equal(world, (dst_bytes + at) / BLOCK_BYTES, src_bytes, at, since) ==
+		    0)
 			sim_fail("same: merged block %" PRIu64 ", which differs",
 				 (dst_bytes + at) / BLOCK_BYTES);
 	if (result->differs) {
 		uint64_t at = result->differs_at_bytes / BLOCK_BYTES * BLOCK_BYTES;
 
-		if (certainly_equal(world, (dst_bytes + at) / BLOCK_BYTES, src_bytes, at, since) == 1)
+		if (certainly_equal(world, (dst_bytes + at) / BLOCK_BYTES, src_bytes, at, since) ==
+		    1)
 			sim_fail("same: block %" PRIu64 " is said to differ but is equal",
 				 (dst_bytes + at) / BLOCK_BYTES);
 	}
@@ -134,7 +136,6 @@ void client_tell_shared(struct world *world, uint32_t op, uint64_t dst_bytes, ui
 
 		/* Zeros may be a hole on either side. */
 		if (block_certain(world, dst, since, ids) && !ids_zero(ids))
-			oracle_is_shared(&world->oracle, op, dst,
-					 (src_bytes + at) / BLOCK_BYTES);
+			oracle_is_shared(&world->oracle, op, dst, (src_bytes + at) / BLOCK_BYTES);
 	}
 }

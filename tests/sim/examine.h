@@ -2,10 +2,11 @@
 /*
  * examine - tries the crashes that are possible at a point, and recovers what each of them leaves
  *
- * What is undurable at the point is cut into *units*: each block of a metadata write, each data write, each
- * discard. An image is a choice of units, or of sectors of units. enumerate.c makes the choices; recover.c
- * takes each image that was not seen with what is allowed now through recovery and all checks. Inside a
- * recovery the same happens again, one level deeper, for a share of the images.
+ * What is undurable at the point is cut into *units*: each block of a metadata write, each data
+ * write, each discard. An image is a choice of units, or of sectors of units. enumerate.c makes the
+ * choices; recover.c takes each image that was not seen with what is allowed now through recovery
+ * and all checks. Inside a recovery the same happens again, one level deeper, for a share of the
+ * images.
  *
  * Memory    examiner_begin() makes a store, a patient and a survey for each level.
  */
@@ -23,9 +24,9 @@
 #include "tests/sim/survey.h"
 #include "tests/sim/world.h"
 
-#define UNITS_MAX        512u
-#define ENUMERATE_FULL   12u /* up to so many units, every subset */
-#define ENUMERATE_ALWAYS 7u  /* up to so many at every point, above at a share of them */
+#define UNITS_MAX	 512u
+#define ENUMERATE_FULL	 12u /* up to so many units, every subset */
+#define ENUMERATE_ALWAYS 7u /* up to so many at every point, above at a share of them */
 
 struct unit {
 	const struct sim_write *write;
@@ -38,18 +39,18 @@ struct unit {
 /* One image: which sectors of each unit survive. */
 struct choice {
 	uint64_t masks[UNITS_MAX]; /* bit i % 64 for sector i of the unit; 0: nothing, ~0: all */
-	bool reverse;              /* overlapping ones the other way round */
-	bool garbage;              /* hard mode: some in-flight sectors are garbage */
+	bool reverse; /* overlapping ones the other way round */
+	bool garbage; /* hard mode: some in-flight sectors are garbage */
 };
 
 struct counters {
-	uint64_t points;     /* crash points looked at */
-	uint64_t full;       /* of these, with every subset of what was pending */
-	uint64_t images;     /* distinct */
+	uint64_t points; /* crash points looked at */
+	uint64_t full; /* of these, with every subset of what was pending */
+	uint64_t images; /* distinct */
 	uint64_t recoveries;
-	uint64_t doubles;    /* recoveries of crashes inside a recovery */
+	uint64_t doubles; /* recoveries of crashes inside a recovery */
 	uint64_t triples;
-	uint64_t checks;     /* check_store() runs */
+	uint64_t checks; /* check_store() runs */
 	uint64_t read_only;
 	uint64_t refilled;
 	uint64_t steps;
@@ -79,10 +80,10 @@ struct examiner {
 	struct image_set *set;
 	struct counters *counters;
 	struct level levels[SIM_DEPTH_MAX];
-	uint64_t stamp;  /* goes up when less is allowed; never the same in two runs */
-	uint64_t left;   /* distinct images that this run may still try */
+	uint64_t stamp; /* goes up when less is allowed; never the same in two runs */
+	uint64_t left; /* distinct images that this run may still try */
 	bool armed;
-	bool full;       /* every subset up to ENUMERATE_FULL, at every point */
+	bool full; /* every subset up to ENUMERATE_FULL, at every point */
 	bool check_all;
 	uint32_t point_in; /* one point in so many is looked at */
 	uint64_t only_point; /* 0: all */
@@ -98,7 +99,8 @@ void examiner_end(struct examiner *examiner);
 /* The images of a store at a point. limit: at most so many; depth 0 is the live store's. */
 void examine_point(struct examiner *examiner, const struct store_sim *sim, unsigned depth,
 		   uint32_t limit);
-/* A random choice of what is undurable, made durable in the store itself: this is what the crash left. */
+/* A random choice of what is undurable, made durable in the store itself: this is what the crash
+ * left. */
 void examine_crash(struct examiner *examiner, struct store_sim *sim, struct rng *rng);
 /* The store as it is, nothing lost: recovered and judged; the survey stays in level 0. */
 void examine_as_is(struct examiner *examiner, const struct store_sim *sim);

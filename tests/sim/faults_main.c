@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * faults - the n-th operation on the store fails, for every n
+ * faults_main - the n-th operation on the store fails, for every n
  *
  *     faults [--scenario NAME] [--seed N] [--seeds N] [--op read|write|flush|discard] [--error E]
  *            [--nth N] [--trace]
  *
- * For each scenario, each kind of operation and each errno: a life in which the first operation of that kind
- * fails, one in which the second does, and so on until the life ends without meeting it. Each life has to
- * end (no crash, no hang), answer with the right errors, and be read-only at its end if, and only if, what failed was a
- * metadata write or a flush. Then the power is cut, the store works again, and what is recovered is
- * judged by the oracle and by check.
+ * For each scenario, each kind of operation and each errno: a life in which the first operation of
+ * that kind fails, one in which the second does, and so on until the life ends without meeting it.
+ * Each life has to end (no crash, no hang), answer with the right errors, and be read-only at its
+ * end if, and only if, what failed was a metadata write or a flush. Then the power is cut, the
+ * store works again, and what is recovered is judged by the oracle and by check.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -25,17 +25,32 @@
 #include "tests/sim/report.h"
 #include "tests/sim/run.h"
 
-#define NTH_MAX        100000u
+#define NTH_MAX	       100000u
 #define AFTER_REQUESTS 6u
-#define OPS            4u
+#define OPS	       4u
 
-static const int errors[] = { EIO, ENOSPC, EAGAIN, ECANCELED, EINTR };
-static const char *const op_names[OPS] = { "read", "write", "flush", "discard" };
+static const int errors[] = {EIO, ENOSPC, EAGAIN, ECANCELED, EINTR};
+static const char *const op_names[OPS] = {"read", "write", "flush", "discard"};
 static const char *const chosen[] = {
-	"write_linear",	   "write_in_place",  "write_unaligned", "copy_on_write", "zero",
-	"discard_backing", "fua",	      "same",		 "same_zero",	  "same_many",
-	"clone",	   "explode",	      "checkpoint",	 "regions",	  "region_reuse",
-	"full_store",	   "two_workers_same", "read_race",	 "mixed",
+	"write_linear",
+	"write_in_place",
+	"write_unaligned",
+	"copy_on_write",
+	"zero",
+	"discard_backing",
+	"fua",
+	"same",
+	"same_zero",
+	"same_many",
+	"clone",
+	"explode",
+	"checkpoint",
+	"regions",
+	"region_reuse",
+	"full_store",
+	"two_workers_same",
+	"read_race",
+	"mixed",
 };
 
 #define CHOSEN_COUNT (sizeof(chosen) / sizeof(chosen[0]))
@@ -89,15 +104,16 @@ static bool any_content(const struct world *world, const uint8_t *buf, uint64_t 
 	return false;
 }
 
-/* What a failed write means. Zeros in a refs page's slots open a slab: failing, it stays shut, no more. */
+/* What a failed write means. Zeros in a refs page's slots open a slab: failing, it stays shut,
+ * no more. */
 static void judge_write(struct fault *fault, const struct store_io *io)
 {
-	pbn_t pbn = { io->off_bytes / BLOCK_BYTES };
+	pbn_t pbn = {io->off_bytes / BLOCK_BYTES};
 	bool in_data = geometry_is_data(&fault->geometry, pbn);
 	bool zeros = all_zero(io->buf, io->len_bytes);
 
-	fault->is_data = in_data &&
-			 (zeros || any_content(fault->world, io->buf, io->len_bytes, io->off_bytes));
+	fault->is_data = in_data && (zeros || any_content(fault->world, io->buf, io->len_bytes,
+							  io->off_bytes));
 	fault->latches = !fault->is_data && !(zeros && pbn.v >= fault->geometry.data_start);
 }
 
@@ -106,16 +122,15 @@ static struct sim_verdict choose_fault(void *context, const struct store_io *io)
 	struct fault *fault = context;
 
 	if (io->op != fault->op || fault->met || --fault->nth > 0)
-		return (struct sim_verdict){ 0 };
+		return (struct sim_verdict){0};
 	fault->met = true;
 	fault->latches = io->op == STORE_FLUSH;
 	if (io->op == STORE_WRITE)
 		judge_write(fault, io);
-	sim_trace("FAULT: %s of block %" PRIu64 "+%" PRIu64 " will fail: %s%s%s",
-		  op_names[io->op], io->off_bytes / BLOCK_BYTES, io->len_bytes / BLOCK_BYTES,
-		  strerror(fault->error), fault->is_data ? ", data" : "",
-		  fault->latches ? ", latches" : "");
-	return (struct sim_verdict){ .error = -fault->error };
+	sim_trace("FAULT: %s of block %" PRIu64 "+%" PRIu64 " will fail: %s%s%s", op_names[io->op],
+		  io->off_bytes / BLOCK_BYTES, io->len_bytes / BLOCK_BYTES, strerror(fault->error),
+		  fault->is_data ? ", data" : "", fault->latches ? ", latches" : "");
+	return (struct sim_verdict){.error = -fault->error};
 }
 
 /* --- one life --- */
@@ -147,7 +162,7 @@ static void check_state(const struct fault *fault)
 static void live(struct fault *fault, struct totals *totals)
 {
 	struct world *world = fault->world;
-	struct damage damage = { "" };
+	struct damage damage = {""};
 	int r = world_open(world, &damage);
 
 	if (r < 0) {
@@ -183,18 +198,18 @@ static bool run_fault(struct examiner *examiner, const struct scenario *scenario
 		      enum store_op op, int error, uint64_t nth, struct totals *totals)
 {
 	struct world *world = malloc(sizeof(*world));
-	struct fault fault = { .world = world, .op = op, .error = error, .nth = nth };
+	struct fault fault = {.world = world, .op = op, .error = error, .nth = nth};
 	static char extra[64];
 	int r;
 
 	snprintf(extra, sizeof(extra), " --op %s --error %d --nth %" PRIu64, op_names[op], error,
 		 nth);
-	sim_where = (struct sim_where){ .program = sim_where.program,
-					.scenario = scenario->name,
-					.seed = seed,
-					.extra = extra,
-					.trace = sim_where.trace,
-					.doing = "opening" };
+	sim_where = (struct sim_where){.program = sim_where.program,
+				       .scenario = scenario->name,
+				       .seed = seed,
+				       .extra = extra,
+				       .trace = sim_where.trace,
+				       .doing = "opening"};
 	r = geometry_plan(scenario->logical_blocks, scenario->store_blocks, scenario->ring_blocks,
 			  &fault.geometry);
 	if (r < 0)
@@ -207,7 +222,7 @@ static bool run_fault(struct examiner *examiner, const struct scenario *scenario
 	totals->lives++;
 	totals->answered += world->failures;
 	world_abandon(world);
-	world->sim.hooks = (struct sim_hooks){ 0 };
+	world->sim.hooks = (struct sim_hooks){0};
 	examiner_begin(examiner, world);
 	sim_where.doing = "judging what is left";
 	examine_crash(examiner, &world->sim, &world->rng);
@@ -239,7 +254,7 @@ static void run_op(struct examiner *examiner, const struct options *options,
 static void run_all(const struct options *options, struct examiner *examiner)
 {
 	for (unsigned i = 0; i < CHOSEN_COUNT; i++) {
-		struct totals totals = { 0 };
+		struct totals totals = {0};
 		struct scenario scenario;
 		unsigned at;
 
@@ -284,9 +299,9 @@ static int op_number(const char *name)
 static void parse(struct options *options, int argc, char **argv)
 {
 	static const struct option long_options[] = {
-		{ "scenario", 1, NULL, 's' }, { "seed", 1, NULL, 'n' }, { "seeds", 1, NULL, 'c' },
-		{ "op", 1, NULL, 'o' },	      { "error", 1, NULL, 'e' }, { "nth", 1, NULL, 't' },
-		{ "runs", 1, NULL, 'r' },     { "trace", 0, NULL, 'v' }, { NULL, 0, NULL, 0 },
+		{"scenario", 1, NULL, 's'}, {"seed", 1, NULL, 'n'},  {"seeds", 1, NULL, 'c'},
+		{"op", 1, NULL, 'o'},	    {"error", 1, NULL, 'e'}, {"nth", 1, NULL, 't'},
+		{"runs", 1, NULL, 'r'},	    {"trace", 0, NULL, 'v'}, {NULL, 0, NULL, 0},
 	};
 	int c;
 
@@ -322,9 +337,9 @@ static void parse(struct options *options, int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-	struct options options = { .seed = 1, .seeds = 1, .op = -1 };
+	struct options options = {.seed = 1, .seeds = 1, .op = -1};
 	struct examiner *examiner = calloc(1, sizeof(*examiner));
-	struct counters counters = { 0 };
+	struct counters counters = {0};
 	struct image_set set;
 
 	sim_where.program = argv[0];

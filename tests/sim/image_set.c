@@ -52,7 +52,7 @@ enum image_seen image_set_add(struct image_set *set, struct sim_hash hash, uint6
 		grow(set);
 	entry = find(set, hash);
 	if (entry->stamp == 0) {
-		*entry = (struct image_entry){ hash, stamp };
+		*entry = (struct image_entry){hash, stamp};
 		set->count++;
 		return IMAGE_NEW;
 	}

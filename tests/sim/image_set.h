@@ -2,8 +2,8 @@
 /*
  * image_set - which images were seen, by hash
  *
- * Each image remembers the stamp it was last seen with: when less is allowed than then, it has to be
- * looked at again, though it counts once.
+ * Each image remembers the stamp it was last seen with: when less is allowed than then, it has to
+ * be looked at again, though it counts once.
  *
  * Memory    24 bytes an image, open addressing, at most 3/4 full.
  */

@@ -1,18 +1,23 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * media - metadata that was flipped, lost, misdirected or is stale must never be believed (I16)
+ * media_main - metadata that was flipped, lost, misdirected or is stale must never be believed
+ * (I16)
  *
- *     media [--scenario NAME] [--seed N] [--seeds N] [--nth N] [--way flip|lost|misdirected] [--trace]
+ *     media [--scenario NAME] [--seed N] [--seeds N] [--nth N] [--way flip|lost|misdirected]
+ *     [--trace]
  *
- * flip         a volume is written and closed; then, for each metadata block outside of the ring, one bit of it
+ * flip         a volume is written and closed; then, for each metadata block outside of the
+ * ring, one bit of it
  *              is flipped.
- * lost         the n-th write of a metadata page is answered with success and never written: what stays
+ * lost         the n-th write of a metadata page is answered with success and never written:
+ * what stays
  *              there is an older, valid page, or nothing. For every n.
  * misdirected  it lands on another metadata page's slot instead.
  *
- * Then the store is opened and every block read. Each answer has to be an error or true: content that the
- * oracle allows. If it is an error, check has to find damage too. The ring and the superblocks are left out of
- * the last two: that the end of a journal was never written cannot be told from one that was not yet.
+ * Then the store is opened and every block read. Each answer has to be an error or true: content
+ * that the oracle allows. If it is an error, check has to find damage too. The ring and the
+ * superblocks are left out of the last two: that the end of a journal was never written cannot be
+ * told from one that was not yet.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -37,9 +42,9 @@ enum way {
 	WAYS,
 };
 
-static const char *const way_names[WAYS] = { "flip", "lost", "misdirected" };
-static const char *const chosen[] = { "write_leaf", "copy_on_write", "checkpoint", "regions",
-				      "region_reuse", "small_cache" };
+static const char *const way_names[WAYS] = {"flip", "lost", "misdirected"};
+static const char *const chosen[] = {"write_leaf", "copy_on_write", "checkpoint",
+				     "regions",	   "region_reuse",  "small_cache"};
 
 #define CHOSEN_COUNT (sizeof(chosen) / sizeof(chosen[0]))
 
@@ -65,7 +70,7 @@ struct totals {
 	uint64_t trials;
 	uint64_t unopened;
 	uint64_t unreadable; /* blocks */
-	uint64_t harmless;   /* trials */
+	uint64_t harmless; /* trials */
 };
 
 /* --- which writes --- */
@@ -83,7 +88,7 @@ static bool is_page(const struct geometry *geometry, uint64_t off_bytes, const u
 static struct sim_verdict lose(void *context, const struct store_io *io)
 {
 	struct trial *trial = context;
-	struct sim_verdict verdict = { 0 };
+	struct sim_verdict verdict = {0};
 
 	if (io->op != STORE_WRITE || trial->met || io->len_bytes != BLOCK_BYTES ||
 	    !is_page(&trial->geometry, io->off_bytes, io->buf) || --trial->nth > 0)
@@ -166,8 +171,8 @@ static void look(struct trial *trial, struct store_sim *sim, struct totals *tota
 	totals->unreadable += unreadable;
 	if ((r < 0 || unreadable > 0) && found == 0)
 		sim_fail("%s of block %" PRIu64 ": the engine finds damage (open %d, %" PRIu64
-			 " blocks unreadable), check none", way_names[trial->way], trial->block, r,
-			 unreadable);
+			 " blocks unreadable), check none",
+			 way_names[trial->way], trial->block, r, unreadable);
 	totals->harmless += r == 0 && unreadable == 0 && found == 0;
 }
 
@@ -177,7 +182,7 @@ static void look(struct trial *trial, struct store_sim *sim, struct totals *tota
 static bool live(struct trial *trial)
 {
 	struct world *world = trial->world;
-	struct damage damage = { "" };
+	struct damage damage = {""};
 
 	if (world_open(world, &damage) < 0)
 		return false;
@@ -217,16 +222,16 @@ static bool run_trial(struct examiner *examiner, const struct scenario *scenario
 		      enum way way, uint64_t nth, struct totals *totals)
 {
 	struct world *world = malloc(sizeof(*world));
-	struct trial trial = { .world = world, .examiner = examiner, .way = way, .nth = nth };
+	struct trial trial = {.world = world, .examiner = examiner, .way = way, .nth = nth};
 	static char extra[64];
 
 	snprintf(extra, sizeof(extra), " --way %s --nth %" PRIu64, way_names[way], nth);
-	sim_where = (struct sim_where){ .program = sim_where.program,
-					.scenario = scenario->name,
-					.seed = seed,
-					.extra = extra,
-					.trace = sim_where.trace,
-					.doing = "living" };
+	sim_where = (struct sim_where){.program = sim_where.program,
+				       .scenario = scenario->name,
+				       .seed = seed,
+				       .extra = extra,
+				       .trace = sim_where.trace,
+				       .doing = "living"};
 	if (geometry_plan(scenario->logical_blocks, scenario->store_blocks, scenario->ring_blocks,
 			  &trial.geometry) < 0)
 		sim_fail("geometry");
@@ -238,7 +243,7 @@ static bool run_trial(struct examiner *examiner, const struct scenario *scenario
 	}
 	examiner_begin(examiner, world);
 	if (live(&trial)) {
-		world->sim.hooks = (struct sim_hooks){ 0 };
+		world->sim.hooks = (struct sim_hooks){0};
 		sim_where.doing = "reading what is left";
 		if (way == WAY_FLIP) {
 			flip_all(&trial, totals);
@@ -258,7 +263,7 @@ static void run_scenario_ways(struct examiner *examiner, const struct options *o
 			      const struct scenario *scenario)
 {
 	for (unsigned way = 0; way < WAYS; way++) {
-		struct totals totals = { 0 };
+		struct totals totals = {0};
 
 		if (options->way >= 0 && (int)way != options->way)
 			continue;
@@ -270,9 +275,9 @@ static void run_scenario_ways(struct examiner *examiner, const struct options *o
 				nth++;
 		}
 		printf("%-14s %-12s %7" PRIu64 " trials: %6" PRIu64 " did not open, %8" PRIu64
-		       " blocks unreadable, %6" PRIu64 " harmless\n", scenario->name,
-		       way_names[way], totals.trials, totals.unopened, totals.unreadable,
-		       totals.harmless);
+		       " blocks unreadable, %6" PRIu64 " harmless\n",
+		       scenario->name, way_names[way], totals.trials, totals.unopened,
+		       totals.unreadable, totals.harmless);
 		fflush(stdout);
 	}
 }
@@ -292,9 +297,9 @@ static uint64_t number(const char *text)
 static void parse(struct options *options, int argc, char **argv)
 {
 	static const struct option long_options[] = {
-		{ "scenario", 1, NULL, 's' }, { "seed", 1, NULL, 'n' }, { "seeds", 1, NULL, 'c' },
-		{ "runs", 1, NULL, 'c' },     { "way", 1, NULL, 'w' },  { "nth", 1, NULL, 't' },
-		{ "trace", 0, NULL, 'v' },    { NULL, 0, NULL, 0 },
+		{"scenario", 1, NULL, 's'}, {"seed", 1, NULL, 'n'}, {"seeds", 1, NULL, 'c'},
+		{"runs", 1, NULL, 'c'},	    {"way", 1, NULL, 'w'},  {"nth", 1, NULL, 't'},
+		{"trace", 0, NULL, 'v'},    {NULL, 0, NULL, 0},
 	};
 	int c;
 
@@ -319,9 +324,9 @@ static void parse(struct options *options, int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-	struct options options = { .seed = 1, .seeds = 1, .way = -1 };
+	struct options options = {.seed = 1, .seeds = 1, .way = -1};
 	struct examiner *examiner = calloc(1, sizeof(*examiner));
-	struct counters counters = { 0 };
+	struct counters counters = {0};
 	struct image_set set;
 	unsigned at;
 

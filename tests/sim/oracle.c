@@ -8,9 +8,9 @@
 #include <string.h>
 
 #define CLONE_DEPTH_MAX 6u
-#define PRUNE_FROM      6u
-#define IDS_MAX         64u
-#define NOBODY          UINT32_MAX
+#define PRUNE_FROM	6u
+#define IDS_MAX		64u
+#define NOBODY		UINT32_MAX
 
 /* --- memory --- */
 
@@ -55,10 +55,10 @@ static uint32_t op_new(struct oracle *oracle, bool fua, const char *what)
 {
 	struct oracle_op *op;
 
-	oracle->ops = grow(oracle->ops, oracle->op_count, &oracle->op_capacity,
-			   sizeof(oracle->ops[0]));
+	oracle->ops =
+		grow(oracle->ops, oracle->op_count, &oracle->op_capacity, sizeof(oracle->ops[0]));
 	op = &oracle->ops[oracle->op_count];
-	*op = (struct oracle_op){ .submitted = ++oracle->now, .ended = ORACLE_NEVER, .fua = fua };
+	*op = (struct oracle_op){.submitted = ++oracle->now, .ended = ORACLE_NEVER, .fua = fua};
 	snprintf(op->what, sizeof(op->what), "%s", what);
 	return oracle->op_count++;
 }
@@ -198,7 +198,8 @@ uint32_t oracle_begin(struct oracle *oracle, bool fua, const char *what)
 	return op_new(oracle, fua, what);
 }
 
-/* When the oldest request that runs was submitted: what was overwritten before then, no read can return. */
+/* When the oldest request that runs was submitted: what was overwritten before then, no read can
+ * return. */
 static uint64_t oldest_running(const struct oracle *oracle)
 {
 	for (uint32_t i = 0; i < oracle->op_count; i++)
@@ -230,7 +231,8 @@ static bool certainly_shared(const struct oracle *oracle, const struct oracle_bl
 	return block->group != 0 && oracle->groups[block->group].members > 1;
 }
 
-static void add_boundary(struct oracle *oracle, struct oracle_block *block, struct boundary boundary)
+static void add_boundary(struct oracle *oracle, struct oracle_block *block,
+			 struct boundary boundary)
 {
 	uint32_t kept = 0;
 
@@ -245,7 +247,8 @@ static void add_boundary(struct oracle *oracle, struct oracle_block *block, stru
 }
 
 /* Requests that run may have been overtaken: their writes may find the block private. */
-static void doubt_boundaries(const struct oracle *oracle, struct oracle_block *block, uint32_t group)
+static void doubt_boundaries(const struct oracle *oracle, struct oracle_block *block,
+			     uint32_t group)
 {
 	uint32_t kept = 0;
 
@@ -278,8 +281,7 @@ static void leave_group(struct oracle *oracle, struct oracle_block *block)
 
 static bool is_newest_boundary(const struct oracle_block *block, uint32_t op)
 {
-	return block->boundary_count > 0 &&
-	       block->boundaries[block->boundary_count - 1].op == op;
+	return block->boundary_count > 0 && block->boundaries[block->boundary_count - 1].op == op;
 }
 
 void oracle_writes(struct oracle *oracle, uint32_t op, uint64_t number, unsigned index, uint32_t id)
@@ -291,7 +293,7 @@ void oracle_writes(struct oracle *oracle, uint32_t op, uint64_t number, unsigned
 		block->boundaries[block->boundary_count - 1].written |= (uint8_t)(1u << index);
 	} else if (block->running == 0 && (block->hole || certainly_shared(oracle, block))) {
 		add_boundary(oracle, block,
-			     (struct boundary){ op, block->group, (uint8_t)(1u << index), false });
+			     (struct boundary){op, block->group, (uint8_t)(1u << index), false});
 	}
 	if (sector->count >= PRUNE_FROM)
 		prune(oracle, sector);
@@ -316,7 +318,7 @@ void oracle_punches(struct oracle *oracle, uint32_t op, uint64_t number)
 {
 	struct oracle_block *block = touch(oracle, number);
 
-	add_boundary(oracle, block, (struct boundary){ op, 0, 0xff, true });
+	add_boundary(oracle, block, (struct boundary){op, 0, 0xff, true});
 	for (unsigned s = 0; s < BLOCK_SECTORS; s++)
 		oracle_writes(oracle, op, number, s, CONTENT_ZERO);
 }
@@ -326,7 +328,7 @@ void oracle_clones(struct oracle *oracle, uint32_t op, uint64_t number, uint64_t
 	struct oracle_block *block = touch(oracle, number);
 
 	touch(oracle, source);
-	add_boundary(oracle, block, (struct boundary){ op, 0, 0xff, true });
+	add_boundary(oracle, block, (struct boundary){op, 0, 0xff, true});
 	for (unsigned s = 0; s < BLOCK_SECTORS; s++) {
 		oracle_writes(oracle, op, number, s, CONTENT_ZERO);
 		block->sectors[s].versions[block->sectors[s].count - 1].source =
@@ -419,8 +421,7 @@ void oracle_is_shared(struct oracle *oracle, uint32_t op, uint64_t number, uint6
 	struct oracle_block *block = oracle->blocks[number], *from = oracle->blocks[source];
 	bool durable = oracle->ops[op].fua;
 
-	if (!was_alone(block, op) || from->running > 0 ||
-	    from->stirred > oracle->ops[op].submitted)
+	if (!was_alone(block, op) || from->running > 0 || from->stirred > oracle->ops[op].submitted)
 		return;
 	if (from->group == 0 || (durable && !oracle->groups[from->group].durable)) {
 		/* A sync merge makes a group of just these two: the others may not be durable. */
@@ -428,7 +429,7 @@ void oracle_is_shared(struct oracle *oracle, uint32_t op, uint64_t number, uint6
 		oracle->groups = grow(oracle->groups, oracle->group_count + 1,
 				      &oracle->group_capacity, sizeof(oracle->groups[0]));
 		from->group = ++oracle->group_count;
-		oracle->groups[from->group] = (struct share_group){ 1, durable };
+		oracle->groups[from->group] = (struct share_group){1, durable};
 	}
 	if (oracle->groups[from->group].durable && !durable)
 		return;
@@ -460,19 +461,21 @@ static void describe(const struct oracle *oracle, uint64_t number, unsigned inde
 	const struct oracle_sector *sector = &oracle->blocks[number]->sectors[index];
 	int at = snprintf(ret_text, ORACLE_TEXT,
 			  "block %" PRIu64 " sector %u reads %" PRId32 ": %s; horizon %" PRIu64
-			  "; versions", number, index, (int32_t)id, why, oracle->horizon);
+			  "; versions",
+			  number, index, (int32_t)id, why, oracle->horizon);
 
 	for (uint32_t i = 0; i < sector->count && at < ORACLE_TEXT - 96; i++) {
 		const struct version *version = &sector->versions[i];
 		const struct oracle_op *op = op_of(oracle, version);
 
 		at += snprintf(ret_text + at, (size_t)(ORACLE_TEXT - at),
-			       " %s%" PRIu32 "@%" PRIu64 "-%" PRId64 "%s", version->source ? "<-" : "",
+			       " %s%" PRIu32 "@%" PRIu64 "-%" PRId64 "%s",
+			       version->source ? "<-" : "",
 			       version->source ? version->source - 1 : version->id, op->submitted,
 			       (int64_t)op->ended,
-			       op->ended == ORACLE_NEVER ? "" :
-			       op->result == ORACLE_OK   ? (op->fua ? "F" : "") :
-							   "x");
+			       op->ended == ORACLE_NEVER ? ""
+			       : op->result == ORACLE_OK ? (op->fua ? "F" : "")
+							 : "x");
 	}
 }
 
@@ -559,8 +562,8 @@ static bool garbage_allowed(const struct oracle *oracle, const struct oracle_blo
 	return false;
 }
 
-/* Whether the version is of the boundary, or of a request that came after it. A boundary that failed may not
- * have happened: only what it wrote itself proves that it did. */
+/* Whether the version is of the boundary, or of a request that came after it. A boundary that
+ * failed may not have happened: only what it wrote itself proves that it did. */
 static bool is_after(const struct oracle *oracle, const struct version *version, uint32_t boundary)
 {
 	const struct oracle_op *op = &oracle->ops[boundary];
@@ -571,7 +574,8 @@ static bool is_after(const struct oracle *oracle, const struct version *version,
 
 /* Whether the boundary certainly replaced it, or copied something newer. */
 static bool is_before(const struct oracle *oracle, const struct oracle_sector *sector,
-		      const struct version *version, const struct boundary *boundary, unsigned index)
+		      const struct version *version, const struct boundary *boundary,
+		      unsigned index)
 {
 	uint64_t at = oracle->ops[boundary->op].submitted;
 
@@ -625,7 +629,8 @@ static bool boundary_kept(const struct oracle *oracle, uint64_t number,
 	}
 	if (after == BLOCK_SECTORS || before == BLOCK_SECTORS)
 		return true;
-	snprintf(why, sizeof(why), "older than \"%s\"@%" PRIu64 ", but sector %u (%" PRIu32 ") is not",
+	snprintf(why, sizeof(why),
+		 "older than \"%s\"@%" PRIu64 ", but sector %u (%" PRIu32 ") is not",
 		 oracle->ops[boundary->op].what, oracle->ops[boundary->op].submitted, after,
 		 ids[after]);
 	describe(oracle, number, before, ids[before], why, ret_text);
@@ -645,8 +650,7 @@ bool oracle_crash_block(const struct oracle *oracle, uint64_t number, const uint
 			return false;
 		}
 		if (!sector_allowed(oracle, &block->sectors[s], s, ids[s])) {
-			describe(oracle, number, s, ids[s], "a crash may not leave that",
-				 ret_text);
+			describe(oracle, number, s, ids[s], "a crash may not leave that", ret_text);
 			return false;
 		}
 	}

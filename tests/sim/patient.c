@@ -107,6 +107,6 @@ int patient_write(struct patient *patient, uint64_t off_bytes, uint64_t len_byte
 
 int patient_flush(struct patient *patient)
 {
-	patient->request = (struct request){ .op = REQUEST_FLUSH };
+	patient->request = (struct request){.op = REQUEST_FLUSH};
 	return patient_ask(patient);
 }

@@ -1,4 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * recover - what is done with an image: it is opened, surveyed and judged, and a share is looked
+ * at closer
+ *
+ *   check_store() on the crashed store; a read-only open that writes nothing; crashes inside the
+ *   recovery, and inside that; read, crashed with nothing written, recovered, the same; closed,
+ *   checked, opened, the same; flushed and filled until nothing is free.
+ */
 #include "tests/sim/examine.h"
 
 #include <errno.h>
@@ -41,8 +49,8 @@ void recover_check(struct examiner *examiner, const struct store_sim *sim, const
 	if (r < 0)
 		sim_fail("check %s: %d", when, r);
 	if (report.findings_total > 0)
-		sim_fail("check %s: %" PRIu64 " findings, the first at %s: expected %s, found %s", when,
-			 report.findings_total, report.findings[0].where,
+		sim_fail("check %s: %" PRIu64 " findings, the first at %s: expected %s, found %s",
+			 when, report.findings_total, report.findings[0].where,
 			 report.findings[0].expected, report.findings[0].found);
 	check_report_done(&report);
 }
@@ -128,7 +136,7 @@ static void look_again(struct level *level)
 	struct rng rng = level->rng;
 
 	store_sim_fork(&next->sim, &level->sim, 2);
-	list_for_each(pos, &level->sim.writes) {
+	list_for_each (pos, &level->sim.writes) {
 		const struct sim_write *write = container_of(pos, struct sim_write, node);
 
 		for (uint32_t i = 0; i < write->sectors; i++)
@@ -183,17 +191,18 @@ static void look_refill(struct level *level)
 
 		if (level->survey.pbns[i] != 0)
 			continue;
-		r = patient_write(patient, blocks_to_bytes(block), BLOCK_BYTES,
-				  level->survey.data);
+		r = patient_write(patient, blocks_to_bytes(block), BLOCK_BYTES, level->survey.data);
 		if (r < 0)
 			break;
 		written++;
 	}
 	volume_stats(patient->volume, &stats);
 	/* A region's first block needs two adjacent ones for its leaf besides. */
-	if (r < 0 && (r != -ENOSPC || stats.free_bytes > 2 * BLOCK_BYTES || stats.pending_bytes > 0))
+	if (r < 0 &&
+	    (r != -ENOSPC || stats.free_bytes > 2 * BLOCK_BYTES || stats.pending_bytes > 0))
 		sim_fail("after %" PRIu64 " blocks: %d, with %" PRIu64 " bytes free, %" PRIu64
-			 " pending", written, r, stats.free_bytes, stats.pending_bytes);
+			 " pending",
+			 written, r, stats.free_bytes, stats.pending_bytes);
 	level->examiner->counters->refilled++;
 }
 

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-struct sim_where sim_where = { .program = "sim", .scenario = "-", .doing = "starting", .extra = "" };
+struct sim_where sim_where = {.program = "sim", .scenario = "-", .doing = "starting", .extra = ""};
 
 static void print_where(void)
 {

@@ -2,8 +2,8 @@
 /*
  * report - where a simulation is, and the end of one that found something
  *
- * The place is kept up to date by those who move it; sim_fail(), and a handler of SIGABRT and SIGSEGV for
- * the engine's own assertions, print it with the command that goes there again.
+ * The place is kept up to date by those who move it; sim_fail(), and a handler of SIGABRT and
+ * SIGSEGV for the engine's own assertions, print it with the command that goes there again.
  *
  * Threads   one. Memory: static.
  */
@@ -32,7 +32,7 @@ struct sim_where {
 	struct sim_place places[SIM_DEPTH_MAX];
 	const char *doing;
 	const char *extra; /* more options of the command */
-	bool trace;        /* print what the live run does */
+	bool trace; /* print what the live run does */
 };
 
 extern struct sim_where sim_where;

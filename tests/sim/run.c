@@ -33,7 +33,7 @@ static void on_point(struct world *world, bool store_event)
 
 static void open_world(struct world *world)
 {
-	struct damage damage = { "" };
+	struct damage damage = {""};
 	int r = world_open(world, &damage);
 
 	if (r < 0)

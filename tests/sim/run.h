@@ -2,7 +2,8 @@
 /*
  * run - one scenario with one seed: a few lives of a volume, with crashes tried all along
  *
- * A life ends in a crash that is real for the run (what survived is what the next life opens), or in a clean close.
+ * A life ends in a crash that is real for the run (what survived is what the next life opens),
+ * or in a clean close.
  */
 #ifndef TESTS_SIM_RUN_H
 #define TESTS_SIM_RUN_H

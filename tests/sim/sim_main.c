@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * sim - the crash simulator
+ * sim_main - the crash simulator
  *
- *     sim [--states N] [--seconds S] [--scenario NAME] [--seed N] [--runs N] [--jobs N] [--table] [--full]
+ *     sim [--states N] [--seconds S] [--scenario NAME] [--seed N] [--runs N] [--jobs N]
+ *     [--table] [--full]
  *         [--check-all] [--per-run N] [--dry N] [--point N [--image N]] [--list] [--trace]
  *
- * Runs scenarios with one seed after the other until N distinct surviving images were recovered and judged, each
- * scenario an equal share of them, or the seconds are over. The first finding is printed with the command
- * that reproduces it, and the exit status is 1.
+ * Runs scenarios with one seed after the other until N distinct surviving images were recovered and
+ * judged, each scenario an equal share of them, or the seconds are over. The first finding is
+ * printed with the command that reproduces it, and the exit status is 1.
  */
 #include <getopt.h>
 #include <inttypes.h>
@@ -48,8 +49,7 @@ static double seconds_since(const struct timespec *start)
 	struct timespec now;
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (double)(now.tv_sec - start->tv_sec) +
-	       (double)(now.tv_nsec - start->tv_nsec) / 1e9;
+	return (double)(now.tv_sec - start->tv_sec) + (double)(now.tv_nsec - start->tv_nsec) / 1e9;
 }
 
 static uint64_t number(const char *text)
@@ -93,14 +93,14 @@ enum {
 };
 
 static const struct option long_options[] = {
-	{ "states", 1, NULL, OPT_STATES },	 { "seconds", 1, NULL, OPT_SECONDS },
-	{ "scenario", 1, NULL, OPT_SCENARIO },	 { "seed", 1, NULL, OPT_SEED },
-	{ "runs", 1, NULL, OPT_RUNS },		 { "jobs", 1, NULL, OPT_JOBS },
-	{ "per-run", 1, NULL, OPT_PER_RUN },	 { "point", 1, NULL, OPT_POINT },
-	{ "image", 1, NULL, OPT_IMAGE },	 { "table", 0, NULL, OPT_TABLE },
-	{ "full", 0, NULL, OPT_FULL },		 { "check-all", 0, NULL, OPT_CHECK_ALL },
-	{ "list", 0, NULL, OPT_LIST },		 { "trace", 0, NULL, OPT_TRACE },
-	{ "dry", 1, NULL, OPT_DRY },		 { NULL, 0, NULL, 0 },
+	{"states", 1, NULL, OPT_STATES},     {"seconds", 1, NULL, OPT_SECONDS},
+	{"scenario", 1, NULL, OPT_SCENARIO}, {"seed", 1, NULL, OPT_SEED},
+	{"runs", 1, NULL, OPT_RUNS},	     {"jobs", 1, NULL, OPT_JOBS},
+	{"per-run", 1, NULL, OPT_PER_RUN},   {"point", 1, NULL, OPT_POINT},
+	{"image", 1, NULL, OPT_IMAGE},	     {"table", 0, NULL, OPT_TABLE},
+	{"full", 0, NULL, OPT_FULL},	     {"check-all", 0, NULL, OPT_CHECK_ALL},
+	{"list", 0, NULL, OPT_LIST},	     {"trace", 0, NULL, OPT_TRACE},
+	{"dry", 1, NULL, OPT_DRY},	     {NULL, 0, NULL, 0},
 };
 
 static void parse_scenario(struct options *options, const char *name)
@@ -221,8 +221,8 @@ static void work(const struct options *options, struct counters *all, unsigned j
 
 		examiner->counters = &all[i];
 		examiner->left = options->point ? UINT64_MAX : options->per_run;
-		/* Most lives are lived without trying other crashes than their own: they cost little,
-		 * and bugs that need no crash want many. */
+		/* Most lives are lived without trying other crashes than their own: they cost
+		 * little, and bugs that need no crash want many. */
 		if (all[i].seeds % (options->dry + 1) != 0)
 			examiner->left = 0;
 		run_scenario(examiner, &scenario, options->seed + all[i].seeds);
@@ -236,7 +236,7 @@ static int start_jobs(const struct options *options, struct counters *all,
 		      const struct timespec *start)
 {
 	unsigned running = 0;
-	pid_t pids[JOBS_MAX] = { 0 };
+	pid_t pids[JOBS_MAX] = {0};
 	int failed = 0;
 
 	if (options->jobs == 1 || options->scenario >= 0) {
@@ -296,12 +296,12 @@ static void print_row(const char *name, const struct counters *c)
 static int finish(const struct options *options, const struct counters *all, int failed,
 		  const struct timespec *start)
 {
-	struct counters sum = { 0 };
+	struct counters sum = {0};
 	uint64_t most = 0;
 
-	printf("%-18s %7s %8s %9s %8s %9s %10s %8s %7s %8s %7s %7s\n", "scenario", "seeds",
-	       "lives", "requests", "points", "images", "recovered", "double", "triple",
-	       "check", "ro", "refill");
+	printf("%-18s %7s %8s %9s %8s %9s %10s %8s %7s %8s %7s %7s\n", "scenario", "seeds", "lives",
+	       "requests", "points", "images", "recovered", "double", "triple", "check", "ro",
+	       "refill");
 	for (unsigned i = 0; i < scenario_count; i++) {
 		struct scenario s = scenario_at(i);
 
@@ -324,7 +324,7 @@ static int finish(const struct options *options, const struct counters *all, int
 
 int main(int argc, char **argv)
 {
-	struct options options = { .seed = 1, .per_run = 300, .dry = 7, .jobs = 1, .scenario = -1 };
+	struct options options = {.seed = 1, .per_run = 300, .dry = 7, .jobs = 1, .scenario = -1};
 	struct counters *all;
 	struct timespec start;
 

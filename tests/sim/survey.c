@@ -9,6 +9,7 @@
 #include "tests/sim/report.h"
 
 #define READ_BLOCKS 64u
+#define HOLE_BLOCKS 4096u
 
 void survey_init(struct survey *survey, uint64_t logical_blocks, uint64_t store_blocks)
 {
@@ -46,13 +47,28 @@ static void read_run(struct survey *survey, struct patient *patient, const struc
 							sector);
 
 			if (oracle_is_touched(oracle, number))
-				survey->ids[oracle->blocks[number]->index * BLOCK_SECTORS + sector] =
-					id;
+				survey->ids[oracle->blocks[number]->index * BLOCK_SECTORS +
+					    sector] = id;
 			else if (id != CONTENT_ZERO)
 				sim_fail("block %" PRIu64 " reads %" PRId32 ", was never written",
 					 number, (int32_t)id);
 		}
 	}
+}
+
+/* Of a very long hole, only what was ever written, and its ends. */
+static void read_hole(struct survey *survey, struct patient *patient, const struct oracle *oracle,
+		      const struct contents *contents, uint64_t block, uint64_t blocks)
+{
+	if (blocks <= HOLE_BLOCKS) {
+		read_run(survey, patient, oracle, contents, block, blocks);
+		return;
+	}
+	read_run(survey, patient, oracle, contents, block, READ_BLOCKS);
+	read_run(survey, patient, oracle, contents, block + blocks - READ_BLOCKS, READ_BLOCKS);
+	for (uint32_t i = 0; i < oracle->touched_count; i++)
+		if (oracle->touched[i] >= block && oracle->touched[i] < block + blocks)
+			read_run(survey, patient, oracle, contents, oracle->touched[i], 1);
 }
 
 static void note_run(struct survey *survey, const struct oracle *oracle, const struct map_run *run)
@@ -97,7 +113,8 @@ static void recount(struct survey *survey, struct patient *patient)
 		for (uint32_t i = 0; i < patient->request.runs_count; i++) {
 			const struct map_run *run = &survey->runs[i];
 
-			for (uint64_t b = 0; run->pbn.v != 0 && b < run->len_bytes / BLOCK_BYTES; b++)
+			for (uint64_t b = 0; run->pbn.v != 0 && b < run->len_bytes / BLOCK_BYTES;
+			     b++)
 				if (survey->counts[run->pbn.v + b] != run->references)
 					sim_fail("physical block %" PRIu64 " has %" PRIu32
 						 " references, recounted %u",
@@ -123,10 +140,10 @@ static void check_stats(const struct survey *survey, const struct patient *patie
 	    stats.used_bytes != blocks_to_bytes(used) ||
 	    stats.shared_bytes != blocks_to_bytes(shared) ||
 	    stats.saved_bytes != blocks_to_bytes(mapped - used))
-		sim_fail("stats: mapped %" PRIu64 " used %" PRIu64 " shared %" PRIu64 " saved %" PRIu64
-			 "; counted %" PRIu64 " %" PRIu64 " %" PRIu64 " blocks",
-			 stats.mapped_bytes, stats.used_bytes, stats.shared_bytes, stats.saved_bytes,
-			 mapped, used, shared);
+		sim_fail("stats: mapped %" PRIu64 " used %" PRIu64 " shared %" PRIu64
+			 " saved %" PRIu64 "; counted %" PRIu64 " %" PRIu64 " %" PRIu64 " blocks",
+			 stats.mapped_bytes, stats.used_bytes, stats.shared_bytes,
+			 stats.saved_bytes, mapped, used, shared);
 	sum = stats.free_bytes + stats.pending_bytes + stats.used_bytes + stats.metadata_bytes;
 	if (sum != stats.store_bytes)
 		sim_fail("stats: free %" PRIu64 " + pending %" PRIu64 " + used %" PRIu64
@@ -150,11 +167,15 @@ void survey_take(struct survey *survey, struct patient *patient, const struct or
 		for (uint32_t i = 0; i < runs; i++) {
 			const struct map_run *run = &survey->runs[i];
 
-			if (!pbn_is_none(run->pbn))
+			uint64_t block = run->off_bytes / BLOCK_BYTES;
+			uint64_t blocks = run->len_bytes / BLOCK_BYTES;
+
+			if (!pbn_is_none(run->pbn)) {
 				note_run(survey, oracle, run);
-			if (!pbn_is_none(run->pbn) || holes)
-				read_run(survey, patient, oracle, contents,
-					 run->off_bytes / BLOCK_BYTES, run->len_bytes / BLOCK_BYTES);
+				read_run(survey, patient, oracle, contents, block, blocks);
+			} else if (holes) {
+				read_hole(survey, patient, oracle, contents, block, blocks);
+			}
 		}
 		at = next;
 	}
@@ -180,8 +201,8 @@ static void judge_groups(const struct survey *survey, const struct oracle *oracl
 			pbns[group] = survey->pbns[i] + 1;
 		if (pbns[group] != survey->pbns[i] + 1)
 			sim_fail("block %" PRIu64 " was merged durably: maps to %" PRIu64
-				 ", its group to %" PRIu64, oracle->touched[i], survey->pbns[i],
-				 pbns[group] - 1);
+				 ", its group to %" PRIu64,
+				 oracle->touched[i], survey->pbns[i], pbns[group] - 1);
 	}
 	free(pbns);
 }
@@ -202,7 +223,8 @@ void survey_compare(const struct survey *survey, const struct survey *other,
 {
 	for (uint64_t i = 0; i < (uint64_t)oracle->touched_count * BLOCK_SECTORS; i++)
 		if (survey->ids[i] != other->ids[i])
-			sim_fail("%s: block %" PRIu64 " sector %u reads %" PRId32 ", before %" PRId32,
+			sim_fail("%s: block %" PRIu64 " sector %u reads %" PRId32
+				 ", before %" PRId32,
 				 what, oracle->touched[i / BLOCK_SECTORS],
 				 (unsigned)(i % BLOCK_SECTORS), (int32_t)survey->ids[i],
 				 (int32_t)other->ids[i]);

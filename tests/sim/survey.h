@@ -2,9 +2,9 @@
 /*
  * survey - all that an open volume shows: which block maps where, and what each sector reads
  *
- * Taken through the engine (MAP and READ requests, stats). While it is taken, the references that the
- * engine tells are compared with a recount of the map (rule 5 of the oracle), and the sums of the stats
- * with each other. It is judged by the oracle afterwards.
+ * Taken through the engine (MAP and READ requests, stats). While it is taken, the references that
+ * the engine tells are compared with a recount of the map (rule 5 of the oracle), and the sums of
+ * the stats with each other. It is judged by the oracle afterwards.
  *
  * Memory    survey_init() allocates by the sizes of volume and store.
  */
@@ -23,8 +23,8 @@
 struct survey {
 	uint64_t logical_blocks;
 	uint64_t store_blocks;
-	uint32_t *ids;    /* 8 for each touched block, in the oracle's order */
-	uint64_t *pbns;   /* one for each touched block; 0: a hole */
+	uint32_t *ids; /* 8 for each touched block, in the oracle's order */
+	uint64_t *pbns; /* one for each touched block; 0: a hole */
 	uint16_t *counts; /* by physical block */
 	uint8_t *data;
 	struct map_run runs[SURVEY_RUNS];

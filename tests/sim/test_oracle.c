@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The oracle forbids what it has to, and nothing else. Each test is a short history and what may be read.
+ * test_oracle - the oracle forbids what it has to, and nothing else
+ *
+ * Each test is a short history and what may be read.
  */
 #include <criterion/criterion.h>
 #include <string.h>
@@ -81,8 +83,8 @@ static bool crash_all(uint32_t id)
 
 static bool crash_mixed(uint32_t first, uint32_t others)
 {
-	uint32_t ids[BLOCK_SECTORS] = { first,  others, others, others,
-					others, others, others, others };
+	uint32_t ids[BLOCK_SECTORS] = {first,  others, others, others,
+				       others, others, others, others};
 
 	return crash(ids);
 }
@@ -174,7 +176,7 @@ Test(oracle, a_refused_write_is_nowhere)
 Test(oracle, a_first_write_is_whole)
 {
 	uint32_t op = begin_write(0, 2, 5, false);
-	const uint32_t whole[] = { 5, 5, 0, 0, 0, 0, 0, 0 }, half[] = { 5, 0, 0, 0, 0, 0, 0, 0 };
+	const uint32_t whole[] = {5, 5, 0, 0, 0, 0, 0, 0}, half[] = {5, 0, 0, 0, 0, 0, 0, 0};
 
 	end(op, ORACLE_OK);
 	cr_assert(crash(whole));
@@ -184,7 +186,7 @@ Test(oracle, a_first_write_is_whole)
 
 Test(oracle, nothing_older_than_a_discard_is_mixed_with_what_came_after)
 {
-	const uint32_t mixed[] = { 5, 1, 1, 1, 1, 1, 1, 1 }, good[] = { 5, 0, 0, 0, 0, 0, 0, 0 };
+	const uint32_t mixed[] = {5, 1, 1, 1, 1, 1, 1, 1}, good[] = {5, 0, 0, 0, 0, 0, 0, 0};
 
 	write_all(1, true);
 	discard();
@@ -197,7 +199,7 @@ Test(oracle, nothing_older_than_a_discard_is_mixed_with_what_came_after)
 
 Test(oracle, a_write_to_a_shared_block_is_whole)
 {
-	const uint32_t mixed[] = { 5, 1, 2, 2, 2, 2, 2, 2 }, good[] = { 5, 2, 2, 2, 2, 2, 2, 2 };
+	const uint32_t mixed[] = {5, 1, 2, 2, 2, 2, 2, 2}, good[] = {5, 2, 2, 2, 2, 2, 2, 2};
 	uint32_t clone;
 
 	write_all(1, true);
@@ -216,7 +218,7 @@ Test(oracle, a_write_to_a_shared_block_is_whole)
 
 Test(oracle, a_boundary_that_may_have_been_overtaken_proves_nothing)
 {
-	const uint32_t torn[] = { 5, 0, 0, 0, 0, 0, 0, 0 };
+	const uint32_t torn[] = {5, 0, 0, 0, 0, 0, 0, 0};
 	uint32_t slow = begin_write(0, 2, 5, false);
 
 	/* This one may have been the first write, and the slow one in place. */
@@ -227,8 +229,8 @@ Test(oracle, a_boundary_that_may_have_been_overtaken_proves_nothing)
 
 Test(oracle, a_clone_is_what_its_source_could_be_read_as)
 {
-	const uint32_t ones[] = { 1, 1, 1, 1, 1, 1, 1, 1 }, twos[] = { 2, 2, 2, 2, 2, 2, 2, 2 };
-	const uint32_t nines[] = { 9, 9, 9, 9, 9, 9, 9, 9 };
+	const uint32_t ones[] = {1, 1, 1, 1, 1, 1, 1, 1}, twos[] = {2, 2, 2, 2, 2, 2, 2, 2};
+	const uint32_t nines[] = {9, 9, 9, 9, 9, 9, 9, 9};
 	uint32_t clone, write;
 
 	write_all(9, true);
@@ -245,13 +247,13 @@ Test(oracle, a_clone_is_what_its_source_could_be_read_as)
 	end(write, ORACLE_OK);
 	cr_assert(oracle_crash_block(&oracle, 1, ones, false, text));
 	cr_assert(oracle_crash_block(&oracle, 1, twos, false, text));
-	cr_assert_not(oracle_crash_block(&oracle, 1, (const uint32_t[BLOCK_SECTORS]){ 0 }, false,
-					 text));
+	cr_assert_not(
+		oracle_crash_block(&oracle, 1, (const uint32_t[BLOCK_SECTORS]){0}, false, text));
 }
 
 Test(oracle, garbage_is_left_by_an_unfinished_write_in_place_only)
 {
-	uint32_t ids[BLOCK_SECTORS] = { CONTENT_GARBAGE, 1, 1, 1, 1, 1, 1, 1 };
+	uint32_t ids[BLOCK_SECTORS] = {CONTENT_GARBAGE, 1, 1, 1, 1, 1, 1, 1};
 	uint32_t op;
 
 	write_all(1, true);
@@ -265,7 +267,7 @@ Test(oracle, garbage_is_left_by_an_unfinished_write_in_place_only)
 
 Test(oracle, a_first_write_leaves_no_garbage)
 {
-	uint32_t ids[BLOCK_SECTORS] = { CONTENT_GARBAGE };
+	uint32_t ids[BLOCK_SECTORS] = {CONTENT_GARBAGE};
 
 	begin_write(0, 8, 2, false);
 	cr_assert_not(oracle_crash_block(&oracle, 0, ids, true, text));
@@ -293,7 +295,7 @@ Test(oracle, what_was_read_once_does_not_go_back)
 
 Test(oracle, recovery_makes_what_was_read_durable)
 {
-	const uint32_t ids[BLOCK_SECTORS] = { 1, 1, 1, 1, 1, 1, 1, 1 };
+	const uint32_t ids[BLOCK_SECTORS] = {1, 1, 1, 1, 1, 1, 1, 1};
 
 	write_all(1, true);
 	write_all(2, false);

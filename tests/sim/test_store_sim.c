@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The crash model of the simulated store: what a flush covers, what a crash may leave.
+ * test_store_sim - the crash model of the simulated store: what a flush covers, what a crash may
+ * leave.
  */
 #include <criterion/criterion.h>
 #include <errno.h>
@@ -74,7 +75,7 @@ static void do_op(struct op *op, enum store_op kind, uint64_t block, uint32_t id
 
 static uint32_t durable_id(uint64_t block, unsigned sector)
 {
-	struct contents none = { 0 };
+	struct contents none = {0};
 	uint8_t data[SECTOR_BYTES];
 
 	store_sim_read_durable(&sim, block * BLOCK_BYTES + sector * SECTOR_BYTES, data,
@@ -95,7 +96,7 @@ Test(store_sim, nothing_is_answered_inside_submit)
 Test(store_sim, a_write_is_read_at_once_but_not_durable)
 {
 	struct op op, read;
-	struct contents none = { 0 };
+	struct contents none = {0};
 
 	do_op(&op, STORE_WRITE, 1, 5, false);
 	cr_assert_eq(durable_id(1, 0), CONTENT_ZERO);
@@ -136,7 +137,7 @@ Test(store_sim, a_fua_write_is_durable_alone)
 static struct sim_verdict choose(void *context, const struct store_io *io)
 {
 	(void)context;
-	return io->op == STORE_READ ? (struct sim_verdict){ 0 } : verdict;
+	return io->op == STORE_READ ? (struct sim_verdict){0} : verdict;
 }
 
 Test(store_sim, a_failed_flush_leaves_it_undecided_for_ever)
@@ -145,7 +146,7 @@ Test(store_sim, a_failed_flush_leaves_it_undecided_for_ever)
 
 	do_op(&op, STORE_WRITE, 1, 5, false);
 	sim.hooks.fault = choose;
-	verdict = (struct sim_verdict){ .error = -EIO };
+	verdict = (struct sim_verdict){.error = -EIO};
 	do_op(&flush, STORE_FLUSH, 0, 0, false);
 	cr_assert_eq(flush.res, -EIO);
 	sim.hooks.fault = NULL;
@@ -161,7 +162,7 @@ Test(store_sim, what_is_overwritten_durably_cannot_come_back)
 
 	do_op(&first, STORE_WRITE, 1, 5, false);
 	do_op(&second, STORE_WRITE, 1, 6, true);
-	list_for_each(pos, &sim.writes) {
+	list_for_each (pos, &sim.writes) {
 		const struct sim_write *write = container_of(pos, struct sim_write, node);
 
 		for (uint32_t i = 0; i < write->sectors; i++)
@@ -172,12 +173,12 @@ Test(store_sim, what_is_overwritten_durably_cannot_come_back)
 
 Test(store_sim, a_failed_write_leaves_each_sector_old_or_new)
 {
-	struct contents none = { 0 };
+	struct contents none = {0};
 	struct op op, read;
 	unsigned olds = 0, news = 0;
 
 	sim.hooks.fault = choose;
-	verdict = (struct sim_verdict){ .error = -ENOSPC };
+	verdict = (struct sim_verdict){.error = -ENOSPC};
 	for (uint64_t block = 0; block < BLOCKS; block++) {
 		do_op(&op, STORE_WRITE, block, 5, false);
 		cr_assert_eq(op.res, -ENOSPC);
@@ -198,12 +199,12 @@ Test(store_sim, lost_and_misdirected_writes_are_answered_with_success)
 	struct op op;
 
 	sim.hooks.fault = choose;
-	verdict = (struct sim_verdict){ .media = SIM_MEDIA_LOST };
+	verdict = (struct sim_verdict){.media = SIM_MEDIA_LOST};
 	do_op(&op, STORE_WRITE, 1, 5, true);
 	cr_assert_eq(op.res, 0);
 	cr_assert_eq(durable_id(1, 0), CONTENT_ZERO);
-	verdict = (struct sim_verdict){ .media = SIM_MEDIA_MISDIRECTED,
-					.redirect_bytes = 3 * BLOCK_BYTES };
+	verdict = (struct sim_verdict){.media = SIM_MEDIA_MISDIRECTED,
+				       .redirect_bytes = 3 * BLOCK_BYTES};
 	do_op(&op, STORE_WRITE, 1, 5, true);
 	cr_assert_eq(durable_id(1, 0), CONTENT_ZERO);
 	cr_assert_eq(durable_id(3, 0), 5);
@@ -211,7 +212,7 @@ Test(store_sim, lost_and_misdirected_writes_are_answered_with_success)
 
 Test(store_sim, a_discarded_sector_reads_old_zero_or_garbage)
 {
-	struct contents none = { 0 };
+	struct contents none = {0};
 	unsigned olds = 0, zeros = 0, garbage = 0;
 	struct op op, read;
 
@@ -258,7 +259,7 @@ Test(store_sim, the_hash_is_that_of_the_content_however_it_came)
 Test(store_sim, a_fork_sees_its_parent_and_keeps_its_own)
 {
 	struct store_sim fork;
-	struct contents none = { 0 };
+	struct contents none = {0};
 	uint8_t data[SECTOR_BYTES];
 	struct sim_hash hash;
 	struct op op;
@@ -291,7 +292,7 @@ Test(store_sim, wait_delivers)
 
 Test(store_sim, the_same_seed_gives_the_same_order)
 {
-	uint64_t orders[2] = { 0, 0 };
+	uint64_t orders[2] = {0, 0};
 
 	for (unsigned run = 0; run < 2; run++) {
 		struct op ops[8];

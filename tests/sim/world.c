@@ -10,14 +10,14 @@
 
 #define CACHE_BYTES   (96u * 4096u)
 #define YIELDS_MAX    3u
-#define TICK_IN       100u
+#define TICK_IN	      100u
 #define STEPS_MAX     2000000u
 #define FIRST_UNIQUE  100u /* contents below are the pool's */
 #define SUBMIT_WEIGHT 4u
 
 static void trace_store(enum sim_event event, const struct store_io *io)
 {
-	static const char *const ops[] = { "read", "write", "flush", "discard" };
+	static const char *const ops[] = {"read", "write", "flush", "discard"};
 
 	sim_trace("    %s %s%s lane %u block %" PRIu64 "+%" PRIu64 " (+%" PRIu64 ")",
 		  event == SIM_EVENT_SUBMIT ? "submit" : "deliver", ops[io->op],
@@ -63,7 +63,7 @@ void world_begin(struct world *world, const struct scenario *scenario, uint64_t 
 		.logical_bytes = blocks_to_bytes(scenario->logical_blocks),
 		.ring_blocks = scenario->ring_blocks,
 	};
-	struct damage damage = { "" };
+	struct damage damage = {""};
 	int r;
 
 	memset(world, 0, sizeof(*world));
@@ -71,7 +71,8 @@ void world_begin(struct world *world, const struct scenario *scenario, uint64_t 
 	world->seed = seed;
 	world->rng = rng_for(seed, 2);
 	world->next_id = FIRST_UNIQUE;
-	store_sim_init(&world->sim, blocks_to_bytes(scenario->store_blocks), scenario->workers, seed);
+	store_sim_init(&world->sim, blocks_to_bytes(scenario->store_blocks), scenario->workers,
+		       seed);
 	world->sim.store.can_discard = scenario->discard;
 	oracle_init(&world->oracle, scenario->logical_blocks);
 	for (unsigned i = 0; i < scenario->depth; i++)
@@ -164,9 +165,9 @@ static uint32_t step_weight(const struct world *world, enum step step, unsigned 
 		return world->workers[worker].mailbox_first ? world->run_weight : 0;
 	case STEP_SUBMIT:
 		return worker == 0 && requests > 0 && !world->solo &&
-				       world->busy < world->scenario.depth ?
-			       SUBMIT_WEIGHT :
-			       0;
+				       world->busy < world->scenario.depth
+			       ? SUBMIT_WEIGHT
+			       : 0;
 	default:
 		return 0;
 	}
@@ -228,8 +229,7 @@ static bool step(struct world *world, uint32_t *requests)
 	sim_where.steps = world->steps;
 	at = rng_below(&world->rng, sum);
 	for (unsigned i = 0;; i++) {
-		uint32_t weight =
-			step_weight(world, i % STEP_KINDS, i / STEP_KINDS, *requests);
+		uint32_t weight = step_weight(world, i % STEP_KINDS, i / STEP_KINDS, *requests);
 
 		if (at < weight) {
 			act(world, i % STEP_KINDS, i / STEP_KINDS, requests);
@@ -276,7 +276,7 @@ uint32_t world_undurable(const struct store_sim *sim)
 {
 	uint32_t count = 0;
 
-	list_for_each(pos, &sim->writes)
+	list_for_each (pos, &sim->writes)
 		count += !container_of(pos, struct sim_write, node)->discard;
 	return count;
 }
@@ -316,8 +316,8 @@ static void fill_zone(struct world *world, uint64_t begin)
 {
 	const struct scenario *s = &world->scenario;
 	uint32_t half = s->window / 2;
-	enum op_kind kind = s->fill == FILL_POOL || s->fill == FILL_MERGED ? OP_WRITE_POOL :
-									      OP_WRITE;
+	enum op_kind kind =
+		s->fill == FILL_POOL || s->fill == FILL_MERGED ? OP_WRITE_POOL : OP_WRITE;
 
 	if (s->fill == FILL_LEAF) {
 		for (uint32_t i = 1; i < s->window; i += 2)

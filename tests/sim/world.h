@@ -2,14 +2,17 @@
 /*
  * world - a live volume on a simulated store, its clients, and the chance that moves them
  *
- * One thread. Each step one thing happens, chosen by the seed: a client submits a request, a lane of the store
- * delivers a completion, a worker runs its mailbox, the timer ticks, a checkpoint is asked for. Clients
- * tell the oracle what they submit and what they got, and check every answer.
+ * One thread. Each step one thing happens, chosen by the seed: a client submits a request, a lane
+ * of the store delivers a completion, a worker runs its mailbox, the timer ticks, a checkpoint is
+ * asked for. Clients tell the oracle what they submit and what they got, and check every answer.
  *
- *   world_begin -> (world_open -> world_fill -> world_run -> (world_close | crash, world_revive))...
+ *   world_begin -> (world_open -> world_fill -> world_run -> (world_close | crash,
+ *   world_revive))...
  *
- * Requests  are made in client.c: what is asked, what the oracle is told, what the answer has to be.
- * Points    on_point is called at every submission and completion of the store, and after each answer that
+ * Requests  are made in client.c: what is asked, what the oracle is told, what the answer has to
+ * be.
+ * Points    on_point is called at every submission and completion of the store, and after each
+ * answer that
  *           lessens what a crash may leave: that is where crashes are tried.
  * Memory    allocates at world_begin().
  */
@@ -28,10 +31,10 @@
 #include "tests/sim/oracle.h"
 #include "tests/sim/scenario.h"
 
-#define CLIENTS_MAX       8u
-#define WORKERS_MAX       2u
+#define CLIENTS_MAX	  8u
+#define WORKERS_MAX	  2u
 #define CLIENT_BLOCKS_MAX 512u
-#define CLIENT_DSTS_MAX   6u
+#define CLIENT_DSTS_MAX	  6u
 
 struct world;
 
@@ -65,16 +68,16 @@ struct world {
 	struct worker *worker_list[WORKERS_MAX];
 	struct client clients[CLIENTS_MAX];
 	uint32_t busy;
-	bool solo;        /* a request that must run alone is under way */
+	bool solo; /* a request that must run alone is under way */
 	uint32_t next_id; /* contents that exist nowhere else */
-	uint64_t cursor;  /* sequential writes go on here */
+	uint64_t cursor; /* sequential writes go on here */
 	uint32_t deliver_weight;
 	uint32_t run_weight;
-	uint32_t yields;  /* in a row */
+	uint32_t yields; /* in a row */
 	uint64_t tightened; /* as on_point last saw it */
 	uint64_t steps;
-	bool faulty;      /* errors are injected: EIO and ENOSPC are answers */
-	bool latched;     /* seen between two steps: from then on only reads go to the store */
+	bool faulty; /* errors are injected: EIO and ENOSPC are answers */
+	bool latched; /* seen between two steps: from then on only reads go to the store */
 	uint64_t answers[OP_KINDS];
 	uint64_t failures;
 	uint64_t enospc;
@@ -105,7 +108,8 @@ void world_abandon(struct world *world);
 
 /* Submits a request of this kind somewhere. False: it could not be made up. */
 bool client_submit(struct client *client, enum op_kind kind);
-/* One block-aligned request at a place of the caller's choice, for fills. src is for SAME and CLONE. */
+/* One block-aligned request at a place of the caller's choice, for fills. src is for SAME and
+ * CLONE. */
 void client_submit_at(struct client *client, enum op_kind kind, uint64_t block, uint32_t blocks,
 		      uint64_t src);
 
