@@ -176,6 +176,10 @@ static void submit_load(struct cache_load *load, enum store_op op, uint64_t bloc
 
 static void wait_for_frame(struct cache *cache, struct wait *wait)
 {
+	if (cache->dead) { /* no page is cleaned any more */
+		wait_wake(wait, -EIO);
+		return;
+	}
 	list_add_tail(&cache->free_waits, &wait->node);
 	cache->ops->on_short(cache->context, wait->task.worker);
 }
@@ -337,6 +341,8 @@ static void load_done(struct store_io *io, int res)
 	pthread_mutex_lock(cache->lock);
 	res = finish_load(cache, load, store_error(io, res));
 	load->page = PAGE_NONE;
+	if (res == -EAGAIN && cache->dead)
+		res = -EIO;
 	if (res == -EAGAIN) { /* no frame: they try again once there is one */
 		struct wait *wait = container_of(load->waits.next, struct wait, node);
 

@@ -339,7 +339,8 @@ void request_publish(struct request *request, const struct record *record)
 	assert(request->unused_records > 0);
 	request->unused_records--;
 	request->lsn = edit_publish(request->volume, record, &freed);
-	request->same.freed_bytes += blocks_to_bytes(freed);
+	if (record->kind != RECORD_UNPLACE) /* data alone counts */
+		request->same.freed_bytes += blocks_to_bytes(freed);
 }
 
 void request_publish_unplace(struct request *request, uint32_t region)

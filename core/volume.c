@@ -18,6 +18,9 @@
 #define PENDING_MAX	    60000u
 #define WINDOW_FRAMES	    8u /* of the cache, for each reservation */
 
+/* What holes are written with and compared to; nobody ever writes here. */
+static uint8_t zeros[SAME_PIECE_BYTES] __attribute__((aligned(BLOCK_BYTES)));
+
 void volume_log(struct volume *volume, const char *format, ...)
 {
 	char text[512];
