@@ -124,15 +124,27 @@ static bool has_home(const struct volume *volume, page_t page)
 	       !pbn_is_none(map_entry(&volume->map, page).place);
 }
 
-static uint32_t next_generation(const struct volume *volume, page_t page)
+/* The generation after this one: the other parity, that is, the other slot, and of this life's
+ * class (its second and third bit). A page that a crashed life left in the spare slot is of another
+ * class: should this life's write there be lost, it is not believed. 0 means never written. */
+static uint32_t next_generation(const struct volume *volume, uint32_t generation, uint32_t mask)
+{
+	uint32_t next = (generation + 1) & mask;
+
+	while ((next >> 1) % 4 != volume->life % 4 || next == 0)
+		next = (next + 2) & mask;
+	return next;
+}
+
+static uint32_t page_generation_next(const struct volume *volume, page_t page)
 {
 	const struct geometry *geometry = &volume->super.geometry;
-	uint32_t generation;
+	uint32_t slab = page - geometry->regions;
 
 	if (page_is_leaf(geometry, page))
-		return (map_entry(&volume->map, page).generation + 1) & ROOT_GENERATION_MASK;
-	generation = volume->refs.slabs[page - geometry->regions].generation + 1;
-	return generation == 0 ? 2 : generation; /* 0 means never written; parity is kept */
+		return next_generation(volume, map_entry(&volume->map, page).generation,
+				       ROOT_GENERATION_MASK);
+	return next_generation(volume, volume->refs.slabs[slab].generation, UINT32_MAX);
 }
 
 /* Where a page of that generation lives now. */
@@ -167,7 +179,7 @@ static void copy_pages(struct checkpoint *checkpoint)
 		}
 		slot->frame = frame;
 		slot->page = frame->page;
-		slot->generation = next_generation(volume, frame->page);
+		slot->generation = page_generation_next(volume, frame->page);
 		/* Now: before the batch is written its region may give the place up, or get
 		 * another. The old one stays in quarantine until a later checkpoint, so writing
 		 * there harms nobody. */
@@ -251,7 +263,7 @@ static void copy_tops(struct checkpoint *checkpoint)
 			continue;
 		top->dirty = false;
 		slot->top = checkpoint->next_top;
-		slot->generation = top->generation + 1 == 0 ? 2 : top->generation + 1;
+		slot->generation = next_generation(volume, top->generation, UINT32_MAX);
 		slot->block =
 			geometry_top_block(&volume->super.geometry, slot->top, slot->generation);
 		if (slot->top < roots)

@@ -410,25 +410,21 @@ static void woken_for_place(struct request *request)
 static void get_place(struct request *request)
 {
 	struct volume *volume = request->volume;
-	bool hope;
+	bool waits = false;
 	int r;
 
 	pthread_mutex_lock(&volume->meta);
 	r = alloc_get_place(&volume->alloc, &request->part_place, &request->part_page);
 	if (r < 0)
 		request->part_place = PBN_NONE;
-	hope = r == -ENOSPC &&
-	       (pending_any(&volume->pending) || volume->pending.quarantine.count > 0);
-	if (hope)
-		request_wait_space(request, woken_for_place);
+	if (r == -ENOSPC)
+		waits = request_wait_space(request, woken_for_place);
 	pthread_mutex_unlock(&volume->meta);
-	if (hope)
-		return;
 	if (r == -EAGAIN) {
 		request_load_page(request, request->part_page, woken_for_place);
-	} else if (r < 0) {
+	} else if (r < 0 && !waits) {
 		end(request, r);
-	} else {
+	} else if (r == 0) {
 		request_io_begin(request);
 		request_io_add(request, STORE_WRITE, pbn_off_bytes(request->part_place),
 			       volume->zeros, 2 * BLOCK_BYTES, false);

@@ -50,21 +50,25 @@ static void next_part(struct request *request)
 }
 
 /* Fresh blocks that were not published go back. */
-static void put_fresh(struct request *request)
+static void put_fresh_locked(struct request *request)
 {
-	struct volume *volume = request->volume;
+	struct alloc *alloc = &request->volume->alloc;
 
-	pthread_mutex_lock(&volume->meta);
 	for (uint32_t i = request->part_edit; i < request->target_count; i++)
 		if (request->targets[i].fresh)
-			alloc_put(&volume->alloc, request->targets[i].new,
-				  request->targets[i].blocks);
+			alloc_put(alloc, request->targets[i].new, request->targets[i].blocks);
 	if (!pbn_is_none(request->part_place))
-		alloc_put(&volume->alloc, request->part_place, 2);
+		alloc_put(alloc, request->part_place, 2);
 	request->part_place = PBN_NONE;
 	request->target_count = 0;
 	request->part_edit = 0;
-	pthread_mutex_unlock(&volume->meta);
+}
+
+static void put_fresh(struct request *request)
+{
+	pthread_mutex_lock(&request->volume->meta);
+	put_fresh_locked(request);
+	pthread_mutex_unlock(&request->volume->meta);
 }
 
 static void fail(struct request *request, int res)
@@ -414,26 +418,11 @@ static void cut_to_targets(struct request *request)
 	request->part_bytes = blocks * BLOCK_BYTES;
 }
 
-/* What is pending may become space; nothing of this request is in its way. */
-static bool wait_for_space(struct request *request)
-{
-	struct volume *volume = request->volume;
-	bool hope;
-
-	pthread_mutex_lock(&volume->meta);
-	hope = !volume_latched(volume) &&
-	       (pending_any(&volume->pending) || volume->pending.quarantine.count > 0) &&
-	       !(MUTANT(29) || MUTANT(20));
-	if (hope)
-		request_wait_space(request, space_came);
-	pthread_mutex_unlock(&volume->meta);
-	return hope;
-}
-
 static void find_targets(struct request *request)
 {
 	struct volume *volume = request->volume;
 	struct fence_stripe *stripe = fence_stripe(&volume->fence, lbn_region(request->part_lbn));
+	bool waits = false;
 	int r;
 
 	if (volume_latched(volume)) {
@@ -446,18 +435,20 @@ static void find_targets(struct request *request)
 	pthread_mutex_lock(&stripe->lock);
 	pthread_mutex_lock(&volume->meta);
 	r = make_targets(request);
+	if (r < 0)
+		put_fresh_locked(request);
+	if (r == -ENOSPC)
+		waits = request_wait_space(request, space_came);
 	pthread_mutex_unlock(&volume->meta);
 	pthread_mutex_unlock(&stripe->lock);
 	if (r == 0) {
 		cut_to_targets(request);
 		write_data(request);
-		return;
-	}
-	put_fresh(request);
-	if (r == -EAGAIN)
+	} else if (r == -EAGAIN) {
 		request_load_page(request, request->part_page, loaded_for_targets);
-	else if (!wait_for_space(request))
+	} else if (!waits) {
 		request_finish(request, volume_latched(volume) ? -EIO : r);
+	}
 }
 
 /* --- data --- */
@@ -578,7 +569,7 @@ static void place_zeroed(struct request *request)
 
 static void get_place(struct request *request);
 
-static void loaded_for_place(struct request *request)
+static void woken_for_place(struct request *request)
 {
 	if (request->wait.res < 0)
 		fail(request, request->wait.res);
@@ -590,18 +581,21 @@ static void loaded_for_place(struct request *request)
 static void get_place(struct request *request)
 {
 	struct volume *volume = request->volume;
+	bool waits = false;
 	int r;
 
 	pthread_mutex_lock(&volume->meta);
 	r = alloc_get_place(&volume->alloc, &request->part_place, &request->part_page);
 	if (r < 0)
 		request->part_place = PBN_NONE;
+	if (r == -ENOSPC)
+		waits = request_wait_space(request, woken_for_place);
 	pthread_mutex_unlock(&volume->meta);
 	if (r == -EAGAIN) {
-		request_load_page(request, request->part_page, loaded_for_place);
-	} else if (r < 0) {
+		request_load_page(request, request->part_page, woken_for_place);
+	} else if (r < 0 && !waits) {
 		fail(request, r);
-	} else {
+	} else if (r == 0) {
 		request_io_begin(request);
 		add_place_io(request);
 		request_io_submit(request, place_zeroed);

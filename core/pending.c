@@ -170,8 +170,8 @@ static void discard_done(struct store_io *io, int res)
 	pthread_mutex_unlock(pending->lock);
 }
 
-/* Whether the block has no owner, and this run is all that keeps it busy: a later drop, which need not
- * be durable yet, has a run of its own. */
+/* Whether the block has no owner, and this run is all that keeps it busy: a later drop, which need
+ * not be durable yet, has a run of its own. */
 static bool is_released(struct pending *pending, pbn_t pbn)
 {
 	return refs_count(pending->refs, pbn) == 0 && refs_busy_count(pending->refs, pbn) == 1;

@@ -138,16 +138,20 @@ void request_wait_commit(struct request *request, void (*step)(struct request *r
 	journal_wait(&request->volume->journal, request->lsn, &request->wait);
 }
 
-void request_wait_space(struct request *request, void (*step)(struct request *request))
+bool request_wait_space(struct request *request, void (*step)(struct request *request))
 {
 	struct volume *volume = request->volume;
+	bool hope = pending_any(&volume->pending) || volume->pending.quarantine.count > 0;
 
+	if (!hope || volume_latched(volume) || MUTANT(29) || MUTANT(20))
+		return false;
 	request->step = step;
 	list_add_tail(&volume->space_waits, &request->wait.node);
 	journal_kick(&volume->journal, request->worker);
 	if (volume->pending.quarantine.count > 0)
 		checkpoint_start(&volume->checkpoint, request->worker, NULL);
 	volume_settle(volume, request->worker->lane);
+	return true;
 }
 
 bool request_reserve(struct request *request, uint32_t records,

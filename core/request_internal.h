@@ -35,8 +35,9 @@ void write_part_then(struct request *request, void (*next)(struct request *reque
 void request_load_page(struct request *request, page_t page, void (*step)(struct request *request));
 /* Meta is held; it is dropped. step runs when edits up to request->lsn are durable. */
 void request_wait_commit(struct request *request, void (*step)(struct request *request));
-/* Meta is held. Waits until something that was pending settles. */
-void request_wait_space(struct request *request, void (*step)(struct request *request));
+/* After a failed allocation, meta still held: true if something pending may become space; step runs
+ * when some of it has. */
+bool request_wait_space(struct request *request, void (*step)(struct request *request));
 /* True: it has room for that many records. False: step will be called when it has (or wait.res <
  * 0). */
 bool request_reserve(struct request *request, uint32_t records,
@@ -64,8 +65,8 @@ void request_io_submit(struct request *request, void (*step)(struct request *req
 void request_enter(struct request *request);
 void request_leave(struct request *request);
 
-/* A durable answer waits for the edits that made the region's map what it is (I1), also when the request
- * itself found nothing to change. Stripe held, leaf resident. */
+/* A durable answer waits for the edits that made the region's map what it is (I1), also when the
+ * request itself found nothing to change. Stripe held, leaf resident. */
 void request_depend_on_map(struct request *request, uint32_t region);
 
 /* The end: fences and room are given back, then done(). A durable answer waits for its commit

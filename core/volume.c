@@ -68,8 +68,12 @@ void volume_settle(struct volume *volume, unsigned lane)
 
 	if (volume_latched(volume))
 		return;
+	/* Wanted before the epochs are read: a reader that leaves meanwhile must not find it
+	 * unsaid. */
+	atomic_store(&volume->settle_wanted, true);
 	pending_settle(&volume->pending, durable, volume_oldest_epoch(volume), lane);
-	atomic_store(&volume->settle_wanted, pending_epoch_bound(&volume->pending, durable));
+	if (!pending_epoch_bound(&volume->pending, durable))
+		atomic_store(&volume->settle_wanted, false);
 }
 
 void volume_pump(struct volume *volume, const bool *done)
@@ -108,7 +112,8 @@ static void on_journal_short(void *context, struct worker *worker)
 {
 	struct volume *volume = context;
 
-	/* With an empty ring it is other requests' room that is waited for, and they give it back. */
+	/* With an empty ring it is other requests' room that is waited for, and they give it back.
+	 * */
 	if (journal_used_blocks(&volume->journal) == 0)
 		return;
 	checkpoint_start(&volume->checkpoint, worker, NULL);
@@ -320,6 +325,7 @@ static int recover(struct volume *volume, struct damage *reterr_damage)
 	r = recovery_read_super(volume->store, &volume->super, &generations, reterr_damage);
 	if (r < 0)
 		return r;
+	volume->life = volume->super.epoch + 1;
 	r = recovery_read_log(volume->store, &volume->super, &log, reterr_damage);
 	if (r == 0)
 		r = init_parts(volume, &log);

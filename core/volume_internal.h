@@ -28,6 +28,7 @@
 struct volume {
 	struct store *store;
 	struct volume_options options;
+	uint64_t life; /* the epoch that this opening began; pages go home in its class */
 	struct super super; /* the durable one, and what the next one takes over from it */
 	struct worker *workers[VOLUME_WORKERS_MAX];
 	unsigned worker_count;
