@@ -95,6 +95,24 @@ static void journal_failed(void *context, int error)
 	volume_latch(context, error, "a journal write");
 }
 
+static void update_space(struct volume *volume)
+{
+	uint64_t available = refs_available(&volume->refs);
+	uint64_t all = geometry_data_blocks(&volume->super.geometry);
+	bool low = available < all / 20;
+
+	if (low == volume->low_on_space)
+		return;
+	/* Some slack, so that the state does not flutter at the border. */
+	if (!low && available < all / 20 + all / 100)
+		return;
+	volume->low_on_space = low;
+	volume_log(volume,
+		   low ? "low on space: %" PRIu64 " bytes of the store are free"
+		       : "space again: %" PRIu64 " bytes of the store are free",
+		   blocks_to_bytes(available));
+}
+
 /* A checkpoint before ring or cache are short: what is long in coming should not be waited for. */
 static void on_durable(void *context, struct worker *worker)
 {
@@ -103,6 +121,7 @@ static void on_durable(void *context, struct worker *worker)
 	bool cache = volume->cache.dirty_count > volume->cache.frame_count / 2;
 
 	volume_settle(volume, worker->lane);
+	update_space(volume);
 	if ((ring || cache) && volume->checkpoint.state == CHECKPOINT_IDLE)
 		checkpoint_start(&volume->checkpoint, worker, NULL);
 }
@@ -124,24 +143,6 @@ static void on_cache_short(void *context, struct worker *worker)
 	struct volume *volume = context;
 
 	checkpoint_start(&volume->checkpoint, worker, NULL);
-}
-
-static void update_space(struct volume *volume)
-{
-	uint64_t available = refs_available(&volume->refs);
-	uint64_t all = geometry_data_blocks(&volume->super.geometry);
-	bool low = available < all / 20;
-
-	if (low == volume->low_on_space)
-		return;
-	/* Some slack, so that the state does not flutter at the border. */
-	if (!low && available < all / 20 + all / 100)
-		return;
-	volume->low_on_space = low;
-	volume_log(volume,
-		   low ? "low on space: %" PRIu64 " bytes of the store are free"
-		       : "space again: %" PRIu64 " bytes of the store are free",
-		   blocks_to_bytes(available));
 }
 
 static void on_settled(void *context)
@@ -516,6 +517,7 @@ void volume_stats(struct volume *volume, struct volume_stats *ret_stats)
 
 	memset(ret, 0, sizeof(*ret));
 	pthread_mutex_lock(&volume->meta);
+	update_space(volume);
 	ret->state = state_of(volume);
 	ret->latched_error = -volume_latched(volume);
 	memcpy(ret->latched_text, volume->latched_text, sizeof(ret->latched_text));
