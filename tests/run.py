@@ -28,6 +28,7 @@ BUILD = os.environ.get("SAMEBLK_BUILD") or os.path.join(TOP, "build")
 LOGS = os.path.join(BUILD, "logs")
 JOBS = str(min(os.cpu_count() or 1, 8))
 FAILURE_LINES = 60
+SKIPPED = 77
 # One that takes longer than this is stuck.
 SUITE_SECONDS = 1500
 SUITE_SECONDS_LONG = 6 * 3600
@@ -72,18 +73,20 @@ def command(suite, args, seconds, env=None):
 def take_lines(results, suite, status, output):
     """Sums up `ok NAME`, `not ok NAME`, `skip NAME why`; a bad end alone counts too."""
     before = len(results.failed)
+    variant = ".".join(suite.split(".")[2:])
     for line in output.splitlines():
         match = re.match(r"(ok|not ok|skip) (\S+) ?(.*)", line)
         if not match:
             continue
         kind, name, rest = match.groups()
+        name += f" ({variant})" if variant else ""
         if kind == "ok":
             results.ok(name)
         elif kind == "skip":
             results.skip(name, rest)
         else:
             results.bad(name)
-    if status != 0 and len(results.failed) == before:
+    if status not in (0, SKIPPED) and len(results.failed) == before:
         results.bad(f"{suite}, {'stuck' if status is None else f'ended with {status}'}")
 
 
@@ -163,7 +166,7 @@ def take_status(results, suite, status, output):
     """For programs that say good or bad by their exit status; 77 is skipped."""
     if status == 0:
         results.ok(suite)
-    elif status == 77:
+    elif status == SKIPPED:
         results.skip(suite, (output.strip().splitlines() or ["by itself"])[-1])
     else:
         results.bad(suite)
@@ -194,8 +197,8 @@ def all_suites(long):
     suites += [unit_suite(variant) for variant in ("gcc", "clang", "asan")]
     suites += [
         Suite("sim", sim_command(folder("gcc"), states, seconds), build="gcc", read=take_status),
-        Suite("faults", [f"{folder('gcc')}/tests/sim/faults"], build="gcc", read=take_status),
-        Suite("spin", [f"{TOP}/tests/spin/run"], needs=f"{TOP}/tests/spin/run"),
+        Suite("spin", [f"{TOP}/tests/spin/run"] + (["-l"] if long else []),
+              needs=f"{TOP}/tests/spin/run"),
         Suite("demo", [f"{TOP}/tools/demo"], read=take_status),
     ]
     suites += [rig_suite(rig, "gcc", long) for rig in rigs]
@@ -222,7 +225,6 @@ def kills(build, number, seconds):
     env = {"SAMEBLK_MUTANT": str(number)}
     tries = [
         ("unit", ["meson", "test", "-C", build, "--no-rebuild", "--num-processes", JOBS]),
-        ("faults", [f"{build}/tests/sim/faults"]),
         ("sim", sim_command(build, 150000, seconds)),
     ]
     for suite, args in tries:
@@ -254,7 +256,6 @@ def run_coverage(results):
     build = folder("coverage")
     for suite, args in (
             ("unit", ["meson", "test", "-C", build, "--no-rebuild", "--num-processes", JOBS]),
-            ("faults", [f"{build}/tests/sim/faults"]),
             ("sim", sim_command(build, 150000, 900))):
         status, _ = command(f"coverage.{suite}", args, 3600)
         results.ok(suite) if status == 0 else results.bad(f"coverage.{suite}")

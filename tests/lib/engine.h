@@ -2,16 +2,17 @@
 /*
  * engine - a volume on a disk in memory, driven by one thread, for tests
  *
- * An engine is a store_mem, workers and an open volume. A test submits ops and drives them: one I/O at
- * a time (engine_step), until one is answered (engine_finish), or to the end (engine_settle). The helpers in a
- * few words (engine_write, engine_same, ...) submit one and drive it to its answer; what else is in
- * flight moves on meanwhile, but for what the test holds back.
+ * An engine is a store_mem, workers and an open volume. A test submits ops and drives them: one I/O
+ * at a time (engine_step), until one is answered (engine_finish), or to the end (engine_settle).
+ * The helpers in a few words (engine_write, engine_same, ...) submit one and drive it to its
+ * answer; what else is in flight moves on meanwhile, but for what the test holds back.
  *
- * Blocks are filled with a *pattern*: each 8 bytes hold pattern number and place in the block, so that
- * two blocks of one pattern are equal and two of different ones differ everywhere. Pattern 0 is zeros.
+ * Blocks are filled with a *pattern*: each 8 bytes hold pattern number and place in the block, so
+ * that two blocks of one pattern are equal and two of different ones differ everywhere. Pattern 0
+ * is zeros.
  *
- * Errors    whatever an engine cannot do is asserted, so that a test stops there. A helper that answers
- *           for a request returns its result.
+ * Errors    whatever an engine cannot do is asserted, so that a test stops there. A helper that
+ *           answers for a request returns its result.
  * Threads   one, for all lanes.
  */
 #ifndef TESTS_LIB_ENGINE_H
@@ -66,7 +67,8 @@ int engine_open(struct engine *engine);
 int engine_close(struct engine *engine);
 /* Clean: closed and opened again. */
 void engine_reopen(struct engine *engine);
-/* The process is killed: all that the store was given and had not yet performed never happens. Closed afterwards. */
+/* The process is killed: all that the store was given and had not yet performed never happens.
+ * Closed afterwards. */
 void engine_kill(struct engine *engine);
 /* A power cut (cached): what survives() of what was not flushed. Closed afterwards. */
 void engine_cut(struct engine *engine, bool (*survives)(void *context, uint64_t off_bytes),
@@ -79,7 +81,8 @@ void engine_settle(struct engine *engine);
 /* Runs the tasks that are ready; delivers nothing. */
 void engine_run_tasks(struct engine *engine);
 
-/* Submits on a worker. op->request's op, offsets, data, fua, no_hole, cancel are set; data has to stay. */
+/* Submits on a worker. op->request's op, offsets, data, fua, no_hole, cancel are set; data has to
+ * stay. */
 void op_submit(struct engine *engine, struct op *op, unsigned worker);
 /* Drives until it is answered; asserts that it can be. Frees what it took. */
 int op_finish(struct op *op);

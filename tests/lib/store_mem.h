@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * store_mem - a disk in memory for tests of the engine: struct store, with every I/O in the test's hands
+ * store_mem - a disk in memory for tests of the engine: struct store, with every I/O in the test's
+ * hands
  *
  * An I/O waits in the queue of its lane until the test has it delivered: the first one, one that a
- * seed chooses, or the one that the test picks. It takes effect on delivery. The hook answers for each I/O
- * as it is submitted: go on, fail, or be held until the test lets go of it.
+ * seed chooses, or the one that the test picks. It takes effect on delivery. The hook answers for
+ * each I/O as it is submitted: go on, fail, or be held until the test lets go of it.
  *
  * With `cached` set the store has a volatile cache: what a good flush did not cover is lost by
- * store_mem_cut(), but for what the test says survives. (tests/lib/store_sim enumerates such states;
- * here a test names the one it is about.) Without it every write is durable at once.
+ * store_mem_cut(), but for what the test says survives. (tests/lib/store_sim enumerates such
+ * states; here a test names the one it is about.) Without it every write is durable at once.
  *
  * Units     bytes; a lane's queue is in order of submission.
  * Memory    the content is reserved, not filled: a store of terabytes costs what is written to it.
@@ -99,7 +100,8 @@ void store_mem_release(struct store_mem *mem, unsigned lane);
 
 /* Nothing in flight will ever be delivered: the process was killed. Nobody's thread may run. */
 void store_mem_kill(struct store_mem *mem);
-/* A power cut: of what was not flushed, delivered or not, that alone survives for which survives() is true. */
+/* A power cut: of what was not flushed, delivered or not, that alone survives for which survives()
+ * is true. */
 void store_mem_cut(struct store_mem *mem, bool (*survives)(void *context, uint64_t off_bytes),
 		   void *context);
 

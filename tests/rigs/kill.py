@@ -23,6 +23,8 @@ def load_while(r, server, state, seed, end):
     """Runs the load until end() has ended the server; fails if the load saw wrong data."""
     load = r.spawn(ORACLE, "run", state, server.uri, server.control, rig.SAMEBLK, seed, 60,
                    stdout=rig.subprocess.PIPE, stderr=rig.subprocess.STDOUT, text=True)
+    first = load.stdout.readline()
+    expect(first == "running\n", f"the load did not begin: {first}")
     end()
     out = load.communicate(timeout=120)[0]
     expect(load.returncode == 0, f"the load found wrong data (seed {seed}): {out[-2000:]}")

@@ -4,7 +4,8 @@
  *
  *   oracle run STATE URI CONTROL SAMEBLK SEED SECONDS
  *       writes, flushes, zeroes, discards, reads, clones and merges until the time is over or the
- *       server is gone; then leaves in STATE what each block may hold.
+ *       server is gone; then leaves in STATE what each block may hold. Says `running` once all
+ *       its clients are connected.
  *   oracle verify STATE URI
  *       reads everything once; what it finds is from then on what must be there.
  *
@@ -350,6 +351,8 @@ static int run(const char *state, struct load *load, uint64_t seed, double secon
 		return 2;
 	for (uint64_t b = 0; b < load->model.block_count; b++)
 		load->hints[b] = model_current(&load->model, b)->ids[0];
+	puts("running");
+	fflush(stdout);
 	clock_gettime(CLOCK_MONOTONIC, &load->end);
 	load->end.tv_sec += (time_t)seconds;
 	load_run(load, writers);

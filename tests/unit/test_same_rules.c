@@ -2,7 +2,8 @@
 /*
  * test_same_rules - rows 1 to 13 and 16 of the same-range rules, on the engine alone
  *
- * Rows 14, 15 and 18 to 25 are in test_same_races.c and test_same_limits.c. A test is named after its row.
+ * Rows 14, 15 and 18 to 25 are in test_same_races.c and test_same_limits.c. A test is named after
+ * its row.
  */
 #include <criterion/criterion.h>
 #include <errno.h>
@@ -81,8 +82,8 @@ Test(same_rules, row_01_an_error_of_the_source_fails_the_request_and_touches_no_
 Test(same_rules, row_01_an_error_of_one_destination_does_not_stop_the_others)
 {
 	struct same_dst dsts[] = {
-		{.off_bytes = bytes(4)},     {.off_bytes = 512},	 {.off_bytes = 8ull << 20},
-		{.off_bytes = bytes(0)},     {.off_bytes = bytes(12)}, {.off_bytes = bytes(8)},
+		{.off_bytes = bytes(4)}, {.off_bytes = 512},	   {.off_bytes = 8ull << 20},
+		{.off_bytes = bytes(0)}, {.off_bytes = bytes(12)}, {.off_bytes = bytes(8)},
 	};
 
 	engine_write(&engine, 0, 2, 1);
@@ -178,12 +179,9 @@ Test(same_rules, row_05_a_range_that_wraps_or_ends_past_the_volume_is_einval)
 {
 	uint64_t size = 8ull << 20, high = UINT64_MAX - BLOCK_BYTES + 1;
 	struct same_dst dst = {.off_bytes = bytes(4)};
-	uint64_t wrong[][2] = {{size, BLOCK_BYTES},
-			       {size - BLOCK_BYTES, 2 * BLOCK_BYTES},
-			       {high, BLOCK_BYTES},
-			       {high, 2 * BLOCK_BYTES},
-			       {BLOCK_BYTES, high},
-			       {0, high}};
+	uint64_t wrong[][2] = {{size, BLOCK_BYTES}, {size - BLOCK_BYTES, 2 * BLOCK_BYTES},
+			       {high, BLOCK_BYTES}, {high, 2 * BLOCK_BYTES},
+			       {BLOCK_BYTES, high}, {0, high}};
 
 	for (unsigned i = 0; i < 6; i++) {
 		cr_expect_eq(job(wrong[i][0], wrong[i][1], &dst, 1), -EINVAL, "source %u", i);
@@ -220,10 +218,8 @@ Test(same_rules, row_06_what_is_no_multiple_of_the_block_size_is_einval_and_says
 
 static int unaligned(enum request_op what, uint64_t src, uint64_t len, uint64_t dst)
 {
-	struct op op = {.request = {.op = what,
-				    .off_bytes = dst,
-				    .len_bytes = len,
-				    .src_off_bytes = src}};
+	struct op op = {
+		.request = {.op = what, .off_bytes = dst, .len_bytes = len, .src_off_bytes = src}};
 
 	op_submit(&engine, &op, 0);
 	return op_finish(&op);
@@ -271,8 +267,8 @@ Test(same_rules, row_07_every_call_makes_progress_or_says_why_not)
 	struct same_result result;
 
 	for (uint64_t len = 1; len < 1200; len += 173) {
-		cr_assert_eq(engine_same(&engine, 0, len, 600, &result),
-			     len > 600 ? -EINVAL : 0, "%lu blocks", len);
+		cr_assert_eq(engine_same(&engine, 0, len, 600, &result), len > 600 ? -EINVAL : 0,
+			     "%lu blocks", len);
 		cr_assert(len > 600 || (result.deduped_bytes == bytes(len) && !result.differs));
 	}
 	engine_write(&engine, 0, 1, 1);
@@ -282,9 +278,8 @@ Test(same_rules, row_07_every_call_makes_progress_or_says_why_not)
 
 Test(same_rules, row_08_all_successful_destinations_report_the_same_count)
 {
-	struct same_dst dsts[] = {{.off_bytes = bytes(600)},
-				  {.off_bytes = bytes(1000)},
-				  {.off_bytes = bytes(1500)}};
+	struct same_dst dsts[] = {
+		{.off_bytes = bytes(600)}, {.off_bytes = bytes(1000)}, {.off_bytes = bytes(1500)}};
 
 	engine_write(&engine, 0, 100, 1);
 	engine_write(&engine, 600, 100, 1);
@@ -312,8 +307,18 @@ static void differ_at(uint64_t blocks, uint64_t dst, uint64_t at)
 
 Test(same_rules, row_09_one_differing_byte_is_found_and_changes_nothing)
 {
-	uint64_t places[] = {0,	   1,	 511,	512,  4095,		 4096,
-			     7777, 8191, 40000, 40959, 9 * BLOCK_BYTES + 8, 10 * BLOCK_BYTES - 1};
+	uint64_t places[] = {0,
+			     1,
+			     511,
+			     512,
+			     4095,
+			     4096,
+			     7777,
+			     8191,
+			     40000,
+			     40959,
+			     9 * BLOCK_BYTES + 8,
+			     10 * BLOCK_BYTES - 1};
 
 	for (unsigned i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
 		struct volume_stats before, after;
@@ -364,8 +369,10 @@ Test(same_rules, row_10_a_later_slice_that_differs_leaves_the_earlier_ones_merge
 
 Test(same_rules, row_11_overlap_and_identity_are_einval_for_that_destination)
 {
-	struct same_dst dsts[] = {{.off_bytes = bytes(10)}, {.off_bytes = bytes(19)},
-				  {.off_bytes = bytes(1)},  {.off_bytes = bytes(20)},
+	struct same_dst dsts[] = {{.off_bytes = bytes(10)},
+				  {.off_bytes = bytes(19)},
+				  {.off_bytes = bytes(1)},
+				  {.off_bytes = bytes(20)},
 				  {.off_bytes = bytes(0)}};
 	int expected[] = {-EINVAL, -EINVAL, -EINVAL, 0, 0};
 
