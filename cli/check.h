@@ -2,10 +2,11 @@
 /*
  * check - verifies a store from the outside: everything is recounted from the map
  *
- * It shares with the engine only the pure decoders, the checksums and the geometry; journal replay and
- * counting are code of its own, so that a bug of the engine is not repeated here.
+ * It shares with the engine only the pure decoders, the checksums and the geometry; journal replay
+ * and counting are code of its own, so that a bug of the engine is not repeated here.
  *
- * Errors    0: the store could be read (see damaged for the verdict); a negative errno: it could not.
+ * Errors    0: the store could be read (see damaged for the verdict); a negative errno: it could
+ *           not.
  * Memory    allocates while it runs: 2 bytes per physical block, 8 per logical block of a region
  *           at a time, and the findings (bounded by CHECK_FINDINGS_MAX; more are counted only).
  * Blocking  reads synchronously through the given function; writes nothing unless repair is set.

@@ -82,7 +82,9 @@ uint32_t map_lookup(struct map *map, lbn_t lbn, uint32_t blocks, struct extent *
 		    uint32_t max)
 {
 	uint32_t region = lbn_region(lbn), index = lbn_index(lbn);
-	struct root_entry entry = map_entry(map, region);
+	/* The mapping's word alone: the checkpoint changes the other under the metadata lock. */
+	struct root_words words = {.map = map->entries[region].map};
+	struct root_entry entry = root_entry_decode(words);
 	const struct frame *leaf;
 
 	assert(blocks > 0 && max > 0 && index + blocks <= REGION_BLOCKS);

@@ -33,7 +33,7 @@
 struct top {
 	uint32_t generation; /* of the last home write */
 	bool dirty;
-	uint64_t lsn; /* root: of the last edit in it */
+	_Atomic uint64_t lsn; /* root: of the last edit in it */
 };
 
 struct map {

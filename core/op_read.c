@@ -17,6 +17,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "core/base/mutant.h"
 #include "core/request_internal.h"
 
 static void look_up(struct request *request);
@@ -102,7 +103,8 @@ static void look_up(struct request *request)
 	request_next_part(request, REGION_BLOCKS);
 	stripe = fence_stripe(&volume->fence, lbn_region(request->part_lbn));
 	pthread_mutex_lock(&stripe->lock);
-	request_enter(request);
+	if (!MUTANT(24)) /* the read races the end of a clone */
+		request_enter(request);
 	request->extent_count = map_lookup(&volume->map, request->part_lbn, request->part_blocks,
 					   request->extents, REQUEST_EXTENTS_MAX);
 	pthread_mutex_unlock(&stripe->lock);

@@ -341,14 +341,13 @@ static void next_piece(struct request *request)
 static bool take_one(struct request *request, unsigned which, lbn_t lbn, bool changes)
 {
 	struct fence_stripe *stripe = fence_stripe(&request->volume->fence, lbn_region(lbn));
-	enum fence_mode mode = FENCE_EXCLUSIVE;
+	struct fence_ask ask = {lbn, request->part_blocks, FENCE_EXCLUSIVE, changes};
 	bool held;
 
 	if (MUTANT(12) && !changes && which == 0)
-		mode = FENCE_SHARED; /* the source closed only against other merges */
-	request->hold[which].changes = changes;
+		ask.mode = FENCE_SHARED; /* the source closed only against other merges */
 	pthread_mutex_lock(&stripe->lock);
-	held = request_fence(request, which, lbn, request->part_blocks, mode, take_fences);
+	held = request_fence(request, which, &ask, take_fences);
 	pthread_mutex_unlock(&stripe->lock);
 	return held;
 }

@@ -72,12 +72,11 @@ static void take_fence(struct request *request)
 {
 	struct volume *volume = request->volume;
 	struct fence_stripe *stripe = fence_stripe(&volume->fence, lbn_region(request->part_lbn));
+	struct fence_ask ask = {request->part_lbn, request->part_blocks, FENCE_EXCLUSIVE, true};
 	bool held;
 
-	request->hold[0].changes = true;
 	pthread_mutex_lock(&stripe->lock);
-	held = request_fence(request, 0, request->part_lbn, request->part_blocks, FENCE_EXCLUSIVE,
-			     fenced);
+	held = request_fence(request, 0, &ask, fenced);
 	pthread_mutex_unlock(&stripe->lock);
 	if (held)
 		fenced(request);

@@ -238,6 +238,7 @@ static void admit(struct request *request)
 	struct volume *volume = request->volume;
 	struct fence_stripe *stripe = fence_stripe(&volume->fence, lbn_region(request->part_lbn));
 	page_t page = PAGE_NONE;
+	struct fence_ask ask;
 	int in_place = -EAGAIN;
 	bool held;
 
@@ -245,7 +246,6 @@ static void admit(struct request *request)
 		request_finish(request, -EIO);
 		return;
 	}
-	request->hold[0].changes = true;
 	pthread_mutex_lock(&stripe->lock);
 	if (look_up(request, &page))
 		in_place = fits_in_place(request, &page);
@@ -263,8 +263,9 @@ static void admit(struct request *request)
 			admit(request);
 		return;
 	}
-	held = request_fence(request, 0, request->part_lbn, request->part_blocks,
-			     in_place ? FENCE_SHARED : FENCE_EXCLUSIVE, admit);
+	ask = (struct fence_ask){request->part_lbn, request->part_blocks,
+				 in_place ? FENCE_SHARED : FENCE_EXCLUSIVE, true};
+	held = request_fence(request, 0, &ask, admit);
 	if (held)
 		request_depend_on_map(request, lbn_region(request->part_lbn));
 	pthread_mutex_unlock(&stripe->lock);

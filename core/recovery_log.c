@@ -284,9 +284,9 @@ int recovery_replay(struct volume *volume, const struct recovery_log *log,
 	if (r == 0 && volume->options.read_only)
 		r = recovery_io(volume->store, STORE_FLUSH, 0, NULL, 0);
 	if (r == 0 && !volume->options.read_only) {
+		journal_restart(&volume->journal, volume->journal.epoch + 1);
 		if (!MUTANT(5)) /* the log is not cleared after recovery */
-			journal_restart(&volume->journal, volume->journal.epoch + 1);
-		r = checkpoint_now(volume);
+			r = checkpoint_now(volume);
 	}
 	if (r < 0 && reterr_damage->text[0] == '\0')
 		snprintf(reterr_damage->text, sizeof(reterr_damage->text),

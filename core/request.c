@@ -190,20 +190,21 @@ void request_again(struct request *request, void (*step)(struct request *request
 	worker_post(&request->wait.task);
 }
 
-bool request_fence(struct request *request, unsigned which, lbn_t lbn, uint32_t blocks,
-		   enum fence_mode mode, void (*step)(struct request *request))
+bool request_fence(struct request *request, unsigned which, const struct fence_ask *ask,
+		   void (*step)(struct request *request))
 {
 	struct volume *volume = request->volume;
 	struct fence_hold *hold = &request->hold[which];
-	struct fence_stripe *stripe = fence_stripe(&volume->fence, lbn_region(lbn));
+	struct fence_stripe *stripe = fence_stripe(&volume->fence, lbn_region(ask->lbn));
 
-	if (hold->state == FENCE_HELD && mode <= hold->mode)
+	if (hold->state == FENCE_HELD && ask->mode <= hold->mode)
 		return true;
 	if (hold->state == FENCE_HELD)
 		fence_drop(stripe, hold); /* shared is not enough any more; the ticket stays */
-	hold->begin = lbn.v;
-	hold->end = lbn.v + blocks;
-	hold->mode = mode;
+	hold->begin = ask->lbn.v;
+	hold->end = ask->lbn.v + ask->blocks;
+	hold->mode = ask->mode;
+	hold->changes = ask->changes;
 	hold->passes = request->hold[1 - which].state == FENCE_HELD;
 	request->step = step;
 	return fence_take(&volume->fence, stripe, hold);

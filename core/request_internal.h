@@ -47,9 +47,16 @@ void request_release(struct request *request);
 /* Runs step again soon, after others had their turn. */
 void request_again(struct request *request, void (*step)(struct request *request));
 
+struct fence_ask {
+	lbn_t lbn;
+	uint32_t blocks;
+	enum fence_mode mode;
+	bool changes; /* content may change: not a merge's */
+};
+
 /* Takes a fence; the stripe is held. False: step will be called with it held. */
-bool request_fence(struct request *request, unsigned which, lbn_t lbn, uint32_t blocks,
-		   enum fence_mode mode, void (*step)(struct request *request));
+bool request_fence(struct request *request, unsigned which, const struct fence_ask *ask,
+		   void (*step)(struct request *request));
 /* Gives up whatever fences it has. No stripe is held. */
 void request_unfence(struct request *request);
 

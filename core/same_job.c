@@ -36,7 +36,7 @@ static bool past_the_end(const struct same_job *job, uint64_t off_bytes)
 {
 	uint64_t size_bytes = volume_size_bytes(job->volume);
 
-	return off_bytes > size_bytes || job->len_bytes > size_bytes - off_bytes;
+	return off_bytes > size_bytes || job->asked_bytes > size_bytes - off_bytes;
 }
 
 /* Why the destination cannot be, or NULL. */
@@ -47,8 +47,8 @@ static const char *refused(const struct same_job *job, uint64_t off_bytes)
 	if (past_the_end(job, off_bytes))
 		return "the range ends past the end of the volume";
 	if (job->src_off_bytes != SAME_SRC_ZERO && job->len_bytes > 0 &&
-	    off_bytes < job->src_off_bytes + job->len_bytes &&
-	    job->src_off_bytes < off_bytes + job->len_bytes)
+	    off_bytes < job->src_off_bytes + job->asked_bytes &&
+	    job->src_off_bytes < off_bytes + job->asked_bytes)
 		return "the range overlaps the source";
 	return NULL;
 }
@@ -62,7 +62,10 @@ static void dst_done(struct request *request, int res)
 	dst->result = request->same;
 	dst->message = message_for(res);
 	job->next_dst++;
-	next_dst(job);
+	if (job->submitting)
+		job->answered = true; /* at once: next_dst() goes on in its loop, not deeper */
+	else
+		next_dst(job);
 }
 
 static void sync_done(struct request *request, int res)
@@ -99,9 +102,14 @@ static void next_dst(struct same_job *job)
 		dst->result = (struct same_result){0};
 		dst->error = 0;
 		if (dst->message == NULL && job->len_bytes > 0) {
+			job->submitting = true;
+			job->answered = false;
 			submit(job, job->clone ? REQUEST_CLONE : REQUEST_SAME, dst->off_bytes,
 			       dst_done);
-			return;
+			job->submitting = false;
+			if (!job->answered)
+				return;
+			continue;
 		}
 		if (dst->message)
 			dst->error = -EINVAL;
@@ -118,6 +126,9 @@ void same_job_submit(struct same_job *job)
 	bool zero = job->src_off_bytes == SAME_SRC_ZERO && !job->clone;
 
 	job->next_dst = 0;
+	job->submitting = false;
+	job->asked_bytes =
+		job->len_bytes; /* the rules are for what was asked for, clamped or not */
 	job->message = NULL;
 	if (job->dst_count > SAME_DSTS_MAX)
 		job_done(job, -E2BIG, "more destinations than one request takes, 4096");

@@ -48,6 +48,9 @@ struct same_job {
 	/* The engine's own. */
 	struct request request;
 	uint32_t next_dst;
+	uint64_t asked_bytes;
+	bool submitting;
+	bool answered;
 };
 
 void same_job_submit(struct same_job *job);
