@@ -27,6 +27,7 @@ int cache_init(struct cache *cache, struct store *store, const struct super *sup
 	cache->lock = lock;
 	cache->ops = ops;
 	cache->context = context;
+	cache->loading = PAGE_NONE;
 	cache->frame_count = frame_count;
 	list_init(&cache->dirty);
 	list_init(&cache->free_waits);
@@ -88,7 +89,9 @@ static bool evict(struct cache *cache, struct frame *frame)
 		atomic_store_explicit(&frame->referenced, false, memory_order_relaxed);
 		return false;
 	}
-	leaf = page_is_leaf(cache->geometry, page);
+	leaf = page_is_leaf(cache->geometry, page) &&
+	       !(cache->loading != PAGE_NONE &&
+		 cache->ops->one_lock(cache->context, page, cache->loading));
 	if (leaf && !cache->ops->try_lock_region(cache->context, page))
 		return false;
 	remove_page(cache, frame);
@@ -240,6 +243,10 @@ void cache_load(struct cache *cache, page_t page, struct wait *wait)
 		list_add_tail(&cache->free_waits, &wait->node);
 		return;
 	}
+	/* Few frames that can change hands are as bad as none: pages that are needed together would
+	 * push each other out for ever. */
+	if (cache->dirty_count > cache->frame_count / 2)
+		cache->ops->on_short(cache->context, wait->task.worker);
 	load->page = page;
 	load->generation = home.generation;
 	list_add_tail(&load->waits, &wait->node);
@@ -261,6 +268,17 @@ static void decode_refs(struct frame *frame, const uint8_t *buf)
 {
 	for (uint32_t i = 0; i < SLAB_DATA_BLOCKS; i++)
 		frame->counts[i] = refs_page_get(buf, i);
+}
+
+static bool is_old_enough(const struct cache *cache, uint64_t lsn, struct why *why)
+{
+	uint64_t limit = cache->ops->lsn_limit(cache->context);
+
+	if (!cache->zero_new_refs || lsn < limit)
+		return true;
+	snprintf(why->expected, sizeof(why->expected), "an LSN below %" PRIu64, limit);
+	snprintf(why->found, sizeof(why->found), "%" PRIu64, lsn);
+	return false;
 }
 
 /* Every entry of a leaf names a data block or nothing, and nothing past the volume's end. */
@@ -300,7 +318,7 @@ static int verify(struct cache *cache, const struct cache_load *load, uint64_t *
 	if (MUTANT(46)) /* a stale slot is believed */
 		expected.generation = page_generation(load->buf);
 	if (page_verify(load->buf, &expected, cache->uuid, ret_lsn, &why) &&
-	    (!leaf || leaf_plausible(cache, load, &why)))
+	    is_old_enough(cache, *ret_lsn, &why) && (!leaf || leaf_plausible(cache, load, &why)))
 		return 0;
 	snprintf(text, sizeof(text), "%s %" PRIu64 " at block %" PRIu64 ": expected %s, found %s",
 		 leaf ? "leaf of region" : "refs page of slab", expected.number,
@@ -339,7 +357,9 @@ static void load_done(struct store_io *io, int res)
 	if (leaf)
 		cache->ops->lock_region(cache->context, page);
 	pthread_mutex_lock(cache->lock);
+	cache->loading = leaf ? page : PAGE_NONE;
 	res = finish_load(cache, load, store_error(io, res));
+	cache->loading = PAGE_NONE;
 	load->page = PAGE_NONE;
 	if (res == -EAGAIN && cache->dead)
 		res = -EIO;

@@ -82,11 +82,14 @@ struct cache_ops {
 	/* Takes and drops the stripe lock of a leaf's region; try is false if it would have to
 	 * wait. */
 	bool (*try_lock_region)(void *context, uint32_t region);
+	bool (*one_lock)(void *context, uint32_t region_a, uint32_t region_b);
 	void (*lock_region)(void *context, uint32_t region);
 	void (*unlock_region)(void *context, uint32_t region);
 	/* No frame can be had: clean some. */
 	void (*on_short)(void *context, struct worker *worker);
 	void (*damage)(void *context, const char *text);
+	/* While serving: every page at home is older than the next edit. */
+	uint64_t (*lsn_limit)(void *context);
 };
 
 struct cache_load {
@@ -119,6 +122,7 @@ struct cache {
 	uint8_t *load_memory;
 	uint16_t **busy_tables; /* those that no frame uses */
 	uint32_t busy_table_count;
+	page_t loading; /* the leaf whose region's lock load_done() holds, or PAGE_NONE */
 	bool dead; /* nothing is written any more */
 	bool zero_new_refs; /* serving, not replaying */
 

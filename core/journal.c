@@ -193,6 +193,14 @@ void journal_wait(struct journal *journal, uint64_t lsn, struct wait *wait)
 		start(journal, wait->task.worker);
 }
 
+bool journal_flush_follows(const struct journal *journal, uint64_t lsn)
+{
+	if (journal->state == JOURNAL_DEAD || lsn <= journal_durable_lsn(journal))
+		return false;
+	/* FLUSH: for what was written the flush is out; a later group has one of its own. */
+	return journal->state != JOURNAL_FLUSH || lsn > journal->flushing_lsn;
+}
+
 void journal_kick(struct journal *journal, struct worker *worker)
 {
 	if (journal->open.records == 0)

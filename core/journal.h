@@ -154,6 +154,9 @@ uint64_t journal_append(struct journal *journal, const struct record *record);
 
 /* The wait is woken when everything up to lsn is durable; a commit is started if need be. */
 void journal_wait(struct journal *journal, uint64_t lsn, struct wait *wait);
+/* Whether making lsn durable takes a flush that is not submitted yet, so that it covers all that is
+ * complete now. */
+bool journal_flush_follows(const struct journal *journal, uint64_t lsn);
 /* Starts a commit of everything there is, if there is anything; nobody waits. */
 void journal_kick(struct journal *journal, struct worker *worker);
 

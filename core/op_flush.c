@@ -2,15 +2,16 @@
 /*
  * op_flush - everything that was answered before is durable
  *
- *   START ----> FLUSHED ----> COMMITTED
+ *   START ----> COMMITTED
+ *     \              ^
+ *      v             |
+ *     FLUSHED -------+
  *
- *   START   -> FLUSHED    a commit of the open edits is started, and a flush asked for: it is one
- *                         flush, the commit's data flush, which also covers the writes that went in
- *                         place
+ *   START   -> COMMITTED  edits are open, or in a group whose last flush is not submitted yet: the
+ *                         commit's own flushes cover the writes that went in place as well
+ *   START   -> FLUSHED    no edits, or their last flush is out already: it does not cover writes that
+ *                         went in place since (catalogue 8), so a flush of its own comes first
  *   FLUSHED -> COMMITTED  the records are durable too; at once, when there were none
- *
- * The commit alone would not do: its last flush may have been submitted before this request came,
- * and writes in place have been answered since (catalogue 8).
  */
 #include <errno.h>
 
@@ -50,6 +51,11 @@ void flush_start(struct request *request)
 	request->step = flushed;
 	pthread_mutex_lock(&volume->meta);
 	request->lsn = journal_next_lsn(&volume->journal) - 1;
+	if (journal_flush_follows(&volume->journal, request->lsn) && !MUTANT(7)) {
+		request_wait_commit(request, committed);
+		pthread_mutex_unlock(&volume->meta);
+		return;
+	}
 	journal_kick(&volume->journal, request->worker);
 	if (MUTANT(7)) /* a flush of the map alone */
 		wait_wake(&request->wait, 0);

@@ -192,11 +192,43 @@ static bool publish_run(struct request *request, lbn_t lbn, const struct extent 
 	return true;
 }
 
+/* The first absent page that any of the part's edits needs, or PAGE_NONE. */
+static page_t missing_page(struct request *request)
+{
+	struct volume *volume = request->volume;
+	lbn_t end = lbn_add(request->part_lbn, request->part_blocks);
+	page_t leaf = page_of_leaf(lbn_region(request->part_lbn));
+
+	for (uint32_t i = request->extent_count; i-- > 0;) {
+		const struct extent *extent = &request->extents[i];
+		struct record record = {.kind = RECORD_UNMAP, .flags = RECORD_ON_ROOT};
+		page_t page;
+
+		end.v -= extent->blocks;
+		record.lbn = end;
+		record.old = extent->pbn;
+		record.count = extent->blocks;
+		if (pbn_is_none(extent->pbn))
+			continue;
+		page = edit_missing(volume, &record);
+		if (page != PAGE_NONE)
+			return page;
+		if (!map_fits_unmap(&volume->map, end, extent->blocks) &&
+		    cache_find(&volume->cache, leaf) == NULL)
+			return leaf;
+	}
+	return PAGE_NONE;
+}
+
 /* Stripe and meta are held: from the last run to the first. False: part_page has to be loaded. */
 static bool publish_all(struct request *request)
 {
 	lbn_t end = lbn_add(request->part_lbn, request->part_blocks);
 
+	/* All or nothing: the journal room is for one batch. */
+	request->part_page = missing_page(request);
+	if (request->part_page != PAGE_NONE)
+		return false;
 	for (uint32_t i = request->extent_count; i-- > 0;) {
 		const struct extent *extent = &request->extents[i];
 

@@ -436,6 +436,10 @@ static void find_targets(struct request *request)
 	pthread_mutex_lock(&stripe->lock);
 	pthread_mutex_lock(&volume->meta);
 	r = make_targets(request);
+	/* What was found is written; the rest is the next part's. To give it back for a page would
+	 * let a write's own reservations displace each other for ever. */
+	if (request->target_count > 0)
+		r = 0;
 	if (r < 0)
 		put_fresh_locked(request);
 	if (r == -ENOSPC)

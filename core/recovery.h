@@ -24,8 +24,8 @@
 
 /* Finds and decodes the superblock; *ret_generations is malloc'ed, one per top. */
 struct super;
-int recovery_read_super(struct store *store, struct super *ret_super, uint32_t **ret_generations,
-			struct damage *reterr_damage);
+int recovery_read_super(struct store *store, bool read_only, struct super *ret_super,
+			uint32_t **ret_generations, struct damage *reterr_damage);
 
 /* Reads the tops into the volume's map and refs. */
 int recovery_read_tops(struct volume *volume, const uint32_t *generations,

@@ -258,6 +258,26 @@ static int replay_block(struct volume *volume, const uint8_t *block,
 	return 0;
 }
 
+/* A page that goes home has nothing in it that is not durable: a newer one than the log's end
+ * proves that the end of the log is lost. */
+static int check_end(const struct volume *volume, struct damage *damage)
+{
+	uint64_t next = journal_next_lsn(&volume->journal);
+
+	for (uint32_t i = 0; i < volume->super.geometry.root_pages; i++) {
+		uint64_t lsn = volume->map.tops[i].lsn;
+
+		if (lsn < next)
+			continue;
+		snprintf(damage->text, sizeof(damage->text),
+			 "journal: expected records up to LSN %" PRIu64 " (root page %" PRIu32
+			 " has it), found the last one to be %" PRIu64,
+			 lsn, i, next - 1);
+		return -EUCLEAN;
+	}
+	return 0;
+}
+
 int recovery_replay(struct volume *volume, const struct recovery_log *log,
 		    struct damage *reterr_damage)
 {
@@ -281,6 +301,8 @@ int recovery_replay(struct volume *volume, const struct recovery_log *log,
 		    volume->cache.dirty_count > volume->cache.frame_count / 2)
 			r = checkpoint_now(volume);
 	}
+	if (r == 0)
+		r = check_end(volume, reterr_damage);
 	if (r == 0 && volume->options.read_only)
 		r = recovery_io(volume->store, STORE_FLUSH, 0, NULL, 0);
 	if (r == 0 && !volume->options.read_only) {

@@ -171,8 +171,8 @@ static int choose(struct super super[2], uint32_t *generations[2], const int r[2
 	return 0;
 }
 
-int recovery_read_super(struct store *store, struct super *ret_super, uint32_t **ret_generations,
-			struct damage *reterr_damage)
+int recovery_read_super(struct store *store, bool read_only, struct super *ret_super,
+			uint32_t **ret_generations, struct damage *reterr_damage)
 {
 	uint32_t *generations[2] = {NULL, NULL};
 	struct super super[2] = {0};
@@ -195,7 +195,7 @@ int recovery_read_super(struct store *store, struct super *ret_super, uint32_t *
 	res = choose(super, generations, r, why, ret_super, ret_generations, reterr_damage);
 	if (res < 0)
 		return res;
-	if (is_version_or_feature(ret_super, store->read_only, reterr_damage)) {
+	if (is_version_or_feature(ret_super, read_only, reterr_damage)) {
 		free(*ret_generations);
 		return ret_super->features_incompat & ~FEATURES_INCOMPAT_KNOWN ? -ENOTSUP : -EROFS;
 	}

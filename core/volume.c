@@ -142,7 +142,9 @@ static void on_cache_short(void *context, struct worker *worker)
 {
 	struct volume *volume = context;
 
-	checkpoint_start(&volume->checkpoint, worker, NULL);
+	/* One that runs wakes who waits for a frame when it is over; they come back here. */
+	if (!volume->options.read_only && volume->checkpoint.state == CHECKPOINT_IDLE)
+		checkpoint_start(&volume->checkpoint, worker, NULL);
 }
 
 static void on_settled(void *context)
@@ -190,6 +192,13 @@ static bool try_lock_region(void *context, uint32_t region)
 	return pthread_mutex_trylock(&fence_stripe(&volume->fence, region)->lock) == 0;
 }
 
+static bool one_lock(void *context, uint32_t region_a, uint32_t region_b)
+{
+	struct volume *volume = context;
+
+	return fence_stripe(&volume->fence, region_a) == fence_stripe(&volume->fence, region_b);
+}
+
 static void lock_region(void *context, uint32_t region)
 {
 	struct volume *volume = context;
@@ -209,9 +218,18 @@ static void on_damage(void *context, const char *text)
 	volume_log(context, "damage: %s", text);
 }
 
+static uint64_t lsn_limit(void *context)
+{
+	struct volume *volume = context;
+
+	return journal_next_lsn(&volume->journal);
+}
+
 static const struct cache_ops cache_callbacks = {
+	.lsn_limit = lsn_limit,
 	.home = page_home,
 	.try_lock_region = try_lock_region,
+	.one_lock = one_lock,
 	.lock_region = lock_region,
 	.unlock_region = unlock_region,
 	.on_short = on_cache_short,
@@ -321,9 +339,16 @@ static int recover(struct volume *volume, struct damage *reterr_damage)
 {
 	struct recovery_log log = {0};
 	uint32_t *generations = NULL;
-	int r;
+	int r = 0;
 
-	r = recovery_read_super(volume->store, &volume->super, &generations, reterr_damage);
+	/* What is read may be in the system's cache alone; it must not be lost after it was
+	 * believed (I15). */
+	if (!volume->options.read_only)
+		r = recovery_io(volume->store, STORE_FLUSH, 0, NULL, 0);
+	if (r < 0)
+		return r;
+	r = recovery_read_super(volume->store, volume->options.read_only, &volume->super,
+				&generations, reterr_damage);
 	if (r < 0)
 		return r;
 	volume->life = volume->super.epoch + 1;
