@@ -9,8 +9,8 @@
  *
  *   START   -> COMMITTED  edits are open, or in a group whose last flush is not submitted yet: the
  *                         commit's own flushes cover the writes that went in place as well
- *   START   -> FLUSHED    no edits, or their last flush is out already: it does not cover writes that
- *                         went in place since (catalogue 8), so a flush of its own comes first
+ *   START   -> FLUSHED    no edits, or their last flush is out already: it does not cover what went
+ *                         in place since (catalogue 8), so a flush of its own comes first
  *   FLUSHED -> COMMITTED  the records are durable too; at once, when there were none
  */
 #include <errno.h>
