@@ -201,6 +201,9 @@ def all_suites(long):
               needs=f"{TOP}/tests/spin/run"),
         Suite("demo", [f"{TOP}/tools/demo"], read=take_status),
     ]
+    suites += [Suite(f"nbd.{variant}", ["/usr/bin/python3", f"{TOP}/tests/server/nbd_protocol.py"],
+                     env={"SAMEBLK_BIN": folder(variant)}, build=variant)
+               for variant in ("gcc", "asan")]
     suites += [rig_suite(rig, "gcc", long) for rig in rigs]
     suites += [rig_suite(rig, variant, long)
                for rig in ("linear", "same_rules", "bad_input") for variant in ("asan", "tsan")
