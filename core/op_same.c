@@ -387,48 +387,13 @@ static void loaded_for_publish(struct request *request)
 		publish(request);
 }
 
-static void place_zeroed(struct request *request)
+/* A clone into a region that has no home for a leaf. */
+static void place_came(struct request *request)
 {
-	if (request->ios_res < 0)
-		end(request, request->ios_res);
+	if (request->place_res < 0)
+		end(request, request->place_res);
 	else
 		publish(request);
-}
-
-static void get_place(struct request *request);
-
-static void woken_for_place(struct request *request)
-{
-	if (request->wait.res < 0)
-		end(request, request->wait.res == -ENOSPC ? -ENOSPC : -EIO);
-	else
-		get_place(request);
-}
-
-/* A clone into a region that has no home for a leaf. */
-static void get_place(struct request *request)
-{
-	struct volume *volume = request->volume;
-	bool waits = false;
-	int r;
-
-	pthread_mutex_lock(&volume->meta);
-	r = alloc_get_place(&volume->alloc, &request->part_place, &request->part_page);
-	if (r < 0)
-		request->part_place = PBN_NONE;
-	if (r == -ENOSPC)
-		waits = request_wait_space(request, woken_for_place);
-	pthread_mutex_unlock(&volume->meta);
-	if (r == -EAGAIN) {
-		request_load_page(request, request->part_page, woken_for_place);
-	} else if (r < 0 && !waits) {
-		end(request, r);
-	} else if (r == 0) {
-		request_io_begin(request);
-		request_io_add(request, STORE_WRITE, pbn_off_bytes(request->part_place),
-			       volume->zeros, 2 * BLOCK_BYTES, false);
-		request_io_submit(request, place_zeroed);
-	}
 }
 
 /* How many blocks of a run can take one more reference, from its first on. Its refs page is
@@ -517,25 +482,6 @@ static bool publish_pair(struct request *request, struct pair *pair)
 	return true;
 }
 
-static void publish_place(struct request *request)
-{
-	struct volume *volume = request->volume;
-	struct record record = {
-		.kind = RECORD_PLACE,
-		.count = 2,
-		.lbn = region_lbn(dst_region(request)),
-		.new = request->part_place,
-	};
-
-	if (pbn_is_none(request->part_place))
-		return;
-	if (!pbn_is_none(map_entry(&volume->map, dst_region(request)).place))
-		alloc_put(&volume->alloc, request->part_place, 2);
-	else
-		request_publish(request, &record);
-	request->part_place = PBN_NONE;
-}
-
 enum published {
 	PUBLISHED_ALL,
 	PUBLISHED_SOME,
@@ -576,7 +522,7 @@ static enum published publish_batch(struct request *request)
 		if (is_shared_already(&pairs[i]) && !pbn_is_none(pairs[i].src))
 			request->same.already_shared_bytes += blocks_to_bytes(blocks);
 		if (!is_nothing_to_do(request, &pairs[i])) {
-			publish_place(request);
+			request_publish_place(request, dst_region(request));
 			if (!publish_pair(request, &pairs[i]))
 				return SATURATED;
 		}
@@ -621,7 +567,7 @@ static void publish(struct request *request)
 	if (what == PUBLISHED_ALL)
 		piece_done(request);
 	else if (what == NEEDS_PLACE)
-		get_place(request);
+		request_get_place(request, place_came);
 	else if (what == SATURATED)
 		saturated(request);
 	else

@@ -467,14 +467,6 @@ static void data_done(struct request *request)
 	publish(request);
 }
 
-static void add_place_io(struct request *request)
-{
-	/* Both slots, so that a leaf going home later cannot lack space in the backing. */
-	if (!pbn_is_none(request->part_place))
-		request_io_add(request, STORE_WRITE, pbn_off_bytes(request->part_place),
-			       request->volume->zeros, 2 * BLOCK_BYTES, false);
-}
-
 static void publish_early(struct request *request)
 {
 	uint32_t region = lbn_region(request->part_lbn);
@@ -492,7 +484,7 @@ static void submit_data(struct request *request, void *data, uint32_t off_bytes,
 	uint32_t at = 0;
 
 	request_io_begin(request);
-	add_place_io(request);
+	request_add_place_io(request);
 	for (uint32_t i = 0; i < request->target_count; i++) {
 		const struct target *target = &request->targets[i];
 		uint32_t len = part_is_whole(request) ? target->blocks * BLOCK_BYTES : len_bytes;
@@ -564,66 +556,13 @@ static void loaded_for_publish(struct request *request)
 		publish(request);
 }
 
-static void place_zeroed(struct request *request)
+/* The region lost its place while the data was written: a discard emptied it. */
+static void place_came(struct request *request)
 {
-	if (request->ios_res < 0)
-		fail(request, request->ios_res);
+	if (request->place_res < 0)
+		fail(request, request->place_res);
 	else
 		publish(request);
-}
-
-static void get_place(struct request *request);
-
-static void woken_for_place(struct request *request)
-{
-	if (request->wait.res < 0)
-		fail(request, request->wait.res);
-	else
-		get_place(request);
-}
-
-/* The region lost its place while the data was written: a discard emptied it. */
-static void get_place(struct request *request)
-{
-	struct volume *volume = request->volume;
-	bool waits = false;
-	int r;
-
-	pthread_mutex_lock(&volume->meta);
-	r = alloc_get_place(&volume->alloc, &request->part_place, &request->part_page);
-	if (r < 0)
-		request->part_place = PBN_NONE;
-	if (r == -ENOSPC)
-		waits = request_wait_space(request, woken_for_place);
-	pthread_mutex_unlock(&volume->meta);
-	if (r == -EAGAIN) {
-		request_load_page(request, request->part_page, woken_for_place);
-	} else if (r < 0 && !waits) {
-		fail(request, r);
-	} else if (r == 0) {
-		request_io_begin(request);
-		add_place_io(request);
-		request_io_submit(request, place_zeroed);
-	}
-}
-
-static void publish_place(struct request *request, uint32_t region)
-{
-	struct volume *volume = request->volume;
-	struct record record = {
-		.kind = RECORD_PLACE,
-		.count = 2,
-		.lbn = region_lbn(region),
-		.new = request->part_place,
-	};
-
-	if (pbn_is_none(request->part_place))
-		return;
-	if (!pbn_is_none(map_entry(&volume->map, region).place)) /* another write was faster */
-		alloc_put(&volume->alloc, request->part_place, 2);
-	else
-		request_publish(request, &record);
-	request->part_place = PBN_NONE;
 }
 
 static struct record map_record(const struct request *request, const struct target *target)
@@ -703,7 +642,7 @@ static bool publish_all(struct request *request, bool *ret_need_place)
 	request->part_page = missing_page(request);
 	if (*ret_need_place || request->part_page != PAGE_NONE)
 		return false;
-	publish_place(request, region);
+	request_publish_place(request, region);
 	for (; request->part_edit < request->target_count; request->part_edit++)
 		if (request->targets[request->part_edit].fresh)
 			publish_target(request, &request->targets[request->part_edit]);
@@ -732,7 +671,7 @@ static void publish(struct request *request)
 	if (all)
 		part_done(request);
 	else if (need_place)
-		get_place(request);
+		request_get_place(request, place_came);
 	else
 		request_load_page(request, request->part_page, loaded_for_publish);
 }

@@ -132,6 +132,8 @@ struct request {
 	uint32_t part_edit; /* the next target to publish */
 	uint32_t part_page; /* that has to be loaded to go on */
 	void (*part_next)(struct request *request);
+	void (*place_next)(struct request *request);
+	int place_res;
 	pbn_t part_place; /* fresh leaf place to publish, or none */
 	uint32_t extent_count;
 	struct extent extents[REQUEST_EXTENTS_MAX];

@@ -80,6 +80,14 @@ void request_depend_on_map(struct request *request, uint32_t region);
  * first. */
 void request_finish(struct request *request, int res);
 
+/* A place for a region's leaf, zeroed (request_place.c): step finds it in part_place, or an error
+ * in place_res. */
+void request_get_place(struct request *request, void (*step)(struct request *request));
+/* The zeroing alone, among a request's other I/O, of a place that it has. */
+void request_add_place_io(struct request *request);
+/* The place becomes the region's, or is put back if the region got one meanwhile. */
+void request_publish_place(struct request *request, uint32_t region);
+
 /* Publishes an edit of a part; the record's pages are resident; stripes and meta are held. */
 void request_publish(struct request *request, const struct record *record);
 
