@@ -233,8 +233,8 @@ def kills(build, number, seconds):
     for suite, args in tries:
         status, output = command(f"mutant.{number}.{suite}", args, 2 * seconds + 300, env)
         if status != 0:
-            lines = [line.strip() for line in output.splitlines()
-                     if re.search(r"not ok|FAIL|TIMEOUT|failed|oracle|Assertion", line)]
+            lines = [" ".join(line.split()) for line in output.splitlines()
+                     if re.search(r"\b(not ok|FAIL|FAILED|TIMEOUT|ERROR)\b", line)]
             return f"{suite}: {lines[0][:90] if lines else f'ended with {status}'}"
     return None
 
