@@ -183,7 +183,8 @@ static void run(struct loop *loop)
 		bool wait;
 		int r;
 
-		while (run_soon(loop) || worker_run(&loop->worker))
+		while (store_file_deliver(loop->store, loop->worker.lane) || run_soon(loop) ||
+		       worker_run(&loop->worker))
 			;
 		if (may_end(loop))
 			return;

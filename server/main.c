@@ -227,11 +227,11 @@ static int open_sockets(struct daemon *daemon)
 	return 0;
 }
 
-/* Half of the payload memory is the connections' own slices, half is shared. */
+/* Of the payload memory, three quarters are what connections have for themselves. */
 static int make_loops(struct daemon *daemon)
 {
 	unsigned count = daemon->options.workers;
-	uint64_t shared_bytes = daemon->options.buffer_bytes / 2 / count;
+	uint64_t shared_bytes = daemon->options.buffer_bytes / 4 / count;
 
 	daemon->loops = calloc(count, sizeof(*daemon->loops));
 	if (daemon->loops == NULL)
@@ -318,7 +318,7 @@ static int start_nbd(struct daemon *daemon)
 		.size_bytes = volume_size_bytes(daemon->volume),
 		.read_only = options->read_only,
 	};
-	uint64_t own = options->buffer_bytes / 2 / NBD_OWN_BYTES;
+	uint64_t own = options->buffer_bytes / 4 * 3 / NBD_CONN_BYTES;
 	int r = nbd_server_init(&daemon->nbd, daemon->loop_pointers, options->workers,
 				daemon->volume, &export);
 
@@ -327,6 +327,7 @@ static int start_nbd(struct daemon *daemon)
 	daemon->has_nbd = true;
 	if (own < daemon->nbd.clients_max)
 		daemon->nbd.clients_max = (unsigned)own;
+	daemon->nbd.aligns_payloads = options->direct;
 	if (daemon->has_socket)
 		nbd_server_listen(&daemon->nbd, daemon->listen_socket.fd);
 	for (unsigned i = 0;

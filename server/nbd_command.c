@@ -2,16 +2,17 @@
 /*
  * nbd_command - see the header
  *
- * A command is cut into pieces of at most 1 MiB. A piece has a buffer (for payload), the engine's
- * request, and carries its part of the answer:
+ * A command is cut into pieces: of reads at most 1 MiB, of writes at most a slice of the input
+ * ring. A piece has a buffer (for payload), the engine's request, and carries its part of the
+ * answer:
  *
- *   free ----> FILLING ----> ENGINE ----> TX ----> free
- *     |                       ^   |        ^
- *     +-----------------------+   +--> ORDERED
+ *   free ----> ENGINE ----> TX ----> free
+ *                |           ^
+ *                +--> ORDERED
  *
- *   free    -> FILLING  write_piece     a write's piece has its buffer; its payload is on its way
- *   FILLING -> ENGINE   fill            all of it has come: only now is anything admitted
- *   free    -> ENGINE   read_piece, start_plain
+ *   free    -> ENGINE   start_write   all of a slice of the payload has come: only now is anything
+ *                                     admitted. The engine gets it where it was received
+ *   free    -> ENGINE   start_read, start_plain
  *   ENGINE  -> TX       finish_read     each piece of a read is a chunk of a structured reply
  *   ENGINE  -> TX       finish_status   the last piece carries the answer; the others are released
  *   ENGINE  -> ORDERED  finish_ordered  see below
@@ -90,6 +91,7 @@ static struct nbd_piece *take_piece(struct nbd_command *command)
 	} else {
 		piece = &conn->pieces[conn->pieces_made++];
 		list_init(&piece->node);
+		list_init(&piece->slice.node);
 	}
 	conn->pieces_used++;
 	command->pieces++;
@@ -97,7 +99,6 @@ static struct nbd_piece *take_piece(struct nbd_command *command)
 	piece->command = command;
 	piece->buf = NULL;
 	piece->len_bytes = 0;
-	piece->filled_bytes = 0;
 	piece->head_bytes = 0;
 	piece->data_bytes = 0;
 	piece->sent_bytes = 0;
@@ -110,7 +111,9 @@ static void drop_buffer(struct nbd_piece *piece)
 {
 	struct nbd_conn *conn = piece->command->conn;
 
-	if (piece->own)
+	if (!list_empty(&piece->slice.node))
+		nbd_rx_drop(&conn->rx, &piece->slice);
+	else if (piece->own)
 		conn->own_used = false;
 	else if (piece->buf != NULL)
 		buffers_drop(&conn->loop->buffers, piece->buf);
@@ -524,14 +527,33 @@ static bool continue_read(struct nbd_conn *conn)
 	return true;
 }
 
-static void take_payload(struct nbd_conn *conn, struct nbd_piece *piece)
+/* The next slice of current's payload. It ends where a block ends, if the payload goes on. */
+static uint32_t slice_bytes(const struct nbd_command *command)
 {
-	uint32_t have = conn->rx_end - conn->rx_start;
-	uint32_t taken = min_u32(have, piece->len_bytes - piece->filled_bytes);
+	uint64_t at = command->wire.off_bytes + command->issued_bytes;
+	uint32_t left = command->total_bytes - command->issued_bytes;
 
-	memcpy(piece->buf + piece->filled_bytes, conn->rx + conn->rx_start, taken);
-	piece->filled_bytes += taken;
-	conn->rx_start += taken;
+	if (left <= NBD_RX_SLICE_BYTES)
+		return left;
+	return NBD_RX_SLICE_BYTES - (uint32_t)(at % BLOCK_BYTES);
+}
+
+static void start_write(struct nbd_conn *conn, uint32_t len_bytes)
+{
+	struct nbd_command *command = conn->current;
+	struct nbd_piece *piece = take_piece(command);
+
+	piece->buf = nbd_rx_hold(&conn->rx, &piece->slice, len_bytes);
+	piece->len_bytes = len_bytes;
+	piece->request.off_bytes = command->wire.off_bytes + command->issued_bytes;
+	piece->request.len_bytes = len_bytes;
+	piece->request.fua =
+		(command->wire.flags & NBD_CMD_FLAG_FUA) != 0 && len_bytes == command->total_bytes;
+	command->issued_bytes += len_bytes;
+	if (command->error != 0)
+		finish_piece(piece, command->error);
+	else
+		to_engine(piece, REQUEST_WRITE);
 }
 
 /* True: the payload is complete and all pieces are on their way. *ret_input: input is what it waits
@@ -540,27 +562,13 @@ static bool continue_write(struct nbd_conn *conn, bool *ret_input)
 {
 	struct nbd_command *command = conn->current;
 
-	for (;;) {
-		struct nbd_piece *piece = conn->filling;
+	while (command->issued_bytes < command->total_bytes) {
+		uint32_t len_bytes = slice_bytes(command);
 
-		if (piece == NULL && command->issued_bytes == command->total_bytes)
-			break;
-		if (piece == NULL)
-			piece = next_piece(conn);
-		*ret_input = piece != NULL;
-		if (piece == NULL)
+		*ret_input = nbd_rx_have(&conn->rx) < len_bytes;
+		if (*ret_input || conn->pieces_used == NBD_PIECES_MAX)
 			return false;
-		conn->filling = piece;
-		take_payload(conn, piece);
-		if (piece->filled_bytes < piece->len_bytes)
-			return false;
-		conn->filling = NULL;
-		piece->request.fua = (command->wire.flags & NBD_CMD_FLAG_FUA) != 0 &&
-				     piece->len_bytes == command->total_bytes;
-		if (command->error != 0)
-			finish_piece(piece, command->error);
-		else
-			to_engine(piece, REQUEST_WRITE);
+		start_write(conn, len_bytes);
 	}
 	end_current(conn);
 	return true;
@@ -651,21 +659,21 @@ static void start_command(struct nbd_conn *conn, const struct nbd_request *wire)
 
 static void skip_payload(struct nbd_conn *conn)
 {
-	uint32_t skipped = min_u32(conn->skip_bytes, conn->rx_end - conn->rx_start);
+	uint32_t skipped = min_u32(conn->skip_bytes, nbd_rx_have(&conn->rx));
 
 	conn->skip_bytes -= skipped;
-	conn->rx_start += skipped;
+	nbd_rx_skip(&conn->rx, skipped);
 }
 
 static bool next_command(struct nbd_conn *conn)
 {
 	struct nbd_request wire;
 
-	if (nbd_decode_request(conn->rx + conn->rx_start, &wire) < 0) {
+	if (nbd_decode_request(nbd_rx_bytes(&conn->rx), &wire) < 0) {
 		nbd_conn_break(conn, "no request where one should be");
 		return false;
 	}
-	conn->rx_start += NBD_REQUEST_BYTES;
+	nbd_rx_skip(&conn->rx, NBD_REQUEST_BYTES);
 	if (wire.command == NBD_CMD_DISC) {
 		nbd_conn_drain(conn);
 		return false;
@@ -690,7 +698,7 @@ bool nbd_command_parse(struct nbd_conn *conn)
 		} else if (conn->current != NULL) {
 			if (!continue_read(conn))
 				return false;
-		} else if (conn->rx_end - conn->rx_start < NBD_REQUEST_BYTES) {
+		} else if (nbd_rx_have(&conn->rx) < NBD_REQUEST_BYTES) {
 			return true;
 		} else if (!pools_left(conn) || !next_command(conn)) {
 			return false;
@@ -699,18 +707,23 @@ bool nbd_command_parse(struct nbd_conn *conn)
 	return false;
 }
 
+uint32_t nbd_command_missing(const struct nbd_conn *conn)
+{
+	uint32_t have = nbd_rx_have(&conn->rx);
+	uint32_t wanted = NBD_REQUEST_BYTES;
+
+	if (conn->skip_bytes > 0)
+		wanted = conn->skip_bytes;
+	else if (conn->current != NULL)
+		wanted = slice_bytes(conn->current);
+	return wanted > have ? wanted - have : 0;
+}
+
 /* Of a write: what has come is written, but what has not must not be answered for. */
 static void abandon_payload(struct nbd_conn *conn)
 {
-	struct nbd_piece *filling = conn->filling;
-
-	conn->filling = NULL;
 	if (conn->current->error == 0)
 		conn->current->error = -ESHUTDOWN;
-	if (filling != NULL) {
-		filling->command->pending--;
-		nbd_piece_release(filling);
-	}
 	end_current(conn);
 }
 

@@ -15,6 +15,9 @@
  * waits for something else (a free command, piece or buffer), or the connection is about to end. */
 bool nbd_command_parse(struct nbd_conn *conn);
 
+/* How many bytes are missing of the message, or of the slice of a payload, that comes next. */
+uint32_t nbd_command_missing(const struct nbd_conn *conn);
+
 /* The answer, or that part of it, has been sent, or nobody wants it any more. */
 void nbd_piece_release(struct nbd_piece *piece);
 

@@ -21,7 +21,7 @@ static size_t round_up(size_t bytes)
 
 static size_t conn_bytes(void)
 {
-	return round_up(sizeof(struct nbd_conn)) + NBD_RX_BYTES + NBD_OWN_BYTES +
+	return round_up(sizeof(struct nbd_conn)) + NBD_OWN_BYTES +
 	       (size_t)NBD_PIECES_MAX * SCRATCH_BYTES;
 }
 
@@ -63,25 +63,27 @@ void nbd_conn_tick(struct nbd_conn *conn, uint64_t now_ms)
 		nbd_conn_break(conn, "the handshake took too long");
 	else if (contended && conn->sending && now_ms - conn->sent_ms > NBD_STALLED_MS)
 		nbd_conn_break(conn, "it takes no answers, and others need the memory");
-	else if (contended && conn->filling && now_ms - conn->received_ms > NBD_STALLED_MS)
-		nbd_conn_break(conn, "its payload does not come, and others need the memory");
 }
 
 /* --- receiving --- */
 
-static void received_bytes(struct nbd_conn *conn, uint32_t bytes)
+/* True: something came. */
+static bool received(struct nbd_conn *conn, ssize_t res, uint32_t wanted_bytes)
 {
-	struct nbd_piece *piece = conn->filling;
-
-	if (piece != NULL) {
-		uint32_t wanted = piece->len_bytes - piece->filled_bytes;
-		uint32_t taken = bytes < wanted ? bytes : wanted;
-
-		piece->filled_bytes += taken;
-		bytes -= taken;
+	conn->filled = false;
+	if (res > 0) {
+		/* The handshake as a whole has a time limit. */
+		if (conn->state == NBD_CONN_OPEN)
+			conn->received_ms = conn->loop->now_ms;
+		conn->filled = (uint32_t)res == wanted_bytes;
+		nbd_rx_received(&conn->rx, (uint32_t)res);
+		return true;
 	}
-	conn->rx_end += bytes;
-	assert(conn->rx_end <= NBD_RX_BYTES);
+	if (res == 0)
+		nbd_conn_drain(conn);
+	else if (res != -EINTR && res != -EAGAIN)
+		nbd_conn_break(conn, strerror((int)-res));
+	return false;
 }
 
 static void recv_done(struct ring_op *op, int res, uint32_t flags)
@@ -92,50 +94,61 @@ static void recv_done(struct ring_op *op, int res, uint32_t flags)
 	assert(conn->magic == NBD_CONN_MAGIC && conn->receiving);
 	conn->receiving = false;
 	nbd_conn_kick(conn);
-	if (res > 0 && (conn->state == NBD_CONN_HANDSHAKE || conn->state == NBD_CONN_OPEN)) {
-		/* The handshake as a whole has a time limit. */
-		if (conn->state == NBD_CONN_OPEN)
-			conn->received_ms = conn->loop->now_ms;
-		received_bytes(conn, (uint32_t)res);
-	} else if (res == 0) {
-		nbd_conn_drain(conn);
-	} else if (res < 0 && res != -EINTR && res != -EAGAIN) {
-		nbd_conn_break(conn, strerror(-res));
-	}
+	if (conn->state == NBD_CONN_HANDSHAKE || conn->state == NBD_CONN_OPEN)
+		received(conn, res, conn->recv_bytes);
 }
 
-/* What is left of the input moves to the front; it is the beginning of one message. */
-static void compact(struct nbd_conn *conn)
+/* Where to receive, and how much. A store that needs aligned memory gets every payload at the
+ * beginning of a page, so nothing is received beyond the message that has begun. */
+static uint8_t *recv_window(struct nbd_conn *conn, uint32_t *ret_bytes)
 {
-	if (conn->rx_start > 0)
-		memmove(conn->rx, conn->rx + conn->rx_start, conn->rx_end - conn->rx_start);
-	conn->rx_end -= conn->rx_start;
-	conn->rx_start = 0;
+	uint32_t missing;
+	uint8_t *at;
+
+	if (!conn->lane->server->aligns_payloads || conn->state != NBD_CONN_OPEN)
+		return nbd_rx_room(&conn->rx, ret_bytes);
+	missing = nbd_command_missing(conn);
+	if (conn->current != NULL && nbd_rx_have(&conn->rx) == 0)
+		nbd_rx_align(&conn->rx);
+	at = nbd_rx_room(&conn->rx, ret_bytes);
+	*ret_bytes = min_u32(*ret_bytes, missing);
+	return at;
 }
 
-/* A payload goes where it belongs; behind its end the next request may begin. */
 static void start_recv(struct nbd_conn *conn)
 {
-	struct io_uring_sqe *sqe = ring_sqe(conn->loop->ring);
-	struct nbd_piece *piece = conn->filling;
+	struct io_uring_sqe *sqe;
+	uint8_t *at = recv_window(conn, &conn->recv_bytes);
 
-	compact(conn);
-	conn->recv_iov[1] = (struct iovec){conn->rx + conn->rx_end, NBD_RX_BYTES - conn->rx_end};
-	assert(conn->recv_iov[1].iov_len > 0);
-	if (piece == NULL) {
-		io_uring_prep_recv(sqe, conn->fd, conn->recv_iov[1].iov_base,
-				   conn->recv_iov[1].iov_len, 0);
-	} else {
-		bool more = conn->current->issued_bytes < conn->current->total_bytes;
-
-		conn->recv_iov[0] = (struct iovec){piece->buf + piece->filled_bytes,
-						   piece->len_bytes - piece->filled_bytes};
-		conn->recv_msg =
-			(struct msghdr){.msg_iov = conn->recv_iov, .msg_iovlen = more ? 1 : 2};
-		io_uring_prep_recvmsg(sqe, conn->fd, &conn->recv_msg, 0);
-	}
+	if (conn->recv_bytes == 0) /* a slice comes free first */
+		return;
+	sqe = ring_sqe(conn->loop->ring);
+	io_uring_prep_recv(sqe, conn->fd, at, conn->recv_bytes, 0);
 	ring_tag(conn->loop->ring, sqe, &conn->recv_op);
 	conn->receiving = true;
+}
+
+/* True: more has come, without waiting. */
+static bool recv_now(struct nbd_conn *conn)
+{
+	bool awaited = conn->current != NULL;
+	unsigned looks = awaited ? conn->looks : conn->filled;
+	uint32_t bytes;
+	uint8_t *at = recv_window(conn, &bytes);
+
+	if (bytes == 0)
+		return false;
+	for (; looks > 0; looks--) {
+		ssize_t res = recv(conn->fd, at, bytes, MSG_DONTWAIT);
+
+		if (res < 0 && errno == EAGAIN)
+			continue;
+		conn->looks = NBD_LOOKS_MAX;
+		return received(conn, res < 0 ? -errno : res, bytes);
+	}
+	if (awaited && conn->looks > 1)
+		conn->looks /= 2;
+	return false;
 }
 
 /* --- sending --- */
@@ -147,6 +160,7 @@ static void sent_answer(struct nbd_conn *conn, uint32_t bytes)
 	if (conn->answer_sent_bytes == conn->answer.len_bytes) {
 		conn->answer.len_bytes = 0;
 		conn->answer_sent_bytes = 0;
+		nbd_conn_kick(conn); /* the handshake goes on */
 	}
 }
 
@@ -166,6 +180,16 @@ static void sent_pieces(struct nbd_conn *conn, uint32_t bytes)
 	}
 }
 
+static void sent(struct nbd_conn *conn, ssize_t res)
+{
+	if (res < 0 && res != -EINTR && res != -EAGAIN)
+		nbd_conn_break(conn, strerror((int)-res));
+	else if (res > 0 && conn->answer.len_bytes > 0)
+		sent_answer(conn, (uint32_t)res);
+	else if (res > 0)
+		sent_pieces(conn, (uint32_t)res);
+}
+
 static void send_done(struct ring_op *op, int res, uint32_t flags)
 {
 	struct nbd_conn *conn = container_of(op, struct nbd_conn, send_op);
@@ -174,15 +198,7 @@ static void send_done(struct ring_op *op, int res, uint32_t flags)
 	assert(conn->magic == NBD_CONN_MAGIC && conn->sending);
 	conn->sending = false;
 	nbd_conn_kick(conn);
-	if (res < 0) {
-		if (res != -EINTR && res != -EAGAIN)
-			nbd_conn_break(conn, strerror(-res));
-		return;
-	}
-	if (conn->answer.len_bytes > 0)
-		sent_answer(conn, (uint32_t)res);
-	else
-		sent_pieces(conn, (uint32_t)res);
+	sent(conn, res);
 }
 
 static void add_iov(struct nbd_conn *conn, const uint8_t *bytes, uint32_t len_bytes, uint32_t *skip)
@@ -221,11 +237,26 @@ static void start_send(struct nbd_conn *conn)
 {
 	struct io_uring_sqe *sqe = ring_sqe(conn->loop->ring);
 
-	gather(conn);
 	io_uring_prep_sendmsg(sqe, conn->fd, &conn->send_msg, MSG_NOSIGNAL);
 	ring_tag(conn->loop->ring, sqe, &conn->send_op);
 	conn->sending = true;
 	conn->sent_ms = conn->loop->now_ms;
+}
+
+/* All that the socket takes now; the ring waits with the rest. */
+static void send_now(struct nbd_conn *conn)
+{
+	while (conn->state != NBD_CONN_BROKEN && !conn->sending &&
+	       (conn->answer.len_bytes > 0 || !list_empty(&conn->tx))) {
+		ssize_t res;
+
+		gather(conn);
+		res = sendmsg(conn->fd, &conn->send_msg, MSG_DONTWAIT | MSG_NOSIGNAL);
+		if (res < 0 && errno == EAGAIN)
+			start_send(conn);
+		else
+			sent(conn, res < 0 ? -errno : res);
+	}
 }
 
 /* --- turns --- */
@@ -234,10 +265,10 @@ static void start_send(struct nbd_conn *conn)
 static bool turn_handshake(struct nbd_conn *conn)
 {
 	while (conn->state == NBD_CONN_HANDSHAKE && conn->answer.len_bytes == 0) {
-		size_t taken = nbd_handshake_step(&conn->handshake, conn->rx + conn->rx_start,
-						  conn->rx_end - conn->rx_start, &conn->answer);
+		size_t taken = nbd_handshake_step(&conn->handshake, nbd_rx_bytes(&conn->rx),
+						  nbd_rx_have(&conn->rx), &conn->answer);
 
-		conn->rx_start += (uint32_t)taken;
+		nbd_rx_skip(&conn->rx, (uint32_t)taken);
 		if (conn->handshake.state == NBD_HANDSHAKE_TRANSMISSION)
 			conn->state = NBD_CONN_OPEN;
 		else if (conn->handshake.state == NBD_HANDSHAKE_CLOSE)
@@ -258,6 +289,7 @@ static void conn_free(struct nbd_conn *conn)
 	list_del(&conn->turn.node);
 	buffers_unwait(&conn->buffers_waiter);
 	close(conn->fd);
+	nbd_rx_done(&conn->rx);
 	conn->loop->busy--;
 	conn->magic = 0;
 	munmap(conn, conn_bytes());
@@ -283,23 +315,33 @@ static bool end_turn(struct nbd_conn *conn)
 	return true;
 }
 
+/* True: it needs input. */
+static bool turn_open(struct nbd_conn *conn)
+{
+	for (unsigned count = 0; conn->state == NBD_CONN_OPEN; count++) {
+		if (!nbd_command_parse(conn))
+			return false;
+		/* Others want their turn too. */
+		if (count == NBD_RECVS_MAX || !recv_now(conn))
+			return true;
+	}
+	return false;
+}
+
 static void turn(struct loop_soon *soon)
 {
 	struct nbd_conn *conn = container_of(soon, struct nbd_conn, turn);
 	bool wants_input = false;
 
 	assert(conn->magic == NBD_CONN_MAGIC);
-	/* While a receive is in flight, the input and the payload's buffer are the kernel's. */
+	/* While a receive is in flight, there is nothing new to look at. */
 	if (conn->state == NBD_CONN_HANDSHAKE && !conn->receiving)
 		wants_input = turn_handshake(conn);
 	if (conn->state == NBD_CONN_OPEN && !conn->receiving)
-		wants_input = nbd_command_parse(conn);
-	if ((conn->state == NBD_CONN_DRAINING || conn->state == NBD_CONN_BROKEN) &&
-	    !(conn->receiving && conn->filling != NULL) && end_turn(conn))
+		wants_input = turn_open(conn);
+	if ((conn->state == NBD_CONN_DRAINING || conn->state == NBD_CONN_BROKEN) && end_turn(conn))
 		return;
-	if (conn->state != NBD_CONN_BROKEN && !conn->sending &&
-	    (conn->answer.len_bytes > 0 || !list_empty(&conn->tx)))
-		start_send(conn);
+	send_now(conn);
 	if (wants_input && (conn->state == NBD_CONN_HANDSHAKE || conn->state == NBD_CONN_OPEN))
 		start_recv(conn);
 }
@@ -318,15 +360,21 @@ int nbd_conn_new(struct nbd_lane *lane, int fd)
 	struct nbd_conn *conn = mmap(NULL, conn_bytes(), PROT_READ | PROT_WRITE,
 				     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	uint8_t *memory = (uint8_t *)conn + round_up(sizeof(*conn));
+	int r;
 
 	if (conn == MAP_FAILED)
 		return -ENOMEM;
+	r = nbd_rx_init(&conn->rx);
+	if (r < 0) {
+		munmap(conn, conn_bytes());
+		return r;
+	}
 	conn->magic = NBD_CONN_MAGIC;
 	conn->lane = lane;
 	conn->loop = lane->loop;
 	conn->fd = fd;
-	conn->rx = memory;
-	conn->own_buf = conn->rx + NBD_RX_BYTES;
+	conn->looks = NBD_LOOKS_MAX;
+	conn->own_buf = memory;
 	conn->scratch = conn->own_buf + NBD_OWN_BYTES;
 	conn->turn.run = turn;
 	conn->buffers_waiter.ready = buffers_ready;

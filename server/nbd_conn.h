@@ -14,13 +14,20 @@
  *   DRAINING, BROKEN -> gone  the engine has given back every request, the ring every operation
  *
  * Work is done in turns: a turn parses all that has come, hands it to the engine, and sends all
- * answers that are there with one sendmsg(). One receive and one send are in flight at most.
- * Whatever may let a turn get further (a completion, an answer, a free buffer) kicks the
- * connection; the loop then runs one turn for all kicks.
+ * answers that are there with one sendmsg(). Whatever may let a turn get further (a completion, an
+ * answer, a free buffer) kicks the connection; the loop then runs one turn for all kicks.
  *
- * Memory    a connection has fixed pools of commands and pieces, an input buffer, and one slice
- *           that no other can take. Payloads are in the loop's buffers, or in that slice when those
- *           are used up. When no pool has anything left, nothing more is parsed or received.
+ * Sockets are used without waiting, by plain system calls, and the ring waits: for input, and for
+ * room when the peer's side is full. One receive and one send are in flight at most. A payload that
+ * has not come with its request is on its way as a rule, because clients send the two one after the
+ * other, so the turn looks again for some microseconds before it leaves the waiting to the ring
+ * (each look that is for nothing makes it look less often the next time): going to sleep and being
+ * woken costs more than that.
+ *
+ * Memory    a connection has fixed pools of commands and pieces, an input ring in which the
+ *           payloads of writes stay until they are written, and one buffer that no other can take.
+ *           What reads read is in the loop's buffers, or in that one when those are used up. When
+ *           no pool has anything left, nothing more is parsed or received.
  * Threads   the loop's own. Blocking: never.
  */
 #ifndef SERVER_NBD_CONN_H
@@ -36,16 +43,19 @@
 #include "core/request.h"
 #include "server/loop.h"
 #include "server/nbd_handshake.h"
+#include "server/nbd_rx.h"
 #include "server/nbd_wire.h"
 
 #define NBD_CONN_MAGIC	    0x4e434f4eu
 #define NBD_COMMANDS_MAX    128u
 #define NBD_PIECES_MAX	    128u
-#define NBD_RX_BYTES	    (128u * 1024)
 #define NBD_PIECE_BYTES_MAX BUFFERS_CHUNK_BYTES
-#define NBD_OWN_BYTES	    (256u * 1024)
+#define NBD_OWN_BYTES	    (128u * 1024)
+#define NBD_CONN_BYTES	    (NBD_RX_BYTES + NBD_OWN_BYTES) /* of payload memory, each its own */
 #define NBD_HEAD_BYTES	    (NBD_CHUNK_BYTES + NBD_OFFSET_BYTES)
 #define NBD_SEND_PIECES_MAX 64u
+#define NBD_LOOKS_MAX	    32u /* some microseconds */
+#define NBD_RECVS_MAX	    4u /* in a turn */
 #define NBD_HANDSHAKE_MS    10000u
 #define NBD_STALLED_MS	    30000u
 
@@ -63,7 +73,7 @@ struct nbd_command {
 	uint32_t total_bytes; /* to be read, written or cached piece by piece; 0 for all else */
 	uint32_t issued_bytes; /* of these, given to pieces */
 	unsigned pieces; /* of this command, wherever they are */
-	unsigned pending; /* of these, not finished by the engine (or not filled yet) */
+	unsigned pending; /* of these, not finished by the engine */
 	int error; /* the first one */
 	bool ordered; /* a long read that is answered with a simple reply: see nbd_command.c */
 	bool head_queued; /* its header is on its way, so an error cannot be told any more */
@@ -76,12 +86,12 @@ struct nbd_piece {
 	struct nbd_command *command;
 	uint8_t *buf;
 	uint32_t len_bytes;
-	uint32_t filled_bytes; /* of a write's payload */
+	struct nbd_rx_slice slice; /* of a write: where buf is */
 	uint32_t head_bytes;
 	const uint8_t *data; /* to be sent behind the head */
 	uint32_t data_bytes;
 	uint32_t sent_bytes;
-	bool own; /* buf is the connection's own slice */
+	bool own; /* buf is the connection's own buffer */
 	bool finished; /* an ordered one, in order of finishing */
 	uint8_t head[NBD_HEAD_BYTES];
 	struct request request;
@@ -111,14 +121,13 @@ struct nbd_conn {
 	/* Receiving. */
 	struct ring_op recv_op;
 	bool receiving;
-	uint32_t rx_start;
-	uint32_t rx_end;
+	uint32_t recv_bytes; /* at most; of the receive in flight */
+	bool filled; /* the last receive took all that it had room for */
+	unsigned looks; /* for a payload that is on its way, before the ring waits for it */
+	struct nbd_rx rx;
 	uint32_t skip_bytes; /* payload of a refused write, still to come */
 	struct nbd_command
 		*current; /* has bytes that no piece has yet; nothing is parsed meanwhile */
-	struct nbd_piece *filling; /* of current: waits for payload */
-	struct iovec recv_iov[2];
-	struct msghdr recv_msg;
 	/* Sending. */
 	struct ring_op send_op;
 	bool sending;
@@ -130,7 +139,6 @@ struct nbd_conn {
 	uint8_t *own_buf;
 	bool own_used;
 	uint8_t *scratch; /* SCRATCH_BYTES for each piece */
-	uint8_t *rx;
 	struct list free_commands;
 	struct list free_pieces;
 	unsigned commands_made; /* taken for the first time: what is beyond was never touched */

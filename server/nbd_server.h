@@ -60,6 +60,7 @@ struct nbd_server {
 	_Atomic unsigned listening; /* listeners that are open */
 	_Atomic unsigned clients;
 	unsigned clients_max; /* set it between init and start to have fewer */
+	bool aligns_payloads; /* for a store that needs aligned memory; set it likewise */
 	void (*idle)(
 		void *context); /* the last client has gone, on some loop's thread; may be NULL */
 	void *context;

@@ -52,6 +52,8 @@ bool store_file_created(const struct store *store);
 
 /* The ring of a lane for the calling thread, which owns the lane from now on. */
 int store_file_ring(struct store *store, unsigned lane, struct ring **ret_ring);
+/* Calls done() of what was finished inside submit; true if there was any. */
+bool store_file_deliver(struct store *store, unsigned lane);
 /* Store I/O of the lane not answered yet. */
 unsigned store_file_in_flight(const struct store *store, unsigned lane);
 

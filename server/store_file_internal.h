@@ -43,6 +43,9 @@ struct store_lane {
 	uint8_t *bounce; /* with direct */
 	bool bounce_used;
 	struct store_io *refused; /* this thread got no ring */
+	struct store_io *written; /* by a plain system call; done() is still to be called */
+	struct store_io **written_last;
+	uint64_t write_now_after_ns; /* the kernel made a writer wait: not before that */
 } __attribute__((aligned(64)));
 
 struct store_file {

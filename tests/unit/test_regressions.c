@@ -1,0 +1,309 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * test_regressions - bugs that were mended in the engine: what waited or went round for ever
+ *
+ * Each test says what broke, and was seen to fail on a tree without its mend. None of them waits
+ * for time: who goes round for ever is found by the number of steps that the engine takes
+ * (test_regressions_crash.c has those that a crash brought up).
+ */
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <stdlib.h>
+
+#include "core/volume_internal.h"
+#include "tests/lib/engine.h"
+
+/* Far more than any of the requests here needs when it is not going round for ever. */
+#define STEPS_MAX 20000u
+#define SLABS	  16u /* that the scattered region's blocks are in: from 1 on */
+#define SCATTERED 3u /* that region */
+
+static struct engine engine;
+static bool hold_tops, hold_reads;
+static struct op *leaving; /* the read that is answered in the middle of settling */
+
+static bool is_top(uint64_t off_bytes)
+{
+	const struct geometry *geometry = &engine.volume->super.geometry;
+	uint64_t block = off_bytes / BLOCK_BYTES;
+
+	return block < geometry->data_start &&
+	       (block < geometry->ring_start ||
+		block >= geometry->ring_start + geometry->ring_blocks);
+}
+
+static int hook(void *context, const struct store_io *io)
+{
+	(void)context;
+	if (io->op == STORE_DISCARD && leaving) {
+		leaving = NULL;
+		store_mem_deliver_at(&engine.mem, 1, 0, 0);
+	}
+	if (io->op == STORE_READ && hold_reads)
+		return MEM_HOLD;
+	return io->op == STORE_WRITE && hold_tops && is_top(io->off_bytes) ? MEM_HOLD : 0;
+}
+
+static void start(const struct engine_options *options)
+{
+	hold_tops = hold_reads = false;
+	leaving = NULL;
+	engine_init(&engine, options);
+	engine.mem.hook = hook;
+}
+
+static uint64_t bytes(uint64_t blocks)
+{
+	return blocks * BLOCK_BYTES;
+}
+
+static uint64_t region(uint64_t number)
+{
+	return number * REGION_BLOCKS;
+}
+
+/* Whether it is answered before it has had more turns than it can need. */
+static bool is_answered(struct op *op)
+{
+	for (uint32_t i = 0; i < STEPS_MAX && !op->done; i++)
+		if (!engine_step(&engine))
+			break;
+	return op->done;
+}
+
+/* The region's first blocks, each in a slab of its own. Nothing is resident afterwards. */
+static void make_scattered(void)
+{
+	/* From the last one on: what begins at a hole's start is a stream, and gets a run. */
+	for (uint32_t i = SLABS; i-- > 0;) {
+		pbn_t pbn;
+
+		engine.volume->alloc.cursor = 1 + i;
+		cr_assert_eq(engine_write(&engine, region(SCATTERED) + i, 1, 1 + i), 0);
+		cr_assert_eq(engine_references(&engine, region(SCATTERED) + i, &pbn), 1);
+		cr_assert_eq(geometry_slab(&engine.volume->super.geometry, pbn), 1 + i);
+	}
+	cr_assert_eq(engine_flush(&engine), 0);
+	engine_reopen(&engine);
+}
+
+static void discard_scattered(struct op *op)
+{
+	*op = (struct op){.request = {.op = REQUEST_DISCARD,
+				      .off_bytes = bytes(region(SCATTERED)),
+				      .len_bytes = REGION_BYTES}};
+	op_submit(&engine, op, 0);
+}
+
+/* The metadata lock may be taken again by who holds it: another worker's step is made in the middle
+ * of this one's. */
+static void make_meta_recursive(void)
+{
+	pthread_mutexattr_t attributes;
+
+	pthread_mutex_destroy(&engine.volume->meta);
+	pthread_mutexattr_init(&attributes);
+	pthread_mutexattr_settype(&attributes, PTHREAD_MUTEX_RECURSIVE);
+	pthread_mutex_init(&engine.volume->meta, &attributes);
+	pthread_mutexattr_destroy(&attributes);
+}
+
+/*
+ * Who settled read the epochs first and said afterwards that it wants to hear of a reader that
+ * leaves. One that left in between found nothing said and told nobody: what waited for its epoch
+ * alone stayed pending.
+ *
+ * Here the discard of block 0 settles at the commit, that of block 8 waits for the reader of worker
+ * 1; that one leaves when the first is given back, which is after the epochs were read.
+ */
+Test(regressions, a_reader_that_leaves_while_somebody_settles_is_not_missed)
+{
+	struct op read;
+	uint8_t *buf = malloc(BLOCK_BYTES);
+
+	start(&(struct engine_options){.lane_count = 2, .volume = {.discard = true}});
+	make_meta_recursive();
+	cr_assert_eq(engine_write(&engine, 0, 16, 1), 0);
+	cr_assert_eq(engine_flush(&engine), 0);
+	cr_assert_eq(engine_discard(&engine, 0, 1), 0);
+	hold_reads = true;
+	read = (struct op){.request = {.op = REQUEST_READ,
+				       .off_bytes = bytes(8),
+				       .len_bytes = BLOCK_BYTES,
+				       .data = buf}};
+	op_submit(&engine, &read, 1);
+	cr_assert_eq(store_mem_in_flight(&engine.mem, 1), 1);
+	cr_assert_eq(engine_discard(&engine, 8, 1), 0);
+	leaving = &read;
+	cr_assert_eq(engine_flush(&engine), 0);
+	engine_settle(&engine);
+	cr_assert_null(leaving, "nothing was given back: not the order that is meant");
+	cr_assert(read.done);
+	cr_expect_eq(op_finish(&read), 0);
+	cr_expect(pattern_is(1, 1, buf));
+	cr_expect_eq(engine_stats(&engine).pending_bytes, 0,
+		     "somebody waits for a reader that left");
+	engine_done(&engine);
+	free(buf);
+}
+
+/* One block is free in each slab, as far as the summaries tell; there are more slabs than frames.
+ * Really full ones would take a gigabyte of data. */
+static void make_nearly_full(void)
+{
+	struct refs *refs = &engine.volume->refs;
+	uint32_t slabs = engine.volume->super.geometry.slabs;
+
+	cr_assert_gt(slabs, engine.volume->cache.frame_count + 10);
+	alloc_drop_windows(&engine.volume->alloc);
+	for (uint32_t i = 0; i < slabs; i++) {
+		refs->slabs[i].free_blocks = 1;
+		refs->slabs[i].max_run = 1;
+	}
+	refs->free_blocks = slabs;
+}
+
+/*
+ * When a page was lacking for one of its blocks, a write gave all that it had found back and began
+ * again. A part has up to 16 runs, a small cache allows 12 windows: the write's own reservations
+ * displaced each other, the search went on to the next slab, and when it came round the pages were
+ * gone again.
+ */
+Test(regressions, a_write_on_a_nearly_full_store_keeps_the_blocks_that_it_found)
+{
+	uint8_t *data = malloc(bytes(32));
+	struct op write;
+
+	start(&(struct engine_options){.logical_bytes = 1ull << 30,
+				       .store_bytes = 120ull * SLAB_BLOCKS * BLOCK_BYTES});
+	cr_assert_lt(engine.volume->alloc.window_count, REQUEST_EXTENTS_MAX);
+	cr_assert_eq(engine_write(&engine, 100, 1, 1), 0);
+	cr_assert_eq(engine_flush(&engine), 0);
+	make_nearly_full();
+	pattern_fill(2, 32, data);
+	op_write(&engine, &write, bytes(200), bytes(32), data);
+	cr_assert(is_answered(&write), "it gives its blocks back for ever");
+	cr_expect_eq(op_finish(&write), 0);
+	cr_expect(engine_holds(&engine, 200, 32, 2));
+	engine_kill(&engine); /* what the summaries say now is not to be kept */
+	engine_done(&engine);
+	free(data);
+}
+
+static void deliver_reads(void)
+{
+	for (uint32_t i = store_mem_in_flight(&engine.mem, 0); i-- > 0;)
+		if (store_mem_get(&engine.mem, 0, i)->op == STORE_READ)
+			store_mem_deliver_at(&engine.mem, 0, i, 0);
+}
+
+/*
+ * A discard published what it could and waited for the next page that was lacking; in between
+ * others committed. It had reserved ring blocks for one batch and used one for each of its runs: an
+ * assertion in the commit, at the end of the ring.
+ *
+ * Here the ring is as full as it can be when the discard still gets its room, the checkpoint that
+ * would empty it stands still, and each of the discard's pages takes a commit to come.
+ */
+Test(regressions, a_discard_that_waits_for_many_pages_stays_within_its_journal_room)
+{
+	struct journal *journal;
+	struct op discard;
+	uint32_t used, room = 2;
+	uint64_t i = 0;
+
+	start(&(struct engine_options){.store_bytes = (SLABS + 2ull) * SLAB_BLOCKS * BLOCK_BYTES,
+				       .volume = {.cow_hint_blocks = 1}});
+	make_scattered();
+	journal = &engine.volume->journal;
+	hold_tops = true;
+	/* Two ring blocks for the discard, and one that is kept for what is open. */
+	while (journal_used_blocks(journal) < engine.options.ring_blocks - room - 1) {
+		cr_assert_eq(engine_write(&engine, 2 * i++, 1, 1), 0);
+		cr_assert_eq(engine_flush(&engine), 0);
+	}
+	used = journal_used_blocks(journal);
+	hold_reads = true;
+	discard_scattered(&discard);
+	for (i = 0; i < 100 && op_is_stuck(&discard); i++) {
+		cr_assert_eq(engine_flush(&engine), 0);
+		cr_assert_leq(journal_used_blocks(journal), used + room, "after %lu pages", i);
+		deliver_reads();
+	}
+	cr_assert(discard.done);
+	cr_assert_gt(i, SLABS, "the pages were not as absent as is meant");
+	cr_expect_eq(op_finish(&discard), 0);
+	cr_expect_eq(engine_flush(&engine), 0);
+	cr_expect_leq(journal_used_blocks(journal), used + room);
+	hold_tops = hold_reads = false;
+	store_mem_release(&engine.mem, 0);
+	cr_expect(engine_holds(&engine, region(SCATTERED), REGION_BLOCKS, 0));
+	engine_done(&engine);
+}
+
+/* Leaves that are resident and clean, then each with an edit: all frames but a few are dirty. */
+static void dirty_leaves(uint32_t leaves)
+{
+	for (uint32_t i = 0; i < leaves; i++)
+		cr_assert(engine_holds(&engine, region(10 + i) + 7, 1, 1));
+	for (uint32_t i = 0; i < leaves; i++)
+		cr_assert_eq(engine_write(&engine, region(10 + i) + 9, 1, 2), 0);
+	cr_assert_eq(engine.volume->cache.dirty_count, leaves + 1); /* and a refs page */
+}
+
+/*
+ * A checkpoint was asked for when no frame at all could be had. With a few that could, a request
+ * that needed more pages than that at once had each of them push out another, for ever.
+ */
+Test(regressions, pages_needed_together_find_frames_when_most_are_dirty)
+{
+	uint32_t leaves = CACHE_FRAMES_MIN - 6;
+	struct op discard;
+
+	start(&(struct engine_options){.logical_bytes = 256ull << 20,
+				       .store_bytes = (SLABS + 2ull) * SLAB_BLOCKS * BLOCK_BYTES,
+				       .ring_blocks = 512,
+				       .volume = {.cow_hint_blocks = 1}});
+	for (uint32_t i = 0; i < leaves; i++)
+		cr_assert_eq(engine_write(&engine, region(10 + i) + 7, 1, 1), 0);
+	make_scattered();
+	dirty_leaves(leaves);
+	discard_scattered(&discard);
+	cr_assert(is_answered(&discard), "its pages push each other out for ever");
+	cr_expect_eq(op_finish(&discard), 0);
+	cr_expect(engine_holds(&engine, region(SCATTERED), REGION_BLOCKS, 0));
+	for (uint32_t i = 0; i < leaves; i++)
+		cr_assert(engine_holds(&engine, region(10 + i) + 9, 1, 2));
+	engine_done(&engine);
+}
+
+/*
+ * A leaf is taken out of its frame with its stripe locked, tried because another leaf's stripe is
+ * held already. Where all frames had leaves of that very stripe the try failed on the lock that the
+ * thread itself held: no frame could be had, and one checkpoint after the other did not help.
+ */
+Test(regressions, a_cache_full_of_one_stripes_leaves_takes_another_one)
+{
+	uint32_t leaves = CACHE_FRAMES_MIN + 4;
+	uint8_t *buf = malloc(BLOCK_BYTES);
+	struct op read;
+
+	start(&(struct engine_options){.logical_bytes = leaves * FENCE_STRIPES * REGION_BYTES,
+				       .store_bytes = 64ull << 20,
+				       .ring_blocks = 512});
+	for (uint64_t i = 0; i < leaves; i++)
+		cr_assert_eq(engine_write(&engine, region(i * FENCE_STRIPES) + 7, 1, 1 + i), 0);
+	engine_reopen(&engine);
+	for (uint64_t i = 0; i < leaves; i++) {
+		read = (struct op){.request = {.op = REQUEST_READ,
+					       .off_bytes = bytes(region(i * FENCE_STRIPES) + 7),
+					       .len_bytes = BLOCK_BYTES,
+					       .data = buf}};
+		op_submit(&engine, &read, 0);
+		cr_assert(is_answered(&read), "leaf %lu of the stripe never gets a frame", i);
+		cr_expect_eq(op_finish(&read), 0);
+		cr_expect(pattern_is(1 + i, 1, buf));
+	}
+	engine_done(&engine);
+	free(buf);
+}

@@ -1,0 +1,307 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * test_regressions_crash - bugs that were mended in the engine: what a crash brought up
+ *
+ * Each test says what broke, and was seen to fail on a tree without its mend (test_regressions.c
+ * has those that need no crash).
+ */
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/volume_internal.h"
+#include "tests/lib/engine.h"
+
+#define A	  0u
+#define B	  600u
+#define HOMES_MAX 64u
+
+static struct engine engine;
+static struct geometry geometry;
+static bool hold_supers, hold_flushes, hold_writes, keep_homes;
+static uint32_t writes_left; /* then each fails: the power is about to go */
+static uint64_t homes[HOMES_MAX]; /* where pages went, outside of the ring, while keep_homes */
+static uint32_t home_count;
+
+static uint64_t bytes(uint64_t blocks)
+{
+	return blocks * BLOCK_BYTES;
+}
+
+static bool is_super(uint64_t off_bytes)
+{
+	return off_bytes < bytes(geometry.ring_start) ||
+	       (off_bytes >= bytes(geometry.super_b_start) &&
+		off_bytes < bytes(geometry.data_start));
+}
+
+static bool is_ring(uint64_t off_bytes)
+{
+	return off_bytes >= bytes(geometry.ring_start) &&
+	       off_bytes < bytes(geometry.ring_start + geometry.ring_blocks);
+}
+
+static int hook(void *context, const struct store_io *io)
+{
+	(void)context;
+	if (io->op == STORE_FLUSH && hold_flushes)
+		return MEM_HOLD;
+	if (io->op != STORE_WRITE)
+		return 0;
+	if (writes_left == 0)
+		return -EIO;
+	writes_left--;
+	if (hold_writes || (hold_supers && is_super(io->off_bytes)))
+		return MEM_HOLD;
+	if (keep_homes && !is_ring(io->off_bytes)) {
+		cr_assert_lt(home_count, HOMES_MAX);
+		homes[home_count++] = io->off_bytes;
+	}
+	return 0;
+}
+
+static void let_go(void)
+{
+	hold_supers = hold_flushes = hold_writes = keep_homes = false;
+	writes_left = UINT32_MAX;
+	store_mem_release(&engine.mem, 0);
+}
+
+static void start(const struct engine_options *options)
+{
+	home_count = 0;
+	engine_init(&engine, options);
+	let_go();
+	geometry = engine.volume->super.geometry;
+	engine.mem.hook = hook;
+}
+
+static void kill_9(void)
+{
+	engine_kill(&engine);
+	let_go();
+}
+
+static void open_well(void)
+{
+	cr_assert_eq(engine_open(&engine), 0, "%s", engine.damage.text);
+}
+
+/* A checkpoint that stops short of its superblock. */
+static void checkpoint_without_super(void)
+{
+	hold_supers = true;
+	keep_homes = true;
+	engine_checkpoint(&engine);
+	keep_homes = false;
+	cr_assert_eq(engine.volume->checkpoint.state, CHECKPOINT_SUPER);
+}
+
+/* Whether something that the volume says tells that it is not what it was. */
+static bool is_damage_seen(void)
+{
+	uint8_t *buf = calloc(1, BLOCK_BYTES);
+	bool seen = engine_open(&engine) == -EUCLEAN;
+
+	if (!seen) {
+		seen = engine_read_bytes(&engine, bytes(A + 7), BLOCK_BYTES, buf) == -EIO ||
+		       engine_write(&engine, A + 11, 1, 4) == -EIO;
+		kill_9();
+	}
+	free(buf);
+	return seen;
+}
+
+/*
+ * A checkpoint that was killed left pages in the spare slots. The next life wrote the same slots
+ * under the same generations: where such a write never reached the medium, the page of the life
+ * before was believed. Generations go by classes now, one for each life.
+ *
+ * Each page in turn is put back as if the later write there had been lost: leaf, refs page, root,
+ * summary.
+ */
+Test(regressions_crash, a_page_that_a_killed_life_left_is_not_taken_for_the_next_ones)
+{
+	uint64_t size_bytes;
+	uint8_t *left, *whole;
+
+	start(NULL);
+	size_bytes = engine.options.store_bytes;
+	left = malloc(bytes(HOMES_MAX));
+	whole = malloc(size_bytes);
+	cr_assert_eq(engine_write(&engine, A + 3, 1, 1), 0);
+	engine_checkpoint(&engine);
+	cr_assert_eq(engine_write(&engine, A + 5, 1, 2), 0);
+	checkpoint_without_super();
+	cr_assert_eq(home_count, 4);
+	/* An edit that is not in those pages and is durable. */
+	cr_assert_eq(engine_write(&engine, A + 7, 1, 3), 0);
+	cr_assert_eq(engine_flush(&engine), 0);
+	kill_9();
+	for (uint32_t i = 0; i < home_count; i++)
+		store_mem_peek(&engine.mem, homes[i], left + bytes(i), BLOCK_BYTES);
+	open_well();
+	cr_expect(engine_holds(&engine, A + 7, 1, 3));
+	cr_assert_eq(engine_close(&engine), 0);
+	store_mem_peek(&engine.mem, 0, whole, size_bytes);
+	for (uint32_t i = 0; i < home_count; i++) {
+		cr_assert_neq(memcmp(whole + homes[i], left + bytes(i), BLOCK_BYTES), 0);
+		store_mem_poke(&engine.mem, homes[i], left + bytes(i), BLOCK_BYTES);
+		cr_expect(is_damage_seen(), "the old page at block %lu is believed",
+			  homes[i] / BLOCK_BYTES);
+		store_mem_poke(&engine.mem, 0, whole, size_bytes);
+	}
+	open_well();
+	cr_expect(engine_holds(&engine, A + 7, 1, 3));
+	engine_done(&engine);
+	free(left);
+	free(whole);
+}
+
+static bool is_no_super(void *context, uint64_t off_bytes)
+{
+	(void)context;
+	return !is_super(off_bytes);
+}
+
+/* Killed with a superblock in the store's cache alone, and an edit behind it in the log; then
+ * recovery, of which so many writes are made before the power goes. Whether that was all of it. */
+static bool recovery_cut_after(uint32_t writes)
+{
+	bool recovered;
+
+	start(&(struct engine_options){.cached = true});
+	cr_assert_eq(engine_write(&engine, A + 3, 1, 1), 0);
+	engine_checkpoint(&engine);
+	cr_assert_eq(engine_write(&engine, A + 5, 1, 2), 0);
+	cr_assert_eq(engine_flush(&engine), 0);
+	checkpoint_without_super();
+	cr_assert_eq(engine_write(&engine, A + 7, 1, 3), 0);
+	cr_assert_eq(engine_flush(&engine), 0);
+	let_go();
+	hold_flushes = true;
+	engine_settle(&engine);
+	cr_assert_eq(engine.volume->checkpoint.state, CHECKPOINT_SUPER_FLUSH);
+	kill_9();
+
+	writes_left = writes;
+	recovered = engine_open(&engine) == 0;
+	if (recovered)
+		engine_cut(&engine, is_no_super, NULL);
+	else
+		store_mem_cut(&engine.mem, is_no_super, NULL);
+	let_go();
+	cr_assert_eq(engine_open(&engine), 0, "%u writes of recovery: %s", writes,
+		     engine.damage.text);
+	cr_expect(engine_holds(&engine, A + 3, 1, 1), "%u writes of recovery", writes);
+	cr_expect(engine_holds(&engine, A + 5, 1, 2), "%u writes of recovery", writes);
+	cr_expect(engine_holds(&engine, A + 7, 1, 3), "%u writes of recovery", writes);
+	cr_expect_eq(engine_write(&engine, A + 9, 1, 4), 0, "%u writes of recovery", writes);
+	engine_done(&engine);
+	return recovered;
+}
+
+/*
+ * Recovery believed a superblock that was in the store's cache alone (a killed process leaves it
+ * there), and wrote pages into the slots that this one does not name. The power went, the
+ * superblock with it, and the durable one before it named exactly those slots.
+ */
+Test(regressions_crash, recovery_makes_what_it_read_durable_before_it_writes)
+{
+	uint32_t writes = 0;
+
+	while (!recovery_cut_after(writes))
+		cr_assert(++writes < 100);
+	cr_assert_gt(writes, 4, "a leaf, a refs page, a root, a summary, a superblock");
+}
+
+/* One bit of the last ring block that was written. */
+static void flip_bit_of_last_block(uint64_t sequence)
+{
+	uint64_t off_bytes = bytes(geometry_ring_block(&geometry, sequence - 1));
+	uint8_t sector[SECTOR_BYTES];
+
+	store_mem_peek(&engine.mem, off_bytes, sector, sizeof(sector));
+	sector[JOURNAL_HEADER_BYTES + 5] ^= 4;
+	store_mem_poke(&engine.mem, off_bytes, sector, sizeof(sector));
+}
+
+/*
+ * A log whose last group cannot be read ends before it: that is how a torn write looks. But here
+ * the group was durable, and pages went home that have its edits in them; recovery lost them and
+ * said nothing, and gave their LSNs to other edits.
+ *
+ * The checkpoint waits for its first flush while a region that was a hole is written: the boundary
+ * is behind it, the copy of the root page before it.
+ */
+Test(regressions_crash, a_root_page_newer_than_the_log_proves_that_its_end_is_lost)
+{
+	for (int flipped = 0; flipped < 2; flipped++) {
+		uint64_t sequence;
+
+		start(NULL);
+		cr_assert_eq(engine_write(&engine, A + 3, 1, 1), 0);
+		cr_assert_eq(engine_flush(&engine), 0);
+		hold_flushes = true;
+		engine_checkpoint(&engine);
+		cr_assert_eq(engine.volume->checkpoint.state, CHECKPOINT_PAGES_FLUSH);
+		cr_assert_eq(engine_write(&engine, B, 1, 2), 0);
+		let_go();
+		cr_assert_eq(engine_flush(&engine), 0);
+		engine_settle(&engine);
+		cr_assert_eq(engine.volume->checkpoint.state, CHECKPOINT_IDLE);
+		cr_assert_gt(journal_used_blocks(&engine.volume->journal), 0);
+		sequence = engine.volume->journal.sequence;
+		kill_9();
+		if (flipped) {
+			flip_bit_of_last_block(sequence);
+			cr_expect_eq(engine_open(&engine), -EUCLEAN);
+			cr_expect(strstr(engine.damage.text, "root page 0") != NULL, "%s",
+				  engine.damage.text);
+		} else {
+			open_well();
+			cr_expect(engine_holds(&engine, A + 3, 1, 1));
+			cr_expect(engine_holds(&engine, B, 1, 2));
+		}
+		engine_done(&engine);
+	}
+}
+
+/*
+ * The same with a leaf, which no recovery looks at: its region's first access has to find out.
+ *
+ * More pages are dirty than a checkpoint copies at once; while the first batch is under way a block
+ * is added to the last of the leaves.
+ */
+Test(regressions_crash, a_leaf_newer_than_the_log_is_damage_and_not_believed)
+{
+	uint64_t last = 40 * REGION_BLOCKS, sequence, lsn;
+	uint8_t *buf = calloc(1, BLOCK_BYTES);
+
+	start(&(struct engine_options){.logical_bytes = 256ull << 20, .ring_blocks = 64});
+	for (uint64_t i = 0; i <= 40; i++)
+		cr_assert_eq(engine_write(&engine, i * REGION_BLOCKS + 7, 1, 1), 0);
+	cr_assert_eq(engine_flush(&engine), 0);
+	hold_writes = true;
+	engine_checkpoint(&engine);
+	cr_assert_eq(store_mem_in_flight(&engine.mem, 0), CHECKPOINT_BATCH);
+	hold_writes = false;
+	cr_assert_eq(engine_write(&engine, last + 9, 1, 2), 0);
+	let_go();
+	engine_settle(&engine);
+	cr_assert_eq(engine.volume->checkpoint.state, CHECKPOINT_IDLE);
+	lsn = map_lsn(&engine.volume->map, 40);
+	cr_assert_gt(lsn, engine.volume->super.tail_lsn - 1);
+	cr_assert_lt(engine.volume->map.tops[0].lsn, lsn);
+	sequence = engine.volume->journal.sequence;
+	kill_9();
+	flip_bit_of_last_block(sequence);
+	open_well();
+	cr_expect(engine_holds(&engine, 7, 1, 1), "another region");
+	cr_expect_eq(engine_read_bytes(&engine, bytes(last + 9), BLOCK_BYTES, buf), -EIO);
+	cr_expect(strstr(engine.log, "an LSN below") != NULL, "%s", engine.log);
+	engine_kill(&engine);
+	engine_done(&engine);
+	free(buf);
+}
