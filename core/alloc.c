@@ -22,6 +22,15 @@ void alloc_init(struct alloc *alloc, struct refs *refs, const struct geometry *g
 	};
 }
 
+void alloc_use_homes(struct alloc *alloc)
+{
+	uint64_t last = alloc->geometry->logical_blocks;
+
+	alloc->homes = true;
+	/* What has no home is looked for behind them. */
+	alloc->cursor = (uint32_t)(last / SLAB_DATA_BLOCKS % alloc->geometry->slabs);
+}
+
 static bool handed(const struct alloc_window *window, uint32_t i)
 {
 	return window->handed[i / 64] >> (i % 64) & 1;
@@ -160,6 +169,56 @@ static struct alloc_window *oldest_window(struct alloc *alloc)
 	return oldest;
 }
 
+/* The slab that is the home of lbn, and the index in it. */
+static uint32_t home_of(const struct alloc *alloc, lbn_t lbn, uint32_t *ret_index)
+{
+	uint64_t at = lbn.v % geometry_data_blocks(alloc->geometry);
+
+	*ret_index = (uint32_t)(at % SLAB_DATA_BLOCKS);
+	return (uint32_t)(at / SLAB_DATA_BLOCKS);
+}
+
+/* A window on the home of lbn, all of it in one slab. -ENOSPC: not all of the needed blocks from lbn
+ * on are free there. */
+static int open_home(struct alloc *alloc, lbn_t lbn, uint32_t size, uint32_t needed,
+		     page_t *ret_page)
+{
+	uint32_t index, slab = home_of(alloc, lbn, &index), before = lbn_index(lbn) % size;
+	page_t page = page_of_refs(alloc->geometry, slab);
+	struct frame *frame = cache_find(alloc->refs->cache, page);
+	struct alloc_window *window;
+
+	while (before > index ||
+	       index - before + size > geometry_slab_blocks(alloc->geometry, slab)) {
+		size /= 2;
+		before = lbn_index(lbn) % size;
+	}
+	if (before + needed > size || alloc->refs->slabs[slab].max_run == 0)
+		return -ENOSPC;
+	if (frame == NULL) {
+		*ret_page = page;
+		return -EAGAIN;
+	}
+	for (uint32_t i = 0; i < needed; i++)
+		if (!allocatable(frame, index + i))
+			return -ENOSPC;
+	window = oldest_window(alloc);
+	drop_window(alloc, window);
+	*window = (struct alloc_window){
+		.region = lbn_region(lbn),
+		.first = lbn_index(lbn) - before,
+		.blocks = size,
+		.pbn = geometry_slab_pbn(alloc->geometry, slab, index - before),
+	};
+	for (uint32_t i = 0; i < size; i++) {
+		if (allocatable(frame, index - before + i))
+			refs_busy_add(alloc->refs, pbn_add(window->pbn, i), 1);
+		else /* somebody else's */
+			window->handed[i / 64] |= 1ull << (i % 64);
+	}
+	return 0;
+}
+
 /* A window of its own for lbn, as large as can be had. */
 static int open_window(struct alloc *alloc, lbn_t lbn, uint32_t size, page_t *ret_page)
 {
@@ -200,7 +259,13 @@ int alloc_get(struct alloc *alloc, lbn_t lbn, uint32_t blocks, bool stream, pbn_
 		drop_window(alloc,
 			    window); /* the block was copied before; a fresh window follows */
 	if (got == 0) {
-		r = open_window(alloc, lbn, window_blocks(alloc, region, blocks, stream), ret_page);
+		uint32_t size = window_blocks(alloc, region, blocks, stream);
+
+		r = -ENOSPC;
+		if (alloc->homes)
+			r = open_home(alloc, lbn, size, stream ? size : blocks, ret_page);
+		if (r == -ENOSPC)
+			r = open_window(alloc, lbn, size, ret_page);
 		if (r == -ENOSPC) {
 			alloc_drop_windows(alloc);
 			r = open_window(alloc, lbn, 1, ret_page);

@@ -9,6 +9,12 @@
  * Reservations are memory alone: a crash frees them, and when space is short they are taken back.
  * When no run is left, any free block will do.
  *
+ * With homes, a window first tries the place that its blocks would have were the volume laid out in
+ * order: a volume that is written at random, a block at a time, then lies in order all the same,
+ * however many windows are forgotten meanwhile. It takes what is free there, as long as that is
+ * what was asked for. Homes are for volumes whose counts fit into the cache: elsewhere a random
+ * first write would have to fetch a page of counts besides its leaf.
+ *
  * What is handed out is busy until it is published (refs_busy_sub by the edit) or put back.
  *
  * Errors    -EAGAIN: *ret_page has to be loaded first; -ENOSPC: nothing is allocatable now (what is
@@ -42,12 +48,16 @@ struct alloc {
 	uint32_t cursor; /* slab */
 	uint32_t window_count;
 	uint64_t now;
+	bool homes;
 	bool barred; /* some slab could not be opened (its zeroing failed); see alloc_retry() */
 	struct alloc_window windows[ALLOC_WINDOWS_MAX];
 };
 
 void alloc_init(struct alloc *alloc, struct refs *refs, const struct geometry *geometry,
 		uint32_t cow_hint_blocks, uint32_t window_count);
+
+/* From now on windows go home first, if they can. */
+void alloc_use_homes(struct alloc *alloc);
 
 /* Blocks for lbn.. of one region, at least 1, at most blocks. stream: the region is a hole that is
  * being filled from its first block on. */

@@ -288,14 +288,7 @@ void request_enter(struct request *request)
 
 void request_leave(struct request *request)
 {
-	struct volume *volume = request->volume;
-
-	if (!worker_leave(request->worker, &request->inflight) ||
-	    !atomic_load(&volume->settle_wanted))
-		return;
-	pthread_mutex_lock(&volume->meta);
-	volume_settle(volume, request->worker->lane);
-	pthread_mutex_unlock(&volume->meta);
+	volume_leave(request->volume, request->worker, &request->inflight);
 }
 
 void request_depend_on_map(struct request *request, uint32_t region)

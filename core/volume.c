@@ -17,6 +17,7 @@
 #define COW_HINT_DEFAULT    32u
 #define PENDING_MAX	    60000u
 #define WINDOW_FRAMES	    8u /* of the cache, for each reservation */
+#define HOMES_FRAMES	    4u /* for each slab, so that all counts can stay in the cache */
 
 /* What holes are written with and compared to; nobody ever writes here. */
 static uint8_t zeros[SAME_PIECE_BYTES] __attribute__((aligned(BLOCK_BYTES)));
@@ -74,6 +75,15 @@ void volume_settle(struct volume *volume, unsigned lane)
 	pending_settle(&volume->pending, durable, volume_oldest_epoch(volume), lane);
 	if (!pending_epoch_bound(&volume->pending, durable))
 		atomic_store(&volume->settle_wanted, false);
+}
+
+void volume_leave(struct volume *volume, struct worker *worker, struct inflight *inflight)
+{
+	if (!worker_leave(worker, inflight) || !atomic_load(&volume->settle_wanted))
+		return;
+	pthread_mutex_lock(&volume->meta);
+	volume_settle(volume, worker->lane);
+	pthread_mutex_unlock(&volume->meta);
 }
 
 void volume_pump(struct volume *volume, const bool *done)
@@ -295,6 +305,8 @@ static int init_parts(struct volume *volume, const struct recovery_log *log)
 		   volume->options.cow_hint_blocks ? volume->options.cow_hint_blocks
 						   : COW_HINT_DEFAULT,
 		   windows);
+	if (volume->super.geometry.slabs <= frames_for(volume) / HOMES_FRAMES)
+		alloc_use_homes(&volume->alloc);
 	if (r == 0)
 		r = checkpoint_init(&volume->checkpoint, volume);
 	return r;

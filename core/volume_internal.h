@@ -80,6 +80,9 @@ uint64_t volume_oldest_epoch(const struct volume *volume);
 /* Settles what can be settled; meta is held. */
 void volume_settle(struct volume *volume, unsigned lane);
 
+/* The end of a stay on the worker (worker_leave), and what may be settled because of it. */
+void volume_leave(struct volume *volume, struct worker *worker, struct inflight *inflight);
+
 /* Runs worker 0 and lane 0 until *done. For opening and closing only. */
 void volume_pump(struct volume *volume, const bool *done);
 

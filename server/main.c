@@ -59,6 +59,7 @@ struct daemon {
 	struct volume *volume;
 	struct loop_tick volume_tick;
 	struct task tick_task;
+	struct store_map map;
 	struct nbd_server nbd;
 	bool has_nbd;
 	struct nbd_listen listen_socket;
@@ -328,6 +329,9 @@ static int start_nbd(struct daemon *daemon)
 	if (own < daemon->nbd.clients_max)
 		daemon->nbd.clients_max = (unsigned)own;
 	daemon->nbd.aligns_payloads = options->direct;
+	if (!options->direct && store_map_make(&daemon->map, store_file_cached_fd(daemon->store),
+					       daemon->store->size_bytes) == 0)
+		daemon->nbd.map = &daemon->map;
 	if (daemon->has_socket)
 		nbd_server_listen(&daemon->nbd, daemon->listen_socket.fd);
 	for (unsigned i = 0;
@@ -485,6 +489,7 @@ static int go_down(struct daemon *daemon)
 	}
 	if (daemon->has_nbd)
 		nbd_server_done(&daemon->nbd);
+	store_map_done(&daemon->map);
 	for (unsigned i = 0; i < daemon->loops_made; i++)
 		loop_done(&daemon->loops[i]);
 	free(daemon->loops);

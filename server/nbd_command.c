@@ -30,12 +30,22 @@
 #include <errno.h>
 #include <string.h>
 
+#include "core/base/mutant.h"
+#include "core/look.h"
+#include "server/nbd_check.h"
 #include "server/nbd_server.h"
+#include "server/nbd_status.h"
 
-#define RUNS_MAX (SCRATCH_BYTES / sizeof(struct map_run))
+/* The scratch of a BLOCK_STATUS: the engine's runs, and behind them what is made of them. */
+#define RUNS_MAX                                                                                   \
+	((SCRATCH_BYTES - NBD_STATUS_BYTES(0)) /                                                   \
+	 (sizeof(struct map_run) + NBD_CONTEXTS_MAX * NBD_EXTENDED_EXTENT_BYTES))
+/* Of what a client asks to have at hand, no more is read: it is a hint. */
+#define CACHE_BYTES_MAX NBD_PAYLOAD_BYTES_MAX
 
-static const uint16_t flags_known =
-	NBD_CMD_FLAG_FUA | NBD_CMD_FLAG_NO_HOLE | NBD_CMD_FLAG_DF | NBD_CMD_FLAG_REQ_ONE;
+static_assert(RUNS_MAX * sizeof(struct map_run) + NBD_STATUS_BYTES(RUNS_MAX) <= SCRATCH_BYTES,
+	      "runs and their reply fit");
+static_assert(NBD_CHUNK_DATA_BYTES_MAX == NBD_PIECE_BYTES_MAX, "one chunk is one piece");
 
 /* --- pools --- */
 
@@ -104,6 +114,8 @@ static struct nbd_piece *take_piece(struct nbd_command *command)
 	piece->sent_bytes = 0;
 	piece->own = false;
 	piece->finished = false;
+	piece->looked = false;
+	piece->last = false;
 	return piece;
 }
 
@@ -180,9 +192,19 @@ static uint8_t *take_buffer(struct nbd_conn *conn, uint32_t len_bytes, uint32_t 
 
 static bool is_structured(const struct nbd_command *command)
 {
-	return command->conn->handshake.structured &&
-	       (command->wire.command == NBD_CMD_READ ||
-		command->wire.command == NBD_CMD_BLOCK_STATUS);
+	const struct nbd_handshake *handshake = &command->conn->handshake;
+
+	return handshake->extended ||
+	       (handshake->structured && (command->wire.command == NBD_CMD_READ ||
+					  command->wire.command == NBD_CMD_BLOCK_STATUS));
+}
+
+static void put_head(struct nbd_piece *piece, uint16_t flags, uint16_t type, uint32_t len_bytes)
+{
+	const struct nbd_command *command = piece->command;
+
+	piece->head_bytes = nbd_encode_head(piece->head, command->conn->handshake.extended, flags,
+					    type, &command->wire, len_bytes);
 }
 
 static void queue(struct nbd_piece *piece)
@@ -194,26 +216,30 @@ static void queue(struct nbd_piece *piece)
 	nbd_conn_kick(conn);
 }
 
+/* Success or error; done: nothing more follows. */
+static void encode_status(struct nbd_piece *piece, bool done)
+{
+	struct nbd_command *command = piece->command;
+	uint32_t error = nbd_error_of(command->error);
+	uint16_t flags = done ? NBD_REPLY_FLAG_DONE : 0;
+
+	if (!is_structured(command)) {
+		nbd_encode_simple_reply(piece->head, error, command->wire.cookie);
+		piece->head_bytes = NBD_SIMPLE_REPLY_BYTES;
+	} else if (error == NBD_OK) {
+		put_head(piece, flags, NBD_REPLY_TYPE_NONE, 0);
+	} else {
+		put_head(piece, flags, NBD_REPLY_TYPE_ERROR, NBD_ERROR_BYTES);
+		nbd_encode_error(piece->head + piece->head_bytes, error);
+		piece->head_bytes += NBD_ERROR_BYTES;
+	}
+}
+
 /* Success or error, and nothing more. */
 static void answer_status(struct nbd_piece *piece)
 {
-	struct nbd_command *command = piece->command;
-	uint64_t cookie = command->wire.cookie;
-	uint32_t error = nbd_error_of(command->error);
-
 	drop_buffer(piece);
-	if (!is_structured(command)) {
-		nbd_encode_simple_reply(piece->head, error, cookie);
-		piece->head_bytes = NBD_SIMPLE_REPLY_BYTES;
-	} else if (error == NBD_OK) {
-		nbd_encode_chunk(piece->head, NBD_REPLY_FLAG_DONE, NBD_REPLY_TYPE_NONE, cookie, 0);
-		piece->head_bytes = NBD_CHUNK_BYTES;
-	} else {
-		nbd_encode_chunk(piece->head, NBD_REPLY_FLAG_DONE, NBD_REPLY_TYPE_ERROR, cookie,
-				 NBD_ERROR_BYTES);
-		nbd_encode_error(piece->head + NBD_CHUNK_BYTES, error);
-		piece->head_bytes = NBD_CHUNK_BYTES + NBD_ERROR_BYTES;
-	}
+	encode_status(piece, true);
 	piece->data_bytes = 0;
 	queue(piece);
 }
@@ -276,60 +302,36 @@ static void finish_read(struct nbd_piece *piece)
 	}
 	piece->data = piece->buf;
 	piece->data_bytes = piece->len_bytes;
+	piece->last = last;
 	if (!is_structured(command)) {
 		assert(last);
 		nbd_encode_simple_reply(piece->head, NBD_OK, command->wire.cookie);
 		piece->head_bytes = NBD_SIMPLE_REPLY_BYTES;
 	} else {
-		nbd_encode_chunk(piece->head, last ? NBD_REPLY_FLAG_DONE : 0,
-				 NBD_REPLY_TYPE_OFFSET_DATA, command->wire.cookie,
-				 NBD_OFFSET_BYTES + piece->data_bytes);
-		nbd_put_u64(piece->head + NBD_CHUNK_BYTES, piece->request.off_bytes);
-		piece->head_bytes = NBD_CHUNK_BYTES + NBD_OFFSET_BYTES;
+		put_head(piece, last ? NBD_REPLY_FLAG_DONE : 0, NBD_REPLY_TYPE_OFFSET_DATA,
+			 NBD_OFFSET_BYTES + piece->data_bytes);
+		nbd_put_u64(piece->head + piece->head_bytes, piece->request.off_bytes);
+		piece->head_bytes += NBD_OFFSET_BYTES;
 	}
 	queue(piece);
 }
 
-static uint32_t run_flags(const struct map_run *run)
-{
-	return pbn_is_none(run->pbn) ? NBD_STATE_HOLE | NBD_STATE_ZERO : 0;
-}
-
-/* The runs become extents of the asked range where they lie: an extent is smaller than a run, so
- * none is overwritten before it was read. */
+/* The reply has all of its heads in its data. */
 static void finish_block_status(struct nbd_piece *piece)
 {
 	struct nbd_command *command = piece->command;
-	const struct map_run *runs = piece->request.runs;
-	uint64_t at = command->wire.off_bytes;
-	uint64_t end = at + command->wire.len_bytes;
-	uint8_t *extents = (uint8_t *)piece->request.runs;
-	uint32_t count = 0;
+	const struct request *request = &piece->request;
+	uint8_t *bytes = (uint8_t *)(request->runs + RUNS_MAX);
+	size_t len_bytes = nbd_encode_status(&command->conn->handshake, &command->wire,
+					     request->runs, request->runs_count, bytes);
 
-	static_assert(sizeof(struct map_run) >= NBD_EXTENT_BYTES, "extents overtake the runs");
-	for (uint32_t i = 0; i < piece->request.runs_count && at < end; count++) {
-		uint32_t flags = run_flags(&runs[i]);
-		uint64_t to = at;
-
-		for (; i < piece->request.runs_count && run_flags(&runs[i]) == flags; i++)
-			to = min_u64(runs[i].off_bytes + runs[i].len_bytes, end);
-		nbd_encode_extent(extents + (size_t)count * NBD_EXTENT_BYTES, (uint32_t)(to - at),
-				  flags);
-		at = to;
-		if ((command->wire.flags & NBD_CMD_FLAG_REQ_ONE) != 0)
-			end = at;
-	}
-	if (count == 0) {
-		command->error = command->error != 0 ? command->error : -EIO;
+	if (len_bytes == 0) {
+		command->error = -EIO;
 		answer_status(piece);
 		return;
 	}
-	piece->data = extents;
-	piece->data_bytes = count * NBD_EXTENT_BYTES;
-	nbd_encode_chunk(piece->head, NBD_REPLY_FLAG_DONE, NBD_REPLY_TYPE_BLOCK_STATUS,
-			 command->wire.cookie, NBD_CONTEXT_BYTES + piece->data_bytes);
-	nbd_put_u32(piece->head + NBD_CHUNK_BYTES, NBD_CONTEXT_ALLOCATION);
-	piece->head_bytes = NBD_CHUNK_BYTES + NBD_CONTEXT_BYTES;
+	piece->data = bytes;
+	piece->data_bytes = (uint32_t)len_bytes;
 	queue(piece);
 }
 
@@ -431,6 +433,8 @@ static void start_plain(struct nbd_piece *piece)
 		request->fua = false;
 		request->off_bytes = wire->off_bytes / BLOCK_BYTES * BLOCK_BYTES;
 		request->len_bytes = div_up(end, BLOCK_BYTES) * BLOCK_BYTES - request->off_bytes;
+		if (MUTANT(35)) /* a length in 32 bits */
+			request->len_bytes = (uint32_t)request->len_bytes;
 		request->runs =
 			(void *)(conn->scratch + (size_t)(piece - conn->pieces) * SCRATCH_BYTES);
 		request->runs_max = RUNS_MAX;
@@ -506,6 +510,28 @@ static void start_read(struct nbd_piece *piece)
 	to_engine(piece, REQUEST_READ);
 }
 
+/* A part of a read whose blocks are in memory: true, if it is on its way to be sent from there. */
+static bool start_looked(struct nbd_conn *conn)
+{
+	struct nbd_command *command = conn->current;
+	uint64_t off_bytes = command->wire.off_bytes + command->issued_bytes;
+	uint32_t len_bytes =
+		min_u32(command->total_bytes - command->issued_bytes, NBD_PIECE_BYTES_MAX);
+	struct nbd_piece *piece;
+
+	if (command->wire.command != NBD_CMD_READ || command->ordered ||
+	    conn->pieces_used == NBD_PIECES_MAX || !nbd_send_can_look(conn, off_bytes, len_bytes))
+		return false;
+	piece = take_piece(command);
+	piece->looked = true;
+	piece->len_bytes = len_bytes;
+	piece->request.off_bytes = off_bytes;
+	command->issued_bytes += len_bytes;
+	look_count_read(conn->lane->server->volume, len_bytes);
+	finish_piece(piece, 0);
+	return true;
+}
+
 /* READ and CACHE. True: all pieces are on their way, so that the next command can be looked at. */
 static bool continue_read(struct nbd_conn *conn)
 {
@@ -516,6 +542,8 @@ static bool continue_read(struct nbd_conn *conn)
 
 		if (command->ordered && conn->commands_used > 1)
 			return false;
+		if (start_looked(conn))
+			continue;
 		piece = next_piece(conn);
 		if (piece == NULL)
 			return false;
@@ -576,59 +604,6 @@ static bool continue_write(struct nbd_conn *conn, bool *ret_input)
 
 /* --- commands --- */
 
-static int check_range(const struct nbd_request *wire, uint64_t size_bytes, int error)
-{
-	return wire->off_bytes > size_bytes || wire->len_bytes > size_bytes - wire->off_bytes
-		       ? error
-		       : 0;
-}
-
-static int check_payload(const struct nbd_request *wire)
-{
-	return wire->len_bytes > NBD_PAYLOAD_BYTES_MAX ? -EINVAL : 0;
-}
-
-static int check_command(const struct nbd_conn *conn, const struct nbd_request *wire)
-{
-	const struct nbd_export *export = &conn->lane->server->export;
-	bool structured = conn->handshake.structured;
-	bool changes = wire->command == NBD_CMD_WRITE || wire->command == NBD_CMD_TRIM ||
-		       wire->command == NBD_CMD_WRITE_ZEROES;
-	int r = 0;
-
-	if ((wire->flags & ~flags_known) != 0)
-		return -EINVAL;
-	if (changes && export->read_only)
-		return -EROFS;
-	switch (wire->command) {
-	case NBD_CMD_READ:
-		/* One chunk is one piece. */
-		if ((wire->flags & NBD_CMD_FLAG_DF) != 0 && structured)
-			r = wire->len_bytes > NBD_PIECE_BYTES_MAX ? -EOVERFLOW : 0;
-		else if ((wire->flags & NBD_CMD_FLAG_DF) != 0)
-			r = -EINVAL;
-		if (r == 0)
-			r = check_payload(wire);
-		return r != 0 ? r : check_range(wire, export->size_bytes, -EINVAL);
-	case NBD_CMD_WRITE:
-		r = check_payload(wire);
-		return r != 0 ? r : check_range(wire, export->size_bytes, -ENOSPC);
-	case NBD_CMD_WRITE_ZEROES:
-		return check_range(wire, export->size_bytes, -ENOSPC);
-	case NBD_CMD_TRIM:
-	case NBD_CMD_CACHE:
-		return check_range(wire, export->size_bytes, -EINVAL);
-	case NBD_CMD_BLOCK_STATUS:
-		if (!conn->handshake.allocation || wire->len_bytes == 0)
-			return -EINVAL;
-		return check_range(wire, export->size_bytes, -EINVAL);
-	case NBD_CMD_FLUSH:
-		return 0;
-	default:
-		return -EINVAL;
-	}
-}
-
 static void start_command(struct nbd_conn *conn, const struct nbd_request *wire)
 {
 	struct nbd_command *command = take_command(conn);
@@ -637,9 +612,9 @@ static void start_command(struct nbd_conn *conn, const struct nbd_request *wire)
 	bool nothing = wire->len_bytes == 0 && wire->command != NBD_CMD_FLUSH;
 
 	command->wire = *wire;
-	command->error = check_command(conn, wire);
-	if (command->error != 0 && wire->command == NBD_CMD_WRITE)
-		conn->skip_bytes = wire->len_bytes;
+	command->error = nbd_check_request(&conn->handshake, wire);
+	if (command->error != 0 && nbd_has_payload(&conn->handshake, wire) && !MUTANT(39))
+		conn->skip_bytes = (uint32_t)wire->len_bytes;
 	if (command->error != 0 || nothing) {
 		struct nbd_piece *piece = take_piece(command);
 
@@ -651,7 +626,7 @@ static void start_command(struct nbd_conn *conn, const struct nbd_request *wire)
 		start_plain(take_piece(command));
 		return;
 	}
-	command->total_bytes = wire->len_bytes;
+	command->total_bytes = (uint32_t)min_u64(wire->len_bytes, CACHE_BYTES_MAX);
 	command->ordered = wire->command == NBD_CMD_READ && !conn->handshake.structured &&
 			   wire->len_bytes > NBD_PIECE_BYTES_MAX;
 	conn->current = command;
@@ -665,21 +640,49 @@ static void skip_payload(struct nbd_conn *conn)
 	nbd_rx_skip(&conn->rx, skipped);
 }
 
+static uint32_t request_bytes(const struct nbd_conn *conn)
+{
+	return conn->handshake.extended ? NBD_EXTENDED_REQUEST_BYTES : NBD_REQUEST_BYTES;
+}
+
 static bool next_command(struct nbd_conn *conn)
 {
+	const uint8_t *bytes = nbd_rx_bytes(&conn->rx);
 	struct nbd_request wire;
+	int r = conn->handshake.extended ? nbd_decode_extended_request(bytes, &wire)
+					 : nbd_decode_request(bytes, &wire);
 
-	if (nbd_decode_request(nbd_rx_bytes(&conn->rx), &wire) < 0) {
+	if (r < 0) {
 		nbd_conn_break(conn, "no request where one should be");
 		return false;
 	}
-	nbd_rx_skip(&conn->rx, NBD_REQUEST_BYTES);
+	if (nbd_payload_is_absurd(&conn->handshake, &wire)) {
+		nbd_conn_break(conn, "a payload beyond all limits");
+		return false;
+	}
+	nbd_rx_skip(&conn->rx, request_bytes(conn));
 	if (wire.command == NBD_CMD_DISC) {
 		nbd_conn_drain(conn);
 		return false;
 	}
 	start_command(conn, &wire);
 	return true;
+}
+
+void nbd_command_fail_first(struct nbd_conn *conn, int error)
+{
+	struct nbd_piece *piece = container_of(conn->tx.next, struct nbd_piece, node);
+	struct nbd_command *command = piece->command;
+
+	assert(!list_empty(&conn->tx));
+	if (!piece->looked || piece->sent_bytes > 0) {
+		nbd_conn_break(conn, "an error in the middle of a reply");
+		return;
+	}
+	command->error = error;
+	piece->looked = false;
+	piece->data_bytes = 0;
+	encode_status(piece, piece->last);
 }
 
 bool nbd_command_parse(struct nbd_conn *conn)
@@ -698,7 +701,7 @@ bool nbd_command_parse(struct nbd_conn *conn)
 		} else if (conn->current != NULL) {
 			if (!continue_read(conn))
 				return false;
-		} else if (nbd_rx_have(&conn->rx) < NBD_REQUEST_BYTES) {
+		} else if (nbd_rx_have(&conn->rx) < request_bytes(conn)) {
 			return true;
 		} else if (!pools_left(conn) || !next_command(conn)) {
 			return false;
@@ -710,7 +713,7 @@ bool nbd_command_parse(struct nbd_conn *conn)
 uint32_t nbd_command_missing(const struct nbd_conn *conn)
 {
 	uint32_t have = nbd_rx_have(&conn->rx);
-	uint32_t wanted = NBD_REQUEST_BYTES;
+	uint32_t wanted = request_bytes(conn);
 
 	if (conn->skip_bytes > 0)
 		wanted = conn->skip_bytes;
@@ -749,6 +752,6 @@ void nbd_command_abandon(struct nbd_conn *conn)
 	if (!broken)
 		return;
 	release_finished(&conn->ordered);
-	if (!conn->sending)
+	if (!MUTANT(38))
 		release_all(&conn->tx);
 }

@@ -21,6 +21,9 @@ uint32_t nbd_command_missing(const struct nbd_conn *conn);
 /* The answer, or that part of it, has been sent, or nobody wants it any more. */
 void nbd_piece_release(struct nbd_piece *piece);
 
+/* The first piece to be sent cannot be read: it becomes an error, or the end of the connection. */
+void nbd_command_fail_first(struct nbd_conn *conn, int error);
+
 /* Forgets a command of which not all payload came, and answers that were not sent. */
 void nbd_command_abandon(struct nbd_conn *conn);
 

@@ -8,6 +8,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "core/base/mutant.h"
 #include "server/log.h"
 #include "server/nbd_command.h"
 #include "server/nbd_server.h"
@@ -22,7 +23,7 @@ static size_t round_up(size_t bytes)
 static size_t conn_bytes(void)
 {
 	return round_up(sizeof(struct nbd_conn)) + NBD_OWN_BYTES +
-	       (size_t)NBD_PIECES_MAX * SCRATCH_BYTES;
+	       (size_t)NBD_PIECES_MAX * SCRATCH_BYTES + NBD_REST_BYTES + SCRATCH_BYTES;
 }
 
 void nbd_conn_kick(struct nbd_conn *conn)
@@ -59,9 +60,10 @@ void nbd_conn_tick(struct nbd_conn *conn, uint64_t now_ms)
 {
 	bool contended = buffers_contended(&conn->loop->buffers);
 
-	if (conn->state == NBD_CONN_HANDSHAKE && now_ms - conn->received_ms > NBD_HANDSHAKE_MS)
+	if (conn->state == NBD_CONN_HANDSHAKE && now_ms - conn->received_ms > NBD_HANDSHAKE_MS &&
+	    !MUTANT(36))
 		nbd_conn_break(conn, "the handshake took too long");
-	else if (contended && conn->sending && now_ms - conn->sent_ms > NBD_STALLED_MS)
+	else if (contended && conn->send.waiting && now_ms - conn->sent_ms > NBD_STALLED_MS)
 		nbd_conn_break(conn, "it takes no answers, and others need the memory");
 }
 
@@ -79,6 +81,8 @@ static bool received(struct nbd_conn *conn, ssize_t res, uint32_t wanted_bytes)
 		nbd_rx_received(&conn->rx, (uint32_t)res);
 		return true;
 	}
+	if (res == 0 && MUTANT(37))
+		return false;
 	if (res == 0)
 		nbd_conn_drain(conn);
 	else if (res != -EINTR && res != -EAGAIN)
@@ -151,114 +155,6 @@ static bool recv_now(struct nbd_conn *conn)
 	return false;
 }
 
-/* --- sending --- */
-
-static void sent_answer(struct nbd_conn *conn, uint32_t bytes)
-{
-	conn->answer_sent_bytes += bytes;
-	assert(conn->answer_sent_bytes <= conn->answer.len_bytes);
-	if (conn->answer_sent_bytes == conn->answer.len_bytes) {
-		conn->answer.len_bytes = 0;
-		conn->answer_sent_bytes = 0;
-		nbd_conn_kick(conn); /* the handshake goes on */
-	}
-}
-
-static void sent_pieces(struct nbd_conn *conn, uint32_t bytes)
-{
-	while (bytes > 0) {
-		struct nbd_piece *piece = container_of(conn->tx.next, struct nbd_piece, node);
-		uint32_t left = piece->head_bytes + piece->data_bytes - piece->sent_bytes;
-
-		assert(!list_empty(&conn->tx));
-		if (bytes < left) {
-			piece->sent_bytes += bytes;
-			return;
-		}
-		bytes -= left;
-		nbd_piece_release(piece);
-	}
-}
-
-static void sent(struct nbd_conn *conn, ssize_t res)
-{
-	if (res < 0 && res != -EINTR && res != -EAGAIN)
-		nbd_conn_break(conn, strerror((int)-res));
-	else if (res > 0 && conn->answer.len_bytes > 0)
-		sent_answer(conn, (uint32_t)res);
-	else if (res > 0)
-		sent_pieces(conn, (uint32_t)res);
-}
-
-static void send_done(struct ring_op *op, int res, uint32_t flags)
-{
-	struct nbd_conn *conn = container_of(op, struct nbd_conn, send_op);
-
-	(void)flags;
-	assert(conn->magic == NBD_CONN_MAGIC && conn->sending);
-	conn->sending = false;
-	nbd_conn_kick(conn);
-	sent(conn, res);
-}
-
-static void add_iov(struct nbd_conn *conn, const uint8_t *bytes, uint32_t len_bytes, uint32_t *skip)
-{
-	uint32_t skipped = min_u32(*skip, len_bytes);
-
-	*skip -= skipped;
-	if (skipped == len_bytes)
-		return;
-	conn->send_iov[conn->send_msg.msg_iovlen++] =
-		(struct iovec){(void *)(uintptr_t)(bytes + skipped), len_bytes - skipped};
-}
-
-static void gather(struct nbd_conn *conn)
-{
-	unsigned pieces = 0;
-
-	conn->send_msg = (struct msghdr){.msg_iov = conn->send_iov};
-	if (conn->answer.len_bytes > 0) {
-		add_iov(conn, conn->answer.bytes, (uint32_t)conn->answer.len_bytes,
-			&(uint32_t){conn->answer_sent_bytes});
-		return;
-	}
-	list_for_each (pos, &conn->tx) {
-		struct nbd_piece *piece = container_of(pos, struct nbd_piece, node);
-		uint32_t skip = piece->sent_bytes;
-
-		if (pieces++ == NBD_SEND_PIECES_MAX)
-			return;
-		add_iov(conn, piece->head, piece->head_bytes, &skip);
-		add_iov(conn, piece->data, piece->data_bytes, &skip);
-	}
-}
-
-static void start_send(struct nbd_conn *conn)
-{
-	struct io_uring_sqe *sqe = ring_sqe(conn->loop->ring);
-
-	io_uring_prep_sendmsg(sqe, conn->fd, &conn->send_msg, MSG_NOSIGNAL);
-	ring_tag(conn->loop->ring, sqe, &conn->send_op);
-	conn->sending = true;
-	conn->sent_ms = conn->loop->now_ms;
-}
-
-/* All that the socket takes now; the ring waits with the rest. */
-static void send_now(struct nbd_conn *conn)
-{
-	while (conn->state != NBD_CONN_BROKEN && !conn->sending &&
-	       (conn->answer.len_bytes > 0 || !list_empty(&conn->tx))) {
-		ssize_t res;
-
-		gather(conn);
-		res = sendmsg(conn->fd, &conn->send_msg, MSG_DONTWAIT | MSG_NOSIGNAL);
-		if (res < 0 && errno == EAGAIN)
-			start_send(conn);
-		else
-			sent(conn, res < 0 ? -errno : res);
-	}
-}
-
 /* --- turns --- */
 
 /* True: it needs input. */
@@ -305,9 +201,9 @@ static bool end_turn(struct nbd_conn *conn)
 		if (conn->commands_used > 0 || conn->answer.len_bytes > 0)
 			return false;
 	}
-	if (conn->commands_used > 0 || conn->sending)
+	if (conn->commands_used > 0 || conn->send.resting)
 		return false;
-	if (conn->receiving) {
+	if (conn->receiving || conn->send.waiting) {
 		shutdown(conn->fd, SHUT_RDWR);
 		return false;
 	}
@@ -341,7 +237,7 @@ static void turn(struct loop_soon *soon)
 		wants_input = turn_open(conn);
 	if ((conn->state == NBD_CONN_DRAINING || conn->state == NBD_CONN_BROKEN) && end_turn(conn))
 		return;
-	send_now(conn);
+	nbd_send_now(conn);
 	if (wants_input && (conn->state == NBD_CONN_HANDSHAKE || conn->state == NBD_CONN_OPEN))
 		start_recv(conn);
 }
@@ -379,7 +275,7 @@ int nbd_conn_new(struct nbd_lane *lane, int fd)
 	conn->turn.run = turn;
 	conn->buffers_waiter.ready = buffers_ready;
 	conn->recv_op.done = recv_done;
-	conn->send_op.done = send_done;
+	nbd_send_init(conn, conn->scratch + (size_t)NBD_PIECES_MAX * SCRATCH_BYTES);
 	conn->received_ms = conn->loop->now_ms;
 	list_init(&conn->turn.node);
 	list_init(&conn->buffers_waiter.node);

@@ -26,8 +26,9 @@
  *
  * Memory    a connection has fixed pools of commands and pieces, an input ring in which the
  *           payloads of writes stay until they are written, and one buffer that no other can take.
- *           What reads read is in the loop's buffers, or in that one when those are used up. When
- *           no pool has anything left, nothing more is parsed or received.
+ *           What reads read is sent from the mapped store, or is in the loop's buffers, or in that
+ *           one when those are used up. When no pool has anything left, nothing more is parsed or
+ *           received.
  * Threads   the loop's own. Blocking: never.
  */
 #ifndef SERVER_NBD_CONN_H
@@ -44,6 +45,7 @@
 #include "server/loop.h"
 #include "server/nbd_handshake.h"
 #include "server/nbd_rx.h"
+#include "server/nbd_send.h"
 #include "server/nbd_wire.h"
 
 #define NBD_CONN_MAGIC	    0x4e434f4eu
@@ -52,8 +54,7 @@
 #define NBD_PIECE_BYTES_MAX BUFFERS_CHUNK_BYTES
 #define NBD_OWN_BYTES	    (128u * 1024)
 #define NBD_CONN_BYTES	    (NBD_RX_BYTES + NBD_OWN_BYTES) /* of payload memory, each its own */
-#define NBD_HEAD_BYTES	    (NBD_CHUNK_BYTES + NBD_OFFSET_BYTES)
-#define NBD_SEND_PIECES_MAX 64u
+#define NBD_HEAD_BYTES	    (NBD_EXTENDED_CHUNK_BYTES + NBD_OFFSET_BYTES)
 #define NBD_LOOKS_MAX	    32u /* some microseconds */
 #define NBD_RECVS_MAX	    4u /* in a turn */
 #define NBD_HANDSHAKE_MS    10000u
@@ -93,6 +94,8 @@ struct nbd_piece {
 	uint32_t sent_bytes;
 	bool own; /* buf is the connection's own buffer */
 	bool finished; /* an ordered one, in order of finishing */
+	bool looked; /* its data is looked up when it is sent: see nbd_send.h */
+	bool last; /* of its command's answer */
 	uint8_t head[NBD_HEAD_BYTES];
 	struct request request;
 };
@@ -116,8 +119,8 @@ struct nbd_conn {
 	struct nbd_handshake handshake;
 	struct nbd_answer answer;
 	uint32_t answer_sent_bytes;
-	uint64_t sent_ms; /* when sending last moved, or began */
-	uint64_t received_ms; /* likewise */
+	uint64_t sent_ms; /* when it began to wait for the peer to take more */
+	uint64_t received_ms; /* when something came, or it began */
 	/* Receiving. */
 	struct ring_op recv_op;
 	bool receiving;
@@ -129,12 +132,9 @@ struct nbd_conn {
 	struct nbd_command
 		*current; /* has bytes that no piece has yet; nothing is parsed meanwhile */
 	/* Sending. */
-	struct ring_op send_op;
-	bool sending;
+	struct nbd_send send;
 	struct list tx; /* pieces, in the order of sending */
 	struct list ordered; /* pieces of the one ordered command, in the order of the volume */
-	struct iovec send_iov[2 * NBD_SEND_PIECES_MAX];
-	struct msghdr send_msg;
 	/* Pools. */
 	uint8_t *own_buf;
 	bool own_used;

@@ -244,8 +244,10 @@ void nbd_server_listen(struct nbd_server *server, int fd)
 
 void nbd_server_start(struct nbd_server *server)
 {
-	for (unsigned i = 0; i < server->lane_count; i++)
+	for (unsigned i = 0; i < server->lane_count; i++) {
+		server->lanes[i].view.map = server->map;
 		worker_post(&server->lanes[i].start_task);
+	}
 	worker_post(&server->accept_task);
 }
 

@@ -20,6 +20,7 @@
 #include "core/volume.h"
 #include "server/loop.h"
 #include "server/nbd_handshake.h"
+#include "server/store_map.h"
 
 #define NBD_LISTENERS_MAX   8u
 #define NBD_CONNECTIONS_MAX 128u
@@ -31,6 +32,7 @@ struct nbd_lane {
 	struct nbd_server *server;
 	struct loop *loop;
 	struct list conns;
+	struct store_map_view view; /* map is NULL if the store is not mapped */
 	struct loop_tick tick;
 	bool draining;
 	struct task start_task;
@@ -60,6 +62,7 @@ struct nbd_server {
 	_Atomic unsigned listening; /* listeners that are open */
 	_Atomic unsigned clients;
 	unsigned clients_max; /* set it between init and start to have fewer */
+	struct store_map *map; /* of a store that is mapped; set it likewise */
 	bool aligns_payloads; /* for a store that needs aligned memory; set it likewise */
 	void (*idle)(
 		void *context); /* the last client has gone, on some loop's thread; may be NULL */

@@ -6,6 +6,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include "core/base/mutant.h"
+
 void nbd_put_u16(uint8_t *bytes, uint16_t v)
 {
 	v = htobe16(v);
@@ -80,7 +82,7 @@ static const uint8_t *take(struct nbd_reader *reader, size_t len_bytes)
 {
 	const uint8_t *bytes = reader->at;
 
-	if (reader->bad || len_bytes > reader->left_bytes) {
+	if (reader->bad || (len_bytes > reader->left_bytes && !MUTANT(32))) {
 		reader->bad = true;
 		return NULL;
 	}
@@ -108,7 +110,7 @@ struct nbd_string nbd_read_string(struct nbd_reader *reader)
 	uint32_t len_bytes = nbd_read_u32(reader);
 	const uint8_t *bytes;
 
-	if (len_bytes > NBD_STRING_MAX)
+	if (len_bytes > NBD_STRING_MAX && !MUTANT(32))
 		reader->bad = true;
 	bytes = take(reader, len_bytes);
 	if (bytes == NULL)
@@ -135,16 +137,35 @@ int nbd_decode_option(const uint8_t bytes[NBD_OPTION_HEADER_BYTES], struct nbd_o
 	return 0;
 }
 
-int nbd_decode_request(const uint8_t bytes[NBD_REQUEST_BYTES], struct nbd_request *ret)
+/* What both kinds of request begin with. */
+static int decode_request(const uint8_t *bytes, uint32_t magic, struct nbd_request *ret)
 {
-	if (nbd_get_u32(bytes) != NBD_REQUEST_MAGIC)
+	if (nbd_get_u32(bytes) != magic)
 		return -EBADMSG;
 	ret->flags = nbd_get_u16(bytes + 4);
 	ret->command = nbd_get_u16(bytes + 6);
 	ret->cookie = nbd_get_u64(bytes + 8);
 	ret->off_bytes = nbd_get_u64(bytes + 16);
-	ret->len_bytes = nbd_get_u32(bytes + 24);
 	return 0;
+}
+
+int nbd_decode_request(const uint8_t bytes[NBD_REQUEST_BYTES], struct nbd_request *ret)
+{
+	int r = decode_request(bytes, NBD_REQUEST_MAGIC, ret);
+
+	if (r == 0)
+		ret->len_bytes = nbd_get_u32(bytes + 24);
+	return r;
+}
+
+int nbd_decode_extended_request(const uint8_t bytes[NBD_EXTENDED_REQUEST_BYTES],
+				struct nbd_request *ret)
+{
+	int r = decode_request(bytes, NBD_EXTENDED_REQUEST_MAGIC, ret);
+
+	if (r == 0)
+		ret->len_bytes = nbd_get_u64(bytes + 24);
+	return r;
 }
 
 uint32_t nbd_decode_client_flags(const uint8_t bytes[NBD_CLIENT_FLAGS_BYTES])
@@ -201,4 +222,42 @@ void nbd_encode_extent(uint8_t bytes[NBD_EXTENT_BYTES], uint32_t len_bytes, uint
 {
 	nbd_put_u32(bytes, len_bytes);
 	nbd_put_u32(bytes + 4, flags);
+}
+
+void nbd_encode_extended_chunk(uint8_t bytes[NBD_EXTENDED_CHUNK_BYTES], uint16_t flags,
+			       uint16_t type, uint64_t cookie, uint64_t off_bytes,
+			       uint64_t len_bytes)
+{
+	nbd_put_u32(bytes, NBD_EXTENDED_REPLY_MAGIC);
+	nbd_put_u16(bytes + 4, flags);
+	nbd_put_u16(bytes + 6, type);
+	nbd_put_u64(bytes + 8, cookie);
+	nbd_put_u64(bytes + 16, off_bytes);
+	nbd_put_u64(bytes + 24, len_bytes);
+}
+
+void nbd_encode_extended_context(uint8_t bytes[NBD_EXTENDED_CONTEXT_BYTES], uint32_t id,
+				 uint32_t extents)
+{
+	nbd_put_u32(bytes, id);
+	nbd_put_u32(bytes + 4, extents);
+}
+
+void nbd_encode_extended_extent(uint8_t bytes[NBD_EXTENDED_EXTENT_BYTES], uint64_t len_bytes,
+				uint64_t flags)
+{
+	nbd_put_u64(bytes, len_bytes);
+	nbd_put_u64(bytes + 8, flags);
+}
+
+uint32_t nbd_encode_head(uint8_t bytes[NBD_EXTENDED_CHUNK_BYTES], bool extended, uint16_t flags,
+			 uint16_t type, const struct nbd_request *request, uint32_t len_bytes)
+{
+	if (!extended) {
+		nbd_encode_chunk(bytes, flags, type, request->cookie, len_bytes);
+		return NBD_CHUNK_BYTES;
+	}
+	nbd_encode_extended_chunk(bytes, flags, type, request->cookie, request->off_bytes,
+				  len_bytes);
+	return NBD_EXTENDED_CHUNK_BYTES;
 }

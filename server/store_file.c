@@ -388,6 +388,14 @@ int store_file_ring(struct store *store, unsigned index, struct ring **ret_ring)
 	return 0;
 }
 
+int store_file_cached_fd(const struct store *store)
+{
+	const struct store_file *file = (const struct store_file *)store;
+
+	assert(file->magic == STORE_FILE_MAGIC);
+	return file->direct ? -1 : file->fd;
+}
+
 unsigned store_file_in_flight(const struct store *store, unsigned lane)
 {
 	const struct store_file *file = (const struct store_file *)store;

@@ -47,6 +47,9 @@ int store_file_open(const char *path, const struct store_file_options *options,
 /* Waits for no I/O: none may be in flight. NULL is fine. */
 void store_file_close(struct store *store);
 
+/* The descriptor of a store in the page cache, to be mapped; -1 with direct. */
+int store_file_cached_fd(const struct store *store);
+
 /* Whether store_file_open() made the file (so that a failed create can remove it). */
 bool store_file_created(const struct store *store);
 

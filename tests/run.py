@@ -189,6 +189,12 @@ def sim_command(build, states, seconds):
             "--jobs", JOBS]
 
 
+def server_rigs():
+    return [(f[:-3], ["/usr/bin/python3", f"{TOP}/tests/server/{f}"])
+            for f in sorted(os.listdir(f"{TOP}/tests/server"))
+            if f.endswith(".py") and f != "nbd_raw.py"]
+
+
 def all_suites(long):
     states, seconds = (5000000, 18000) if long else (150000, 600)
     rigs = sorted(f[:-3] for f in os.listdir(f"{TOP}/tests/rigs")
@@ -201,9 +207,11 @@ def all_suites(long):
               needs=f"{TOP}/tests/spin/run"),
         Suite("demo", [f"{TOP}/tools/demo"], read=take_status),
     ]
-    suites += [Suite(f"nbd.{variant}", ["/usr/bin/python3", f"{TOP}/tests/server/nbd_protocol.py"],
-                     env={"SAMEBLK_BIN": folder(variant)}, build=variant)
-               for variant in ("gcc", "asan")]
+    suites += [Suite(f"{rig}.{variant}", args, env={"SAMEBLK_BIN": folder(variant)}, build=variant)
+               for rig, args in server_rigs() for variant in ("gcc", "asan")]
+    suites.append(Suite("fuzz", ["/usr/bin/python3", f"{TOP}/tests/fuzz/fuzz.py"]
+                        + (["--long"] if long else []),
+                        env={"SAMEBLK_BIN": folder("fuzz")}, build="fuzz"))
     suites += [rig_suite(rig, "gcc", long) for rig in rigs]
     suites += [rig_suite(rig, variant, long)
                for rig in ("linear", "same_rules", "bad_input") for variant in ("asan", "tsan")
@@ -211,25 +219,26 @@ def all_suites(long):
     return suites
 
 
-def mutant_numbers():
-    """Every mutant that the sources have."""
-    numbers = set()
-    for place, _, names in os.walk(TOP):
-        if not re.match(re.escape(TOP) + r"/(core|server|cli)\b", place):
-            continue
-        for name in names:
-            with open(os.path.join(place, name), encoding="utf-8", errors="replace") as f:
-                numbers |= {int(n) for n in re.findall(r"\bMUTANT\((\d+)\)", f.read())}
-    return sorted(numbers)
+def mutants():
+    """Every mutant that the sources have, with the folders that have it: {number: {folder}}."""
+    found = {}
+    for top in ("core", "server", "cli"):
+        for place, _, names in os.walk(os.path.join(TOP, top)):
+            for name in names:
+                with open(os.path.join(place, name), encoding="utf-8", errors="replace") as f:
+                    for number in re.findall(r"\bMUTANT\((\d+)\)", f.read()):
+                        found.setdefault(int(number), set()).add(top)
+    return dict(sorted(found.items()))
 
 
-def kills(build, number, seconds):
+def kills(build, number, folders, seconds):
     """The first suite that sees the mutant, or None."""
-    env = {"SAMEBLK_MUTANT": str(number)}
-    tries = [
-        ("unit", ["meson", "test", "-C", build, "--no-rebuild", "--num-processes", JOBS]),
-        ("sim", sim_command(build, 150000, seconds)),
-    ]
+    env = {"SAMEBLK_MUTANT": str(number), "SAMEBLK_BIN": build}
+    tries = [("unit", ["meson", "test", "-C", build, "--no-rebuild", "--num-processes", JOBS])]
+    if "server" in folders:
+        tries += server_rigs()
+    if "core" in folders:
+        tries.append(("sim", sim_command(build, 150000, seconds)))
     for suite, args in tries:
         status, output = command(f"mutant.{number}.{suite}", args, 2 * seconds + 300, env)
         if status != 0:
@@ -247,8 +256,8 @@ def run_mutants(results):
     if status != 0:
         results.bad("mutant.none, the tests fail without any mutant")
         return
-    for number in mutant_numbers():
-        killer = kills(build, number, 120)
+    for number, folders in mutants().items():
+        killer = kills(build, number, folders, 120)
         print(f"mutant {number:3}: {killer or 'SURVIVED'}", flush=True)
         results.ok(f"mutant.{number}") if killer else results.bad(f"mutant.{number}")
 

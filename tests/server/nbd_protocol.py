@@ -91,19 +91,29 @@ def test_options(rig):
 def test_contexts(rig):
     """Contexts need structured replies, belong to one export; a second SET replaces the first."""
     server = serve(rig)
-    query = struct.pack(">I", 1) + n.string(b"base:allocation")
+    query = n.queries(n.ALLOCATION)
     raw = n.Raw(server.nbd).greet()
     expect_equal(raw.option_replies(n.SET_META, n.string(b"") + query)[0][0], n.INVALID,
                  "too early")
     raw.option_replies(n.STRUCTURED)
-    listed = raw.option_replies(n.LIST_META, n.string(b"") + struct.pack(">I", 0))
-    expect_equal(listed[0], (n.META_CONTEXT, b"\0\0\0\0base:allocation"), "LIST of everything")
+    for asked, found in (
+            ((), (n.ALLOCATION, n.SHARED)), ((b"base:",), (n.ALLOCATION,)),
+            ((b"sameblk:",), (n.SHARED,)), ((n.SHARED, b"base:"), (n.ALLOCATION, n.SHARED)),
+            ((n.SHARED,), (n.SHARED,)), ((b"sameblk:shared:", b"sameblk", b"other:x"), ())):
+        listed = raw.option_replies(n.LIST_META, n.string(b"") + n.queries(*asked))
+        wanted = [(n.META_CONTEXT, bytes(4) + name) for name in found]
+        expect_equal(listed, wanted + [(n.ACK, b"")], f"LIST of {asked}")
+    for asked, found in (
+            ((), []), ((b"base:",), []), ((b"sameblk:",), []), ((n.SHARED,), [n.SHARED]),
+            ((n.SHARED, n.ALLOCATION, n.SHARED), [n.ALLOCATION, n.SHARED])):
+        raw.set_contexts(b"", *asked)
+        expect_equal(sorted(raw.contexts.values()), found, f"SET of {asked}")
     expect_equal(len(raw.option_replies(n.SET_META, n.string(b"") + query)), 2, "SET")
     none = struct.pack(">I", 1) + n.string(b"qemu:dirty")
     expect_equal(raw.option_replies(n.SET_META, n.string(b"") + none), [(n.ACK, b"")],
                  "second SET")
     raw.structured = True
-    raw.option_replies(n.GO, n.string(b"") + b"\0\0")
+    raw.enter()
     expect_equal(raw.call(n.BLOCK_STATUS, 0, 4096)[0], n.EINVAL, "status without a context")
     raw = n.Raw(server.nbd).greet()
     raw.option_replies(n.STRUCTURED)
@@ -244,7 +254,7 @@ def test_bad_requests(rig):
     """Refused with the right error, a refused write's payload is passed over, and what follows is
     served."""
     server = serve(rig)
-    raw = n.Raw(server.nbd).go(context=True)
+    raw = n.Raw(server.nbd).go(contexts=[n.ALLOCATION])
     junk = b"\xaa" * 70000
     for command, off, length, flags, payload, error in (
             (n.WRITE, SIZE - 100, 70000, 0, junk, n.ENOSPC),
@@ -277,7 +287,7 @@ def test_read_only(rig):
     """-r: whatever changes is EPERM, also with payload; reads, flushes and block status work."""
     store = rig.create("--size", SIZE)
     server = rig.server(store, "-r")
-    raw = n.Raw(server.nbd).go(context=True)
+    raw = n.Raw(server.nbd).go(contexts=[n.ALLOCATION])
     expect(raw.flags & 2, "the read-only flag")
     for command, payload in ((n.WRITE, bytes(8192)), (n.TRIM, b""), (n.WRITE_ZEROES, b"")):
         expect_equal(raw.call(command, 0, 8192, 0, payload)[0], n.EPERM, f"command {command}")
@@ -290,7 +300,7 @@ def test_read_only(rig):
 def test_block_status(rig):
     """Extents cover the range from its first byte, at any alignment, never beyond with REQ_ONE."""
     server = serve(rig)
-    raw = n.Raw(server.nbd).go(context=True)
+    raw = n.Raw(server.nbd).go(contexts=[n.ALLOCATION])
     for off in range(0, 8 * MIB, 8192):
         raw.request(n.WRITE, off, 4096, 0, b"d" * 4096)
         raw.reply()

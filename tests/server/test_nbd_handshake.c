@@ -40,6 +40,7 @@ static void add_option(struct bytes *bytes, uint32_t option, const void *data, u
 static bool is_over(const struct nbd_handshake *handshake)
 {
 	return handshake->state == NBD_HANDSHAKE_TRANSMISSION ||
+	       handshake->state == NBD_HANDSHAKE_STARTTLS ||
 	       handshake->state == NBD_HANDSHAKE_CLOSE;
 }
 
@@ -87,6 +88,7 @@ static void usual_session(struct bytes *bytes)
 	add_option(bytes, NBD_OPT_GO, "\0\0\0\4disk\0\0", 10);
 }
 
+/* Mutant 33. */
 Test(nbd_handshake, any_division_of_the_input_gives_the_same_answers)
 {
 	static struct bytes input, whole, parts;
@@ -108,7 +110,7 @@ Test(nbd_handshake, any_division_of_the_input_gives_the_same_answers)
 	}
 }
 
-/* Mutants 32 and 33: changed bytes of a good session, under a sanitizer. */
+/* Mutant 32: changed bytes of a good session, under a sanitizer. */
 Test(nbd_handshake, no_input_leads_out_of_it)
 {
 	static struct bytes input, output;
@@ -171,4 +173,165 @@ Test(nbd_handshake, flags_that_were_not_offered_end_it)
 	add(&input, "\0\0\0\7", 4);
 	feed(&handshake, &input, 4, &output);
 	cr_assert_eq(handshake.state, NBD_HANDSHAKE_CLOSE);
+}
+
+/* What one option is answered with: the type of the first reply, 0 for none. */
+static uint32_t ask(struct nbd_handshake *handshake, uint32_t option, const void *data,
+		    uint32_t len)
+{
+	static struct bytes input, output;
+
+	input.len = 0;
+	add_option(&input, option, data, len);
+	feed(handshake, &input, input.len, &output);
+	if (output.len == 0)
+		return 0;
+	cr_assert_geq(output.len, NBD_OPTION_REPLY_BYTES);
+	cr_assert_eq(nbd_get_u32(output.at + 8), option);
+	return nbd_get_u32(output.at + 12);
+}
+
+/* What was not agreed upon yet, and what cannot be taken back. */
+Test(nbd_handshake, extended_headers_come_once_and_end_the_older_ways)
+{
+	struct nbd_handshake handshake;
+
+	nbd_handshake_init(&handshake, &export);
+	handshake.state = NBD_HANDSHAKE_OPTIONS;
+	cr_assert_eq(ask(&handshake, NBD_OPT_EXTENDED_HEADERS, "x", 1), NBD_REP_ERR_INVALID);
+	cr_assert_not(handshake.extended);
+	cr_assert_eq(ask(&handshake, NBD_OPT_EXTENDED_HEADERS, "", 0), NBD_REP_ACK);
+	cr_assert(handshake.extended && handshake.structured);
+	cr_assert_eq(ask(&handshake, NBD_OPT_EXTENDED_HEADERS, "", 0), NBD_REP_ERR_INVALID);
+	cr_assert_eq(ask(&handshake, NBD_OPT_STRUCTURED_REPLY, "", 0), NBD_REP_ERR_EXT_HEADER_REQD);
+	cr_assert(handshake.extended && handshake.structured);
+	cr_assert_eq(ask(&handshake, NBD_OPT_EXPORT_NAME, "disk", 4), 0);
+	cr_assert_eq(handshake.state, NBD_HANDSHAKE_CLOSE);
+}
+
+/* --- TLS --- */
+
+static const struct nbd_export offers_tls = {
+	.name = "disk", .size_bytes = 1 << 20, .tls_available = true};
+static const struct nbd_export requires_tls = {
+	.name = "disk", .size_bytes = 1 << 20, .tls_available = true, .tls_required = true};
+
+static void greet(struct nbd_handshake *handshake, const struct nbd_export *of, uint8_t flags)
+{
+	static struct bytes input, output;
+
+	input.len = 0;
+	nbd_handshake_init(handshake, of);
+	add(&input, (uint8_t[]){0, 0, 0, flags}, 4);
+	feed(handshake, &input, 4, &output);
+}
+
+Test(nbd_handshake, starttls_is_acknowledged_once_and_only_where_there_is_tls)
+{
+	struct nbd_handshake handshake;
+
+	greet(&handshake, &export, 3);
+	cr_assert_eq(ask(&handshake, NBD_OPT_STARTTLS, "", 0), NBD_REP_ERR_UNSUP);
+	cr_assert_eq(handshake.state, NBD_HANDSHAKE_OPTIONS);
+	greet(&handshake, &offers_tls, 3);
+	cr_assert_eq(ask(&handshake, NBD_OPT_STARTTLS, "x", 1), NBD_REP_ERR_INVALID);
+	cr_assert_eq(handshake.state, NBD_HANDSHAKE_OPTIONS);
+	cr_assert_eq(ask(&handshake, NBD_OPT_STARTTLS, "", 0), NBD_REP_ACK);
+	cr_assert_eq(handshake.state, NBD_HANDSHAKE_STARTTLS);
+	nbd_handshake_tls_began(&handshake);
+	cr_assert_eq(handshake.state, NBD_HANDSHAKE_OPTIONS);
+	cr_assert_eq(ask(&handshake, NBD_OPT_STARTTLS, "", 0), NBD_REP_ERR_INVALID);
+	cr_assert_eq(ask(&handshake, NBD_OPT_GO, "\0\0\0\4disk\0\0", 10), NBD_REP_INFO);
+	cr_assert_eq(handshake.state, NBD_HANDSHAKE_TRANSMISSION);
+}
+
+Test(nbd_handshake, nothing_is_taken_beyond_the_option_that_starts_tls)
+{
+	static struct bytes input;
+	struct nbd_handshake handshake;
+	struct nbd_answer answer = {.len_bytes = 0};
+
+	greet(&handshake, &offers_tls, 3);
+	input.len = 0;
+	add_option(&input, NBD_OPT_STARTTLS, "", 0);
+	add_option(&input, NBD_OPT_GO, "\0\0\0\4disk\0\0", 10);
+	cr_assert_eq(nbd_handshake_step(&handshake, input.at, input.len, &answer),
+		     NBD_OPTION_HEADER_BYTES);
+	cr_assert_eq(handshake.state, NBD_HANDSHAKE_STARTTLS);
+	cr_assert_eq(answer.len_bytes, NBD_OPTION_REPLY_BYTES);
+}
+
+/* Mutant 34. */
+Test(nbd_handshake, what_was_agreed_before_tls_is_void)
+{
+	static const char names[] = "\0\0\0\4disk\0\0\0\1\0\0\0\x0f"
+				    "base:allocation";
+	struct nbd_handshake handshake;
+	unsigned options;
+
+	greet(&handshake, &offers_tls, 3);
+	cr_assert_eq(ask(&handshake, NBD_OPT_EXTENDED_HEADERS, "", 0), NBD_REP_ACK);
+	cr_assert_eq(ask(&handshake, NBD_OPT_SET_META_CONTEXT, names, sizeof(names) - 1),
+		     NBD_REP_META_CONTEXT);
+	cr_assert(handshake.structured && handshake.extended && handshake.allocation);
+	cr_assert_eq(ask(&handshake, NBD_OPT_STARTTLS, "", 0), NBD_REP_ACK);
+	options = handshake.options;
+	nbd_handshake_tls_began(&handshake);
+	cr_assert_not(handshake.structured || handshake.extended);
+	cr_assert_not(handshake.allocation || handshake.shared);
+	cr_assert_eq(handshake.options, options, "a client gets no second helping of options");
+	cr_assert_eq(ask(&handshake, NBD_OPT_SET_META_CONTEXT, names, sizeof(names) - 1),
+		     NBD_REP_ERR_INVALID);
+	cr_assert_eq(ask(&handshake, NBD_OPT_GO, "\0\0\0\4disk\0\0", 10), NBD_REP_INFO);
+	cr_assert_not(handshake.structured || handshake.allocation);
+	cr_assert_eq(nbd_handshake_transmission_flags(&handshake) & NBD_FLAG_SEND_DF, 0);
+}
+
+Test(nbd_handshake, where_tls_is_required_nothing_is_told_without)
+{
+	static const uint32_t refused[] = {
+		NBD_OPT_LIST,
+		NBD_OPT_INFO,
+		NBD_OPT_GO,
+		NBD_OPT_STRUCTURED_REPLY,
+		NBD_OPT_LIST_META_CONTEXT,
+		NBD_OPT_SET_META_CONTEXT,
+		99,
+	};
+	static uint8_t long_data[NBD_OPTION_BYTES_MAX + 1];
+	struct nbd_handshake handshake;
+
+	greet(&handshake, &requires_tls, 3);
+	for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++) {
+		cr_assert_eq(ask(&handshake, refused[i], "\0\0\0\4disk\0\0", 10),
+			     NBD_REP_ERR_TLS_REQD, "option %u", refused[i]);
+		cr_assert_eq(ask(&handshake, refused[i], "", 0), NBD_REP_ERR_TLS_REQD);
+	}
+	cr_assert_eq(ask(&handshake, 98, long_data, sizeof(long_data)), NBD_REP_ERR_TLS_REQD);
+	cr_assert_not(handshake.structured);
+	cr_assert_eq(ask(&handshake, NBD_OPT_STARTTLS, "", 0), NBD_REP_ACK);
+	nbd_handshake_tls_began(&handshake);
+	cr_assert_eq(ask(&handshake, NBD_OPT_LIST, "", 0), NBD_REP_SERVER);
+	cr_assert_eq(ask(&handshake, 99, "", 0), NBD_REP_ERR_UNSUP);
+}
+
+Test(nbd_handshake, where_tls_is_required_a_client_that_cannot_be_told_so_is_closed)
+{
+	static uint8_t long_name[NBD_OPTION_BYTES_MAX + 1];
+	struct nbd_handshake handshake;
+
+	greet(&handshake, &requires_tls, 3);
+	cr_assert_eq(ask(&handshake, NBD_OPT_EXPORT_NAME, "disk", 4), 0);
+	cr_assert_eq(handshake.state, NBD_HANDSHAKE_CLOSE);
+	greet(&handshake, &requires_tls, 3);
+	cr_assert_eq(ask(&handshake, NBD_OPT_EXPORT_NAME, long_name, sizeof(long_name)), 0);
+	cr_assert_eq(handshake.state, NBD_HANDSHAKE_CLOSE);
+	greet(&handshake, &requires_tls, 0);
+	cr_assert_eq(handshake.state, NBD_HANDSHAKE_CLOSE);
+	greet(&handshake, &requires_tls, 3);
+	cr_assert_eq(ask(&handshake, NBD_OPT_ABORT, "", 0), NBD_REP_ACK);
+	cr_assert_eq(handshake.state, NBD_HANDSHAKE_CLOSE);
+	/* One that knows EXPORT_NAME only is served where TLS is optional, and never begins it. */
+	greet(&handshake, &offers_tls, 0);
+	cr_assert_eq(ask(&handshake, NBD_OPT_STARTTLS, "", 0), NBD_REP_ERR_UNSUP);
 }

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* test_nbd_rx - the input ring of a connection */
+/*
+ * test_nbd_rx - no message is cut in two, and no slice moves while it is held
+ */
 #include <criterion/criterion.h>
 #include <stdlib.h>
 #include <string.h>

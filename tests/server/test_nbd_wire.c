@@ -49,15 +49,47 @@ Test(nbd_wire, a_request_is_decoded_whole)
 	cr_assert_eq(request.len_bytes, UINT32_MAX);
 }
 
+Test(nbd_wire, extended_structures_have_the_documented_bytes)
+{
+	const char asked[] = "\x21\xe4\x1c\x71\0\x20\0\1\1\2\3\4\5\6\7\x8"
+			     "\xff\xff\xff\xff\xff\xff\xff\xfe\0\0\1\0\0\0\0\2";
+	struct nbd_request request;
+	uint8_t bytes[32];
+
+	cr_assert_eq(nbd_decode_extended_request((const uint8_t *)asked, &request), 0);
+	cr_assert_eq(request.flags, NBD_CMD_FLAG_PAYLOAD_LEN);
+	cr_assert_eq(request.command, NBD_CMD_WRITE);
+	cr_assert_eq(request.cookie, 0x0102030405060708);
+	cr_assert_eq(request.off_bytes, UINT64_MAX - 1);
+	cr_assert_eq(request.len_bytes, 0x0000010000000002);
+	cr_assert_eq(nbd_decode_request((const uint8_t *)asked, &request), -EBADMSG);
+	cr_assert_eq(nbd_encode_head(bytes, true, NBD_REPLY_FLAG_DONE,
+				     NBD_REPLY_TYPE_BLOCK_STATUS_EXT, &request, 0x01020304),
+		     32);
+	expect_bytes(bytes,
+		     "\x6e\x8a\x27\x8c\0\1\0\6\1\2\3\4\5\6\7\x8"
+		     "\xff\xff\xff\xff\xff\xff\xff\xfe\0\0\0\0\1\2\3\4",
+		     32);
+	cr_assert_eq(nbd_encode_head(bytes, false, 0, NBD_REPLY_TYPE_NONE, &request, 0), 20);
+	expect_bytes(bytes, "\x66\x8e\x33\xef\0\0\0\0\1\2\3\4\5\6\7\x8\0\0\0\0", 20);
+	nbd_encode_extended_context(bytes, 0x11223344, 5);
+	expect_bytes(bytes, "\x11\x22\x33\x44\0\0\0\5", 8);
+	nbd_encode_extended_extent(bytes, 0x0102030405060708, NBD_SHARED_SHARED);
+	expect_bytes(bytes, "\1\2\3\4\5\6\7\x8\0\0\0\0\0\0\0\2", 16);
+}
+
 Test(nbd_wire, another_magic_is_another_protocol)
 {
 	uint8_t bytes[NBD_REQUEST_BYTES] = {0x25, 0x60, 0x95, 0x12};
+	uint8_t extended[NBD_EXTENDED_REQUEST_BYTES] = {0};
 	uint8_t option[NBD_OPTION_HEADER_BYTES] = "IHAVEOPS";
 	struct nbd_option_header header;
 	struct nbd_request request;
 
 	cr_assert_eq(nbd_decode_request(bytes, &request), -EBADMSG);
 	cr_assert_eq(nbd_decode_option(option, &header), -EBADMSG);
+	memcpy(extended, "\x25\x60\x95\x13", 4);
+	cr_assert_eq(nbd_decode_extended_request(extended, &request), -EBADMSG);
 	memcpy(option, "IHAVEOPT\0\0\0\7\0\0\1\0", 16);
 	cr_assert_eq(nbd_decode_option(option, &header), 0);
 	cr_assert_eq(header.option, NBD_OPT_GO);
@@ -109,6 +141,7 @@ Test(nbd_wire, errors_become_those_that_the_protocol_knows)
 	cr_assert_eq(nbd_error_of(0), NBD_OK);
 	cr_assert_eq(nbd_error_of(-ENOSPC), NBD_ENOSPC);
 	cr_assert_eq(nbd_error_of(-EROFS), NBD_EPERM);
+	cr_assert_eq(nbd_error_of(-ENOTSUP), NBD_ENOTSUP);
 	cr_assert_eq(nbd_error_of(-EINVAL), NBD_EINVAL);
 	cr_assert_eq(nbd_error_of(-ESHUTDOWN), NBD_ESHUTDOWN);
 	cr_assert_eq(nbd_error_of(-EOVERFLOW), NBD_EOVERFLOW);

@@ -134,7 +134,7 @@ CORE_CALLS_BANNED = re.compile(
     r"sleep|fork|exit)\s*\(")
 CORE_GETENV_ALLOWED = {"core/base/mutant.h", "core/base/mutant.c"}
 FRONT_ENDS = ("nbd", "ublk", "ctl")
-FRONT_END_CORE = re.compile(r"core/(request|same_job|volume|worker)\.h$|core/base/")
+FRONT_END_CORE = re.compile(r"core/(look|request|same_job|volume|worker)\.h$|core/base/")
 # What both ends of the control socket need, and the store, which both open.
 CLI_SERVER = {"server/ctl_frame.h", "server/ctl_limits.h", "server/ctl_path.h", "server/ctl_rpc.h",
               "server/store_file.h", "server/ring.h"}

@@ -520,6 +520,80 @@ Test(alloc_space, what_is_freed_is_no_space_until_it_has_settled)
 
 /* --- what is a bug of the caller's --- */
 
+/* --- homes --- */
+
+static void start_with_homes(void)
+{
+	start_with(3, SLAB_DATA_BLOCKS, HINT, WINDOWS);
+	space_load_all(&space);
+	alloc_use_homes(&alloc);
+}
+
+/* Where block number `at` of the data area is. */
+static uint64_t data_block(uint64_t at)
+{
+	return space_block(&space, (uint32_t)(at / SLAB_DATA_BLOCKS),
+			   (uint32_t)(at % SLAB_DATA_BLOCKS))
+		.v;
+}
+
+/* More windows than there are room for, in an order that comes back to each. */
+Test(alloc_space, blocks_go_home_in_whatever_order_and_however_many_windows_are_forgotten)
+{
+	start_with_homes();
+	for (uint32_t i = 0; i < 6 * REGION_BLOCKS; i++) {
+		uint64_t at = i * 1031ull % (6 * REGION_BLOCKS);
+
+		cr_assert_eq(get_one((uint32_t)(at / REGION_BLOCKS), at % REGION_BLOCKS),
+			     data_block(at), "block %lu", (unsigned long)at);
+		refs_take(&space.refs, pbn, 1);
+	}
+}
+
+Test(alloc_space, a_home_that_is_taken_is_left_alone)
+{
+	start_with_homes();
+	use(0, 5, 1);
+	cr_assert_neq(get_one(0, 5), data_block(5));
+	cr_assert_eq(get_one(0, 100), data_block(100));
+}
+
+Test(alloc_space, a_stream_goes_home_whole_or_not_at_all)
+{
+	start_with_homes();
+	cr_assert_eq(get(0, 0, REGION_BLOCKS, true), REGION_BLOCKS);
+	cr_assert_eq(pbn.v, data_block(0));
+	use(0, REGION_BLOCKS + 400, 1);
+	cr_assert_eq(get(1, 0, 256, true), 256);
+	cr_assert_neq(pbn.v, data_block(REGION_BLOCKS));
+}
+
+/* Region 3 lies across the end of the first slab. */
+Test(alloc_space, a_window_at_the_end_of_a_slab_is_shorter)
+{
+	start_with_homes();
+	for (uint32_t i = 448; i < 512; i++)
+		cr_assert_eq(get_one(3, i), data_block(3 * REGION_BLOCKS + i));
+}
+
+Test(alloc_space, a_volume_larger_than_its_store_goes_round)
+{
+	start_with_homes();
+	cr_assert_eq(get_one((uint32_t)(data_blocks / REGION_BLOCKS) + 1, 0),
+		     data_block((data_blocks / REGION_BLOCKS + 1) * REGION_BLOCKS - data_blocks));
+}
+
+Test(alloc_space, an_absent_home_is_asked_for)
+{
+	start_with(3, SLAB_DATA_BLOCKS, HINT, WINDOWS);
+	alloc_use_homes(&alloc);
+	cr_assert_eq(get(4, 100, 1, false), -EAGAIN);
+	cr_assert_eq(wanted, page_of_refs(space.geometry, 1));
+	alloc_bar(&alloc, wanted);
+	cr_assert_eq(get(4, 100, 1, false), -EAGAIN);
+	cr_assert_neq(wanted, page_of_refs(space.geometry, 1), "a barred one is passed over");
+}
+
 Test(alloc, a_hint_that_is_no_power_of_two_asserts, .signal = SIGABRT)
 {
 	alloc_init(&alloc, &space.refs, space.geometry, 48, WINDOWS);

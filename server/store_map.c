@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* store_map - see the header */
+#include "server/store_map.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "core/base/units.h"
+
+#define PAGE_BYTES     4096u
+#define AREA_PAGES     (STORE_MAP_AREA_BYTES / PAGE_BYTES)
+#define ASKED_MAX      512u /* in a second; each takes some microseconds */
+#define RESIDENT_MS    10000u
+#define ABSENT_MS      2000u
+#define AREAS_USED_MAX 16384u /* 64 MiB of page tables */
+
+/* mincore() tells the truth about a file's pages to those who own it or may write it; to others it
+ * says that all of them are there. */
+static bool is_told_the_truth(int fd)
+{
+	struct stat status;
+	char path[32];
+
+	if (fstat(fd, &status) < 0)
+		return false;
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	return status.st_uid == geteuid() || access(path, W_OK) == 0;
+}
+
+int store_map_make(struct store_map *map, int fd, uint64_t size_bytes)
+{
+	void *bytes;
+
+	*map = (struct store_map){.fd = fd, .size_bytes = size_bytes};
+	if (sysconf(_SC_PAGESIZE) != PAGE_BYTES || size_bytes == 0 || !is_told_the_truth(fd))
+		return -ENOTSUP;
+	bytes = mmap(NULL, size_bytes, PROT_READ, MAP_SHARED | MAP_NORESERVE, fd, 0);
+	if (bytes == MAP_FAILED)
+		return -errno;
+	map->bytes = bytes;
+	return 0;
+}
+
+void store_map_done(struct store_map *map)
+{
+	if (map->bytes != NULL)
+		munmap(map->bytes, map->size_bytes);
+	map->bytes = NULL;
+}
+
+/* In place: who uses it at this moment faults its pages in again. */
+static void make_anew(struct store_map *map)
+{
+	/* The old one stays when that fails. */
+	(void)mmap(map->bytes, map->size_bytes, PROT_READ, MAP_SHARED | MAP_NORESERVE | MAP_FIXED,
+		   map->fd, 0);
+	atomic_store_explicit(&map->areas_used, 0, memory_order_relaxed);
+}
+
+static bool ask(struct store_map *map, uint64_t number)
+{
+	uint64_t begin = number * STORE_MAP_AREA_BYTES;
+	uint64_t len = min_u64(STORE_MAP_AREA_BYTES, map->size_bytes - begin);
+	unsigned char pages[AREA_PAGES];
+
+	if (mincore(map->bytes + begin, len, pages) < 0)
+		return false;
+	for (uint64_t i = 0; i < div_up(len, PAGE_BYTES); i++)
+		if ((pages[i] & 1) == 0)
+			return false;
+	if (atomic_fetch_add_explicit(&map->areas_used, 1, memory_order_relaxed) == AREAS_USED_MAX)
+		make_anew(map);
+	return true;
+}
+
+static bool area_resident(struct store_map_view *view, uint64_t number, uint64_t now_ms)
+{
+	struct store_map_area *area = &view->areas[number % STORE_MAP_AREAS];
+
+	if (area->number == number + 1 && now_ms < area->until_ms)
+		return area->resident;
+	if (now_ms - view->second_ms >= 1000) {
+		view->second_ms = now_ms;
+		view->asked = 0;
+	}
+	if (view->asked == ASKED_MAX)
+		return false;
+	view->asked++;
+	area->number = number + 1;
+	area->resident = ask(view->map, number);
+	area->until_ms = now_ms + (area->resident ? RESIDENT_MS : ABSENT_MS);
+	return area->resident;
+}
+
+bool store_map_resident(struct store_map_view *view, uint64_t off_bytes, uint64_t len_bytes,
+			uint64_t now_ms)
+{
+	uint64_t last = (off_bytes + len_bytes - 1) / STORE_MAP_AREA_BYTES;
+
+	if (view->map == NULL || view->map->bytes == NULL)
+		return false;
+	for (uint64_t number = off_bytes / STORE_MAP_AREA_BYTES; number <= last; number++)
+		if (!area_resident(view, number, now_ms))
+			return false;
+	return true;
+}
