@@ -12,7 +12,7 @@
  *
  * Where the log ends is a matter of a crash. But a ring block that could only have been written
  * after a later group, or a newer superblock, was durable proves that those were there and are
- * lost: damage.
+ * lost: damage. So does a superblock that says that the log was durable further.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -179,6 +179,23 @@ static void ring_find_lost_group(struct check *check, const struct ring_slot *ri
 		check->incomplete = true;
 		return;
 	}
+}
+
+/* Pages may have gone home with what is missing in them. */
+static void log_find_lost_end(struct check *check, const struct ring_walk *walk)
+{
+	const struct super *super = &check->super;
+	struct check_finding *finding;
+
+	if (walk->lsn >= super->log_reaches_lsn)
+		return;
+	finding = check_find(check, DAMAGE_FATAL, "journal, from sequence %" PRIu64,
+			     walk->whole_sequence);
+	snprintf(finding->expected, sizeof(finding->expected),
+		 "records up to LSN %" PRIu64 ": checkpoint %" PRIu64 " proves them",
+		 super->log_reaches_lsn - 1, super->checkpoint);
+	snprintf(finding->found, sizeof(finding->found), "the last one is %" PRIu64, walk->lsn - 1);
+	check->incomplete = true;
 }
 
 static void records_add(struct check *check, const struct record *record, uint64_t lsn)
@@ -375,6 +392,7 @@ int check_log_load(struct check *check)
 		check->log.end_group = walk.group;
 		ring_find_lost_super(check, ring, &walk);
 		ring_find_lost_group(check, ring, &walk);
+		log_find_lost_end(check, &walk);
 		if (walk.records > 0)
 			r = records_load(check, &walk, ring);
 	}

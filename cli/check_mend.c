@@ -8,7 +8,8 @@
  * Everything goes to the slot that the durable parents do not name, and the superblock to the copy
  * that is not in force: until the last write is whole, the store is what it was, and a crash in
  * between costs nothing. The journal stays; a refs page written here carries the LSN of the last
- * record in it, so that recovery replays none of them on that page again.
+ * record in it, so that recovery replays none of them on that page again, and the superblock says
+ * that the journal reaches so far.
  *
  * It is called only if nothing else was found: with a damaged map the recount would drop what is in
  * use.
@@ -146,7 +147,6 @@ static int summary_write(struct check *check, uint32_t page, const struct summar
 		.kind = PAGE_SUMMARY,
 		.number = page,
 		.generation = generation_next(check->generations[top]),
-		.lsn = last_lsn(check),
 	};
 
 	memset(check->page, 0, BLOCK_BYTES);
@@ -185,6 +185,7 @@ static int super_mend(struct check *check)
 	if (!buf)
 		return -ENOMEM;
 	super->checkpoint++;
+	super->log_reaches_lsn = check->log.end_lsn;
 	super->mapped_blocks = check->report->mapped_blocks - (uint64_t)check->log.mapped_delta;
 	super->places = check->places - (uint64_t)check->log.places_delta;
 	super_encode(super, check->generations, buf);

@@ -37,6 +37,19 @@ static void found_other_story(struct check *check, const struct check_record *re
 		 r->kind, r->count, r->lbn.v, r->old.v, r->new.v);
 }
 
+/* A page that goes home has nothing in it that is not durable, and the superblock that put it in
+ * force says how far the log was. */
+static bool lsn_fits(const struct check *check, uint64_t lsn, struct why *why)
+{
+	uint64_t limit = check->super.log_reaches_lsn;
+
+	if (lsn < limit)
+		return true;
+	snprintf(why->expected, sizeof(why->expected), "an LSN below %" PRIu64, limit);
+	snprintf(why->found, sizeof(why->found), "%" PRIu64, lsn);
+	return false;
+}
+
 /* --- root --- */
 
 static bool entry_explode(struct root_entry *entry, const struct record *r)
@@ -193,7 +206,8 @@ int check_replay_root(struct check *check, uint32_t page, struct check_root *roo
 		r = check_read(check, block, 1, check->page);
 		if (r < 0)
 			return r;
-		if (!page_verify(check->page, &header, check->super.uuid, &root->lsn, &why)) {
+		if (!page_verify(check->page, &header, check->super.uuid, &root->lsn, &why) ||
+		    !lsn_fits(check, root->lsn, &why)) {
 			check_find_why(check, DAMAGE_FATAL, &why,
 				       "root page %" PRIu32 " (block %" PRIu64 ")", page, block);
 			*ret_good = false;
@@ -314,7 +328,8 @@ static int leaf_load(struct check *check, const struct root_entry *home, struct 
 	r = check_read(check, block, 1, check->page);
 	if (r < 0)
 		return r;
-	if (!page_verify(check->page, &header, check->super.uuid, &leaf->lsn, &why)) {
+	if (!page_verify(check->page, &header, check->super.uuid, &leaf->lsn, &why) ||
+	    !lsn_fits(check, leaf->lsn, &why)) {
 		check_find_why(check, DAMAGE_FATAL, &why,
 			       "leaf of region %" PRIu32 " (block %" PRIu64 ")", leaf->region,
 			       block);
@@ -409,7 +424,8 @@ int check_replay_refs(struct check *check, uint32_t slab, uint32_t generation,
 		r = check_read(check, block, 1, check->page);
 		if (r < 0)
 			return r;
-		if (!page_verify(check->page, &header, check->super.uuid, &refs->lsn, &why)) {
+		if (!page_verify(check->page, &header, check->super.uuid, &refs->lsn, &why) ||
+		    !lsn_fits(check, refs->lsn, &why)) {
 			check_find_why(check, DAMAGE_MENDS, &why,
 				       "refs of slab %" PRIu32 " (block %" PRIu64 ")", slab, block);
 			*ret_good = false;

@@ -69,6 +69,7 @@ static int dump_super(struct check *check)
 	printf("tail            sequence %" PRIu64 ", lsn %" PRIu64 ", group %" PRIu64
 	       ", prev %016" PRIx64 "\n",
 	       super->tail_sequence, super->tail_lsn, super->tail_group, super->tail_prev);
+	printf("log reaches     lsn %" PRIu64 "\n", super->log_reaches_lsn);
 	printf("mapped          %" PRIu64 "\n", super->mapped_blocks);
 	printf("places          %" PRIu64 "\n", super->places);
 	for (uint32_t i = 0; i < geometry_tops(&super->geometry); i++) {

@@ -63,6 +63,7 @@ static const struct metric counters[] = {
 	{"same_bytes", "same_bytes_total", "Bytes merged."},
 	{"differs", "differs_total", "Destinations that differed."},
 	{"fenced_read_bytes", "fenced_read_bytes_total", "Bytes compared inside a fence."},
+	{"copied_bytes", "copied_bytes_total", "Payload bytes copied in user space."},
 	{"fence_waits", "fence_waits_total", "Requests that waited for a fence."},
 	{"discarded_bytes", "discarded_bytes_total", "Bytes given back to the backing."},
 };

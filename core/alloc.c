@@ -7,7 +7,8 @@
 
 #include "core/base/mutant.h"
 
-#define PLACE_BLOCKS 2u
+#define PLACE_BLOCKS  2u
+#define RUN_ALIGN_MIN 8u /* a run of that many is aligned */
 
 void alloc_init(struct alloc *alloc, struct refs *refs, const struct geometry *geometry,
 		uint32_t cow_hint_blocks, uint32_t window_count)
@@ -84,15 +85,10 @@ static bool allocatable(const struct frame *frame, uint32_t index)
 	return frame->counts[index] == 0 && frame->busy_counts[index] == 0;
 }
 
-/* An aligned run of `blocks` allocatable blocks of a resident slab. */
-static bool find_run(const struct alloc *alloc, const struct frame *frame, uint32_t slab,
-		     uint32_t blocks, uint32_t *ret_index)
+static bool find_run_between(const struct frame *frame, uint32_t begin, uint32_t end,
+			     uint32_t blocks, uint32_t step, uint32_t *ret_index)
 {
-	uint32_t limit = geometry_slab_blocks(alloc->geometry, slab);
-	/* Small runs anywhere; larger ones aligned, so that windows do not eat into each other. */
-	uint32_t step = blocks < 8 ? 1 : min_u32(blocks, 32);
-
-	for (uint32_t i = 0; i + blocks <= limit; i += step) {
+	for (uint32_t i = begin; i + blocks <= end; i += step) {
 		uint32_t n = 0;
 
 		while (n < blocks && allocatable(frame, i + n))
@@ -105,6 +101,20 @@ static bool find_run(const struct alloc *alloc, const struct frame *frame, uint3
 	return false;
 }
 
+/* An aligned run of `blocks` allocatable blocks of the cursor's slab, which is resident. */
+static bool find_run(const struct alloc *alloc, const struct frame *frame, uint32_t slab,
+		     uint32_t blocks, uint32_t *ret_index)
+{
+	uint32_t limit = geometry_slab_blocks(alloc->geometry, slab);
+	/* Small runs anywhere; larger ones aligned, so that windows do not eat into each other. */
+	uint32_t step = blocks < RUN_ALIGN_MIN ? 1 : min_u32(blocks, 32);
+	uint32_t from = blocks < RUN_ALIGN_MIN ? 0 : alloc->at / step * step;
+
+	return find_run_between(frame, from, limit, blocks, step, ret_index) ||
+	       find_run_between(frame, 0, min_u32(from + blocks - 1, limit), blocks, step,
+				ret_index);
+}
+
 /* The next slab, from the cursor on, that may have such a run. */
 static bool next_slab(struct alloc *alloc, uint32_t blocks)
 {
@@ -113,6 +123,8 @@ static bool next_slab(struct alloc *alloc, uint32_t blocks)
 
 		if (alloc->refs->slabs[slab].max_run >= blocks &&
 		    refs_slab_available(alloc->refs, slab) >= blocks) {
+			if (slab != alloc->cursor)
+				alloc->at = 0;
 			alloc->cursor = slab;
 			return true;
 		}
@@ -135,6 +147,8 @@ static int get_run(struct alloc *alloc, uint32_t blocks, pbn_t *ret_pbn, page_t 
 		if (find_run(alloc, frame, alloc->cursor, blocks, &index)) {
 			*ret_pbn = geometry_slab_pbn(alloc->geometry, alloc->cursor, index);
 			refs_busy_add(alloc->refs, *ret_pbn, blocks);
+			if (blocks >= RUN_ALIGN_MIN)
+				alloc->at = index + blocks;
 			return 0;
 		}
 		alloc->refs->slabs[alloc->cursor].max_run = (uint16_t)(blocks - 1);
@@ -178,8 +192,8 @@ static uint32_t home_of(const struct alloc *alloc, lbn_t lbn, uint32_t *ret_inde
 	return (uint32_t)(at / SLAB_DATA_BLOCKS);
 }
 
-/* A window on the home of lbn, all of it in one slab. -ENOSPC: not all of the needed blocks from lbn
- * on are free there. */
+/* A window on the home of lbn, all of it in one slab. -ENOSPC: not all of the needed blocks from
+ * lbn on are free there. */
 static int open_home(struct alloc *alloc, lbn_t lbn, uint32_t size, uint32_t needed,
 		     page_t *ret_page)
 {

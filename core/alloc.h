@@ -46,6 +46,7 @@ struct alloc {
 	const struct geometry *geometry;
 	uint32_t cow_hint_blocks;
 	uint32_t cursor; /* slab */
+	uint32_t at; /* index in that slab, behind the last large run that was taken */
 	uint32_t window_count;
 	uint64_t now;
 	bool homes;

@@ -274,7 +274,7 @@ static bool is_old_enough(const struct cache *cache, uint64_t lsn, struct why *w
 {
 	uint64_t limit = cache->ops->lsn_limit(cache->context);
 
-	if (!cache->zero_new_refs || lsn < limit)
+	if (lsn < limit)
 		return true;
 	snprintf(why->expected, sizeof(why->expected), "an LSN below %" PRIu64, limit);
 	snprintf(why->found, sizeof(why->found), "%" PRIu64, lsn);

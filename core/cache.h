@@ -88,7 +88,7 @@ struct cache_ops {
 	/* No frame can be had: clean some. */
 	void (*on_short)(void *context, struct worker *worker);
 	void (*damage)(void *context, const char *text);
-	/* While serving: every page at home is older than the next edit. */
+	/* Every page at home is older than the next edit. */
 	uint64_t (*lsn_limit)(void *context);
 };
 

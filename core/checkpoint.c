@@ -367,6 +367,7 @@ static void write_super(struct checkpoint *checkpoint)
 	super->tail_lsn = checkpoint->boundary.lsn;
 	super->tail_prev = checkpoint->boundary.prev;
 	super->tail_group = checkpoint->boundary.group;
+	super->log_reaches_lsn = journal_durable_lsn(&volume->journal) + 1;
 	super->mapped_blocks = checkpoint->boundary.counts.mapped_blocks;
 	super->places = checkpoint->boundary.counts.places;
 	for (uint32_t i = 0; i < geometry_tops(&super->geometry); i++)

@@ -49,6 +49,9 @@ struct super {
 	uint64_t tail_lsn; /* of the first record that is replayed */
 	uint64_t tail_prev; /* checksum of the ring block before the tail */
 	uint64_t tail_group; /* number of the first group that is replayed */
+	/* Records before it were durable when this was written, and pages in force have no others:
+	 * a log that ends before has lost its end. */
+	uint64_t log_reaches_lsn;
 	/* Counters as of tail_lsn; replay carries them on. */
 	uint64_t mapped_blocks; /* logical blocks that are no holes */
 	uint64_t places; /* leaf places, two blocks each */

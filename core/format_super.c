@@ -41,7 +41,8 @@ enum {
 	SUPER_PLACES = 192,
 	SUPER_CLEAN = 200,
 	SUPER_ROOTS = 204,
-	SUPER_HEAD_END = 208,
+	SUPER_LOG_REACHES = 208,
+	SUPER_HEAD_END = 216,
 };
 
 static const uint8_t super_magic[8] = {'s', 'a', 'm', 'e', 'b', 'l', 'k', '\n'};
@@ -103,6 +104,7 @@ void super_encode(const struct super *super, const uint32_t *generations, uint8_
 	put_le64(out + SUPER_PLACES, super->places);
 	put_le32(out + SUPER_CLEAN, super->clean);
 	put_le32(out + SUPER_ROOTS, 1);
+	put_le64(out + SUPER_LOG_REACHES, super->log_reaches_lsn);
 	for (uint32_t i = 0; i < tops; i++)
 		put_le32(out + BLOCK_BYTES + 4ul * i, generations[i]);
 	put_le64(out + SUPER_CHECKSUM, checksum_around(out, SUPER_CHECKSUM, len_bytes));
@@ -152,6 +154,7 @@ bool super_decode_head(const uint8_t *head, struct super *ret_super, struct why 
 	ret_super->mapped_blocks = get_le64(head + SUPER_MAPPED);
 	ret_super->places = get_le64(head + SUPER_PLACES);
 	ret_super->clean = get_le32(head + SUPER_CLEAN) != 0;
+	ret_super->log_reaches_lsn = get_le64(head + SUPER_LOG_REACHES);
 	return true;
 }
 

@@ -35,6 +35,13 @@ static uint8_t *part_data(const struct request *request)
 	return (uint8_t *)request->data + request->progress_bytes;
 }
 
+static void copy_part(struct request *request)
+{
+	memcpy(part_data(request), (uint8_t *)request->scratch + request->part_off_bytes,
+	       request->part_bytes);
+	count(&request->volume->counters.copied_bytes, request->part_bytes);
+}
+
 static void data_done(struct request *request)
 {
 	request_leave(request);
@@ -43,8 +50,7 @@ static void data_done(struct request *request)
 		return;
 	}
 	if (request->io_count > 0 && !sector_aligned(request))
-		memcpy(part_data(request), (uint8_t *)request->scratch + request->part_off_bytes,
-		       request->part_bytes);
+		copy_part(request);
 	request->progress_bytes += request->part_bytes;
 	if (request->progress_bytes == request->len_bytes)
 		request_finish(request, 0);

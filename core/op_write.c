@@ -513,6 +513,7 @@ static void old_read(struct request *request)
 		return;
 	}
 	memcpy(scratch + begin, data_at(request, 0), request->part_bytes);
+	count(&request->volume->counters.copied_bytes, request->part_bytes);
 	if (request->targets[0].fresh) { /* to a new block, whole */
 		begin = 0;
 		end = BLOCK_BYTES;

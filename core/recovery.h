@@ -6,8 +6,8 @@
  *      block was written after it had been durable: that is damage.
  *   2. All tops, exactly in the generations that it names.
  *   3. The ring from the tail on, whole groups only. A group of which a block is bad ends the log,
- *      unless a later group was written, which happens only when the earlier one is durable: that
- *      is damage.
+ *      unless a later group was written, which happens only when the earlier one is durable, or
+ *      the superblock says that the log was durable further: that is damage.
  *   4. Replay, record by record, page by page, where the page is older. Pages are read in the
  *      generations that their parents name, never newer ones: the checkpoint leaves those slots
  *      alone until new parents are durable. When many pages are dirty, a checkpoint in between

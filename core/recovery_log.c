@@ -48,7 +48,7 @@ static bool next_block(const struct super *super, const struct recovery_log *log
 	return true;
 }
 
-/* Whether the ring holds a proof that more was durable than what was found. */
+/* Whether the superblock or the ring holds a proof that more was durable than what was found. */
 static bool proves_loss(const struct super *super, const struct recovery_log *log,
 			const struct position *end, struct damage *damage)
 {
@@ -77,7 +77,13 @@ static bool proves_loss(const struct super *super, const struct recovery_log *lo
 			return true;
 		}
 	}
-	return false;
+	if (end->lsn >= super->log_reaches_lsn)
+		return false;
+	snprintf(damage->text, sizeof(damage->text),
+		 "journal: expected records up to LSN %" PRIu64 " (checkpoint %" PRIu64
+		 " proves them), found the last one to be %" PRIu64,
+		 super->log_reaches_lsn - 1, super->checkpoint, end->lsn - 1);
+	return true;
 }
 
 /* Every record of the block is one that can be. */
@@ -215,12 +221,18 @@ static int replay_record(struct volume *volume, const struct record *record, uin
 	return 0;
 }
 
+/* The whole log is durable: a page may be newer than what replay has come to, and still go home. */
+static void set_end(struct volume *volume, uint64_t next_lsn)
+{
+	atomic_store(&volume->journal.next_lsn, next_lsn);
+	atomic_store(&volume->journal.durable_lsn, next_lsn - 1);
+}
+
+/* Replay has come so far: here the tail of a checkpoint would be. */
 static void set_position(struct volume *volume, const struct position *at)
 {
 	struct journal *journal = &volume->journal;
 
-	atomic_store(&journal->next_lsn, at->lsn);
-	atomic_store(&journal->durable_lsn, at->lsn - 1);
 	journal->sequence = at->sequence;
 	journal->prev = at->prev;
 	journal->group = at->group;
@@ -258,26 +270,6 @@ static int replay_block(struct volume *volume, const uint8_t *block,
 	return 0;
 }
 
-/* A page that goes home has nothing in it that is not durable: a newer one than the log's end
- * proves that the end of the log is lost. */
-static int check_end(const struct volume *volume, struct damage *damage)
-{
-	uint64_t next = journal_next_lsn(&volume->journal);
-
-	for (uint32_t i = 0; i < volume->super.geometry.root_pages; i++) {
-		uint64_t lsn = volume->map.tops[i].lsn;
-
-		if (lsn < next)
-			continue;
-		snprintf(damage->text, sizeof(damage->text),
-			 "journal: expected records up to LSN %" PRIu64 " (root page %" PRIu32
-			 " has it), found the last one to be %" PRIu64,
-			 lsn, i, next - 1);
-		return -EUCLEAN;
-	}
-	return 0;
-}
-
 int recovery_replay(struct volume *volume, const struct recovery_log *log,
 		    struct damage *reterr_damage)
 {
@@ -286,6 +278,7 @@ int recovery_replay(struct volume *volume, const struct recovery_log *log,
 	struct position at = {tail.tail_sequence, tail.tail_lsn, tail.tail_prev, tail.tail_group};
 	int r = 0;
 
+	set_end(volume, tail.tail_lsn + log->records);
 	set_position(volume, &at);
 	for (uint64_t i = 0; r == 0 && i < log->blocks; i++) {
 		const uint8_t *block = ring_block(&tail, log, at.sequence);
@@ -301,8 +294,6 @@ int recovery_replay(struct volume *volume, const struct recovery_log *log,
 		    volume->cache.dirty_count > volume->cache.frame_count / 2)
 			r = checkpoint_now(volume);
 	}
-	if (r == 0)
-		r = check_end(volume, reterr_damage);
 	if (r == 0 && volume->options.read_only)
 		r = recovery_io(volume->store, STORE_FLUSH, 0, NULL, 0);
 	if (r == 0 && !volume->options.read_only) {

@@ -285,6 +285,12 @@ static int read_top(struct volume *volume, uint32_t top, uint32_t generation, ui
 		describe(damage, where, &why);
 		return -EUCLEAN;
 	}
+	if (root && lsn >= volume->super.log_reaches_lsn) {
+		snprintf(damage->text, sizeof(damage->text),
+			 "%s: expected an LSN below %" PRIu64 ", found %" PRIu64, where,
+			 volume->super.log_reaches_lsn, lsn);
+		return -EUCLEAN;
+	}
 	(root ? &volume->map.tops[number] : &volume->refs.tops[number])->generation = generation;
 	return root ? read_root(volume, number, page, lsn, damage)
 		    : read_summary(volume, number, page, damage);

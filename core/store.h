@@ -25,6 +25,7 @@
 #define CORE_STORE_H
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdint.h>
 #include <stdbool.h>
 
@@ -69,6 +70,7 @@ struct store {
 	unsigned lane_count;
 	bool read_only;
 	bool can_discard;
+	_Atomic uint64_t copied_bytes; /* for I/O whose memory was not aligned enough */
 };
 
 /* What a transfer's error means to who asked for it: the backing is full, or it failed. */

@@ -578,5 +578,7 @@ void volume_stats(struct volume *volume, struct volume_stats *ret_stats)
 	ret->same_bytes = atomic_load(&volume->counters.same_bytes);
 	ret->differs = atomic_load(&volume->counters.differs);
 	ret->fenced_read_bytes = atomic_load(&volume->counters.fenced_read_bytes);
+	ret->copied_bytes = atomic_load(&volume->counters.copied_bytes) +
+			    atomic_load(&volume->store->copied_bytes);
 	ret->fence_waits = atomic_load(&volume->fence.waits);
 }

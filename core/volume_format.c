@@ -107,7 +107,13 @@ static int write_supers(struct store *store, struct super *super)
 int volume_format(struct store *store, const struct volume_format_options *options,
 		  struct damage *reterr_damage)
 {
-	struct super super = {.epoch = 1, .clean = true, .tail_lsn = 1, .tail_group = 1};
+	struct super super = {
+		.epoch = 1,
+		.clean = true,
+		.tail_lsn = 1,
+		.tail_group = 1,
+		.log_reaches_lsn = 1,
+	};
 	uint8_t *zeros;
 	int r;
 

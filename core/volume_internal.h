@@ -54,7 +54,8 @@ struct volume {
 
 	struct {
 		_Atomic uint64_t reads, writes, flushes, discards, read_bytes, written_bytes,
-			cow_blocks, same_requests, same_bytes, differs, fenced_read_bytes;
+			cow_blocks, same_requests, same_bytes, differs, fenced_read_bytes,
+			copied_bytes;
 	} counters;
 };
 

@@ -245,6 +245,7 @@ static json_t *answer_stats(const struct volume_stats *stats)
 		{"same_bytes", stats->same_bytes},
 		{"differs", stats->differs},
 		{"fenced_read_bytes", stats->fenced_read_bytes},
+		{"copied_bytes", stats->copied_bytes},
 		{"fence_waits", stats->fence_waits},
 		{"discarded_bytes", stats->discarded_bytes},
 	};

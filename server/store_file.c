@@ -113,6 +113,11 @@ static void fail_step(struct file_io *fio, int res)
 	finish_io(fio, res);
 }
 
+static void count_copied(struct store_lane *lane, uint32_t bytes)
+{
+	atomic_fetch_add_explicit(&lane->file->store.copied_bytes, bytes, memory_order_relaxed);
+}
+
 static void step_done(struct ring_op *op, int res, uint32_t flags)
 {
 	struct file_io *fio = (struct file_io *)op;
@@ -142,9 +147,11 @@ static void step_done(struct ring_op *op, int res, uint32_t flags)
 		return;
 	}
 	assert((uint32_t)res <= fio->piece_bytes);
-	if (io->op == STORE_READ && fio->bounced)
+	if (io->op == STORE_READ && fio->bounced) {
 		memcpy((uint8_t *)io->buf + io->store_progress_bytes, fio->lane->bounce,
 		       (size_t)res);
+		count_copied(fio->lane, (uint32_t)res);
+	}
 	io->store_progress_bytes += (uint32_t)res;
 	fio->tries = 0;
 	if (io->store_progress_bytes < io->len_bytes)
@@ -166,8 +173,10 @@ static void prepare_transfer(struct file_io *fio, struct io_uring_sqe *sqe)
 		most = lane->file->piece_bytes;
 	fio->piece_bytes = rest < most ? (uint32_t)rest : most;
 	if (fio->bounced) {
-		if (io->op == STORE_WRITE)
+		if (io->op == STORE_WRITE) {
 			memcpy(lane->bounce, buf, fio->piece_bytes);
+			count_copied(lane, fio->piece_bytes);
+		}
 		buf = lane->bounce;
 	}
 	if (io->op == STORE_READ) {

@@ -11,7 +11,8 @@ they like: or chance decides whether the two share a processor, which at depth 1
 (a server woken on another processor of a virtual machine takes 40 us to come).
 
 A result is the median of the rounds. Server CPU is what the server's processes used from the start
-of fio to its end; memory is what they held while it ran, at the most.
+of fio to its end; memory is what they held while it ran, at the most, pages of mapped files (which
+are page cache) included and also given apart.
 """
 
 import fnmatch
@@ -78,13 +79,13 @@ def run_fio(server, job, options):
                                 "fio", "--output-format=json",
                                 f"{TOP}/fio-jobs/nbd-{job.name}.fio", env=env, stdout=out,
                                 stderr=subprocess.STDOUT)
-        rss_bytes, end = 0, time.monotonic() + FIO_SECONDS
+        memory_bytes, end = (0, 0), time.monotonic() + FIO_SECONDS
         while True:
             try:
                 fio.wait(SAMPLE_SECONDS)
                 break
             except subprocess.TimeoutExpired:
-                rss_bytes = max(rss_bytes, server.rss_bytes())
+                memory_bytes = max(memory_bytes, server.memory_bytes())
                 server.rig.expect(time.monotonic() < end, f"fio {job.name} ends")
         server_cpu = server.cpu_seconds() - server_before
         client_cpu = bench_servers.own_cpu_seconds() - client_before
@@ -97,7 +98,8 @@ def run_fio(server, job, options):
         "iops": mixed["iops"], "mbps": mixed["bw_bytes"] / 1e6,
         "p50_us": percentiles["50.000000"] / 1000, "p99_us": percentiles["99.000000"] / 1000,
         "cpu_us": server_cpu * 1e6 / mixed["total_ios"],
-        "client_cpu_us": client_cpu * 1e6 / mixed["total_ios"], "rss_bytes": rss_bytes,
+        "client_cpu_us": client_cpu * 1e6 / mixed["total_ios"],
+        "rss_bytes": memory_bytes[0], "rss_file_bytes": memory_bytes[1],
     }
 
 
@@ -162,7 +164,8 @@ def run(rig, options, machine):
     jobs = chosen(JOBS, options.jobs)
     kinds = [kind for kind in chosen(bench_servers.SERVERS, options.servers)
              if any(job.runs_on(kind) for job in jobs)]
-    rig.expect(jobs and kinds, "--jobs and --servers leave something to run")
+    if not jobs or not kinds:
+        sys.exit("tools/bench: --jobs and --servers leave nothing to run")
     prepares = ["linear", "leaf"] if options.prepare == "both" else [options.prepare]
     document = {
         "machine": machine, "versions": bench_servers.versions(kinds),
@@ -183,4 +186,5 @@ def run(rig, options, machine):
 def filesystem():
     done = subprocess.run(["findmnt", "-n", "-o", "FSTYPE", "-T", tempfile.gettempdir()],
                           check=False, capture_output=True, text=True)
-    return done.stdout.strip() or "unknown"
+    # Of mounts over one another the last one is seen.
+    return (done.stdout.split() or ["an unknown filesystem"])[-1]

@@ -14,6 +14,7 @@ import os
 import bench_plot
 import bench_servers
 
+MIB = 1 << 20
 CPU_GOAL = 0.6
 CEILING_GOAL_4K = 0.8
 CEILING_GOAL_BOUND = 0.9
@@ -97,7 +98,7 @@ def goals_table(rows, jobs):
 
 def servers_table(rows, jobs, summed):
     yield ("| job | server | IOPS, lowest to highest | MB/s | p50, us | p99, us | CPU an op, us "
-           "| memory, MiB | of the best peer |")
+           "| memory, MiB (of it mapped files) | of the best peer |")
     yield "|---|---|---|---|---|---|---|---|---|"
     for row in rows:
         servers = summed[row["job"]]
@@ -106,8 +107,8 @@ def servers_table(rows, jobs, summed):
             yield (f"| {jobs[row['job']].title} | {name} | {one['iops']:,.0f}, "
                    f"{one['iops_min']:,.0f} to {one['iops_max']:,.0f} | {one['mbps']:,.0f} "
                    f"| {one['p50_us']:,.0f} | {one['p99_us']:,.0f} | {one['cpu_us']:.2f} "
-                   f"| {one['rss_bytes'] / (1 << 20):,.0f} "
-                   f"| {one['iops'] / best if best else 0:.2f} |")
+                   f"| {one['rss_bytes'] / MIB:,.0f} ({one['rss_file_bytes'] / MIB:,.0f}) "
+                   f"| {format(one['iops'] / best, '.2f') if best else '-'} |")
 
 
 def markdown(document, jobs):
@@ -136,6 +137,8 @@ def write(document, jobs, folder):
     with open(os.path.join(folder, "nbd.json"), "w", encoding="utf-8") as f:
         json.dump(document, f, indent=1)
     for prepare, one in document["runs"].items():
+        if not any("ratio" in row for row in one["rows"]):
+            continue
         with open(os.path.join(folder, f"nbd-{prepare}.svg"), "w", encoding="utf-8") as f:
             f.write(bench_plot.draw(f"{WRITTEN[prepare]}: IOPS as multiples of the best peer's",
                                     one["rows"], one["medians"], jobs))

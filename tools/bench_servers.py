@@ -78,17 +78,18 @@ class Server:
             ticks += sum(int(field) for field in (stat_fields(pid) or [0] * 15)[11:15])
         return ticks / TICKS
 
-    def rss_bytes(self):
-        """Resident memory, summed over the processes."""
-        kib = 0
+    def memory_bytes(self):
+        """Resident memory, summed over the processes: (all of it, what is mapped of files)."""
+        all_kib = file_kib = 0
         for pid in self.pids():
             try:
                 with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as f:
-                    match = re.search(r"VmRSS:\s+(\d+) kB", f.read())
+                    kib = dict(re.findall(r"(VmRSS|RssFile|RssShmem):\s+(\d+) kB", f.read()))
             except (FileNotFoundError, ProcessLookupError):
                 continue
-            kib += int(match.group(1)) if match else 0
-        return kib << 10
+            all_kib += int(kib.get("VmRSS", 0))
+            file_kib += int(kib.get("RssFile", 0)) + int(kib.get("RssShmem", 0))
+        return all_kib << 10, file_kib << 10
 
 
 class Sameblkd(Server):

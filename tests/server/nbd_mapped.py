@@ -180,5 +180,25 @@ def test_store_that_was_cut(rig):
     server.stop()
 
 
+def test_aligned_requests_are_not_copied(rig):
+    """The counter of bytes that the server copies by itself stays 0, whatever the sizes."""
+    for options in ((), ("--direct",)):
+        store = rig.create("--size", SIZE, name=f"store{len(options)}")
+        server = rig.server(store, *options, name=f"server{len(options)}")
+        raw = n.Raw(server.nbd).go()
+        image = fill(raw, 1)
+        chance = random.Random(4)
+        fill(raw, 1, chance.sample(range(SIZE // BLOCK), 1000))
+        for length in (BLOCK, 3 * BLOCK, 65536, MIB, 5 * MIB):
+            off = chance.randrange((SIZE - length) // BLOCK) * BLOCK
+            expect_equal(raw.write(off, bytes(image[off:off + length])), 0, "a write")
+            read_many(raw, image, [(off, length)] * 3)
+        expect_equal(raw.call(n.FLUSH)[0], 0, "a flush")
+        expect_equal(server.stats()["copied_bytes"], 0, f"copied bytes {options}")
+        expect_equal(raw.write(4097, b"not aligned"), 0, "a write")
+        expect(server.stats()["copied_bytes"] > 0, "it counts")
+        server.stop()
+
+
 if __name__ == "__main__":
     r.main(globals())

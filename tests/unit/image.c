@@ -51,6 +51,7 @@ struct image *image_new(void)
 		.tail_lsn = 100,
 		.tail_prev = 0x1234,
 		.tail_group = 7,
+		.log_reaches_lsn = 100,
 	};
 	memset(image->super.uuid, 0x5a, FORMAT_UUID_BYTES);
 	image->page_lsn = 99;

@@ -104,6 +104,61 @@ Test(check, a_lost_group_before_a_durable_one_is_found)
 	image_free(image);
 }
 
+/* Goal: nothing in the ring tells a lost last group from one that a crash cut short; the superblock
+ * does. */
+Test(check, a_log_that_ends_before_what_the_superblock_says_is_found)
+{
+	for (uint64_t reaches = 100; reaches <= 103; reaches++) {
+		struct image *image = image_new_filled();
+
+		image->super.log_reaches_lsn = reaches;
+		image_write(image);
+		image_record(image, map_record(image, 522, 3, 0, 210));
+		image_seal(image, true);
+		image_record(image, map_record(image, 525, 3, 0, 213));
+		image_seal(image, true);
+		if (reaches <= 102)
+			expect_clean(image);
+		image_block(image, geometry_ring_block(&image->geometry, 41))[120] ^= 1;
+		if (reaches <= 101) {
+			expect_clean(image);
+		} else {
+			expect_one(image, "journal, from sequence 41", "the last one is 100");
+			expect_refused(image);
+		}
+		image_free(image);
+	}
+}
+
+static void seal_with_lsn(struct image *image, uint8_t *page, enum page_kind kind, uint64_t number,
+			  uint32_t generation, uint64_t lsn)
+{
+	struct page_header header = {kind, number, generation, lsn};
+
+	page_seal(page, &header, image->super.uuid);
+}
+
+Test(check, a_page_newer_than_the_superblock_allows_is_found)
+{
+	for (uint64_t lsn = 99; lsn <= 100; lsn++) {
+		struct image *image = image_new_filled();
+
+		seal_with_lsn(image, image_leaf(image, 1), PAGE_LEAF, 1, 5, lsn);
+		lsn < 100 ? expect_clean(image) : expect_one(image, "leaf of region 1", "100");
+		image_free(image);
+		image = image_new_filled();
+		seal_with_lsn(image, image_root(image), PAGE_ROOT, 0, 4, lsn);
+		lsn < 100 ? expect_clean(image) : expect_one(image, "root page 0", "100");
+		image_free(image);
+		image = image_new_filled();
+		seal_with_lsn(image, image_refs(image, 0), PAGE_REFS, 0, 2, lsn);
+		lsn < 100 ? expect_clean(image) : expect_one(image, "refs of slab 0", "100");
+		if (lsn == 100)
+			expect_mended(image);
+		image_free(image);
+	}
+}
+
 Test(check, an_older_epochs_blocks_are_not_replayed)
 {
 	struct image *image = image_new_filled();
@@ -136,6 +191,8 @@ Test(check, a_page_newer_than_the_tail_takes_no_record_twice)
 	struct image *image = image_new_filled();
 	struct page_header header = {PAGE_REFS, 0, image->summaries[0].generation, 100};
 
+	image->super.log_reaches_lsn = 101;
+	image_write(image);
 	image_record(image, map_record(image, 522, 3, 0, 210));
 	image_record(image, map_record(image, 525, 1, 0, 213));
 	image_seal(image, true);
@@ -273,6 +330,8 @@ Test(check, records_of_a_leafs_former_life_are_skipped)
 {
 	struct image *image = image_new_filled();
 
+	image->super.log_reaches_lsn = 103;
+	image_write(image);
 	image_record(image, unmap_record(image, 512, 10, 200));
 	image_record(image, unmap_record(image, 532, 1, 200));
 	image_record(image, (struct record){.kind = RECORD_UNPLACE,

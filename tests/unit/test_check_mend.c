@@ -27,6 +27,24 @@ Test(check, counts_are_mended_beside_a_journal)
 	image_free(image);
 }
 
+/* Goal: a mended page has seen the whole journal, so the journal's end must not go unnoticed after.
+ */
+Test(check, after_counts_were_mended_the_loss_of_the_journals_end_is_found)
+{
+	struct image *image = image_new_filled();
+
+	image_record(image, map_record(image, 522, 3, 0, 210));
+	image_seal(image, true);
+	image_refs(image, 0)[100] ^= 1;
+	expect_mended(image);
+	image_block(image, geometry_ring_block(&image->geometry, 40))[120] ^= 1;
+	expect_run(image, false);
+	cr_assert_gt(report.findings_total, 0);
+	cr_assert(strstr(report.findings[0].where, "journal, from sequence 40"));
+	expect_refused(image);
+	image_free(image);
+}
+
 /* Goal: a crash in the middle of a repair leaves what was there, or the mended store. */
 Test(check, a_repair_cut_short_changes_nothing)
 {

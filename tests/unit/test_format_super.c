@@ -38,6 +38,7 @@ static struct fixture fixture_new(void)
 	f.super.tail_group = 0x6122334455667788;
 	f.super.mapped_blocks = 0x7122334455667788;
 	f.super.places = 0x8122334455667788;
+	f.super.log_reaches_lsn = 0x9122334455667788;
 	for (uint32_t i = 0; i < geometry_tops(&f.super.geometry); i++)
 		f.generations[i] = 0xff000000 + i;
 	f.len_bytes = (size_t)f.super.geometry.super_blocks * BLOCK_BYTES;
@@ -69,6 +70,7 @@ Test(format_super, what_is_encoded_is_decoded)
 	cr_assert_eq(super.tail_group, f.super.tail_group);
 	cr_assert_eq(super.mapped_blocks, f.super.mapped_blocks);
 	cr_assert_eq(super.places, f.super.places);
+	cr_assert_eq(super.log_reaches_lsn, f.super.log_reaches_lsn);
 	cr_assert_eq(memcmp(generations, f.generations, sizeof(generations)), 0);
 	free(f.bytes);
 }
