@@ -160,9 +160,8 @@ void check_file_say(const char *path, int error, pid_t pid)
 			path);
 	else if (error == -ENOTSUP)
 		fprintf(stderr,
-			"sameblk: reading the store failed, on %s: it has features that this "
-			"version does "
-			"not know\n",
+			"sameblk: reading the store failed, on %s: it has a format version or "
+			"features that this program does not know\n",
 			path);
 	else if (error == -ENOTBLK)
 		fprintf(stderr,

@@ -2,8 +2,9 @@
 /*
  * check_map - walks the remap table, region by region, as recovery would leave it
  *
- * What cannot be (an entry out of range, a leaf that is damaged) is found here; the visitor gets
- * only what can be. Root pages that were never written and are not in the journal cost nothing.
+ * What cannot be (an entry of a leaf out of range, a leaf that is damaged) is found here; the
+ * visitor gets only what can be. Root pages that were never written and are not in the journal cost
+ * nothing.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -85,16 +86,8 @@ static int region_walk(struct check *check, const struct map_visitor *visitor, u
 {
 	const struct root_entry *entry = &check->root.entries[region % ROOT_ENTRIES];
 	bool was_written = check->root.home[region % ROOT_ENTRIES].written;
-	struct why why;
 	int r = 0;
 
-	if (entry->kind == REGION_HOLE && pbn_is_none(entry->place) && !was_written)
-		return 0;
-	if (!root_entry_valid(entry, &check->super.geometry, region, &why)) {
-		check_find_why(check, DAMAGE_FATAL, &why, "root entry of region %" PRIu32, region);
-		check->incomplete = true;
-		return 0;
-	}
 	if (!pbn_is_none(entry->place))
 		r = visitor->place(visitor->context, region, entry);
 	if (r == 0 && entry->kind == REGION_LINEAR)

@@ -4,8 +4,8 @@
  *
  * A record is applied to a page if and only if the page's LSN is lower; then the page has the
  * record's LSN. Each record says what it found before (old); a map page that holds something else
- * is damage, because the page and the journal tell two stories. Counts are not compared here: the
- * recount does that at the end.
+ * is damage, because the page and the journal tell two stories. Counts are compared with the map by
+ * the recount at the end; here only, whether each could be changed as the record says.
  *
  *   slot's LSN     5         records   3  4  5  6  9
  *                                               ^  ^ applied
@@ -23,14 +23,15 @@
 
 #define ROOT_MAP_UNKNOWN_BITS (~0ull << 53)
 
-static void found_other_story(struct check *check, const struct check_record *record,
-			      const char *page, uint64_t number, const char *expected)
+static void found_other_story(struct check *check, enum check_damage damage,
+			      const struct check_record *record, const char *page, uint64_t number,
+			      const char *expected)
 {
 	struct check_finding *finding;
 	const struct record *r = &record->record;
 
-	finding = check_find(check, DAMAGE_FATAL, "%s %" PRIu64 ", journal record %" PRIu64, page,
-			     number, record->lsn);
+	finding = check_find(check, damage, "%s %" PRIu64 ", journal record %" PRIu64, page, number,
+			     record->lsn);
 	snprintf(finding->expected, sizeof(finding->expected), "%s", expected);
 	snprintf(finding->found, sizeof(finding->found),
 		 "kind %u of %" PRIu32 " blocks at %" PRIu64 ", old %" PRIu64 ", new %" PRIu64,
@@ -155,13 +156,30 @@ static void root_apply(struct check *check, struct check_root *root,
 
 	if (r->kind == RECORD_SHARE && (r->flags & RECORD_SRC_ON_ROOT) &&
 	    src / ROOT_ENTRIES == root->page && !entry_apply_src(&root->entries[src - first], r))
-		found_other_story(check, record, "root entry of region", src,
+		found_other_story(check, DAMAGE_FATAL, record, "root entry of region", src,
 				  "a LINEAR source with these blocks");
 	if (on_root(r) && region / ROOT_ENTRIES == root->page &&
 	    !entry_apply(&root->entries[region - first], r))
-		found_other_story(check, record, "root entry of region", region,
+		found_other_story(check, DAMAGE_FATAL, record, "root entry of region", region,
 				  "an entry on which the record is possible");
 	root->lsn = record->lsn;
+}
+
+/* Recovery looks at each entry as it lies on the store, whatever the journal makes of it. A bad one
+ * is left out. */
+static void root_decode_entry(struct check *check, struct check_root *root, uint32_t index,
+			      struct root_words words)
+{
+	uint32_t region = root->page * ROOT_ENTRIES + index;
+	struct root_entry entry = root_entry_decode(words);
+	struct why why;
+
+	if (root_entry_valid(&entry, &check->super.geometry, region, &why)) {
+		root->entries[index] = entry;
+		return;
+	}
+	check_find_why(check, DAMAGE_FATAL, &why, "root entry of region %" PRIu32, region);
+	check->incomplete = true;
 }
 
 static void root_decode(struct check *check, struct check_root *root)
@@ -184,7 +202,7 @@ static void root_decode(struct check *check, struct check_root *root)
 				 "%016" PRIx64 " %016" PRIx64, words.map, words.home);
 		}
 		if (i < root->count)
-			root->entries[i] = root_entry_decode(words);
+			root_decode_entry(check, root, i, words);
 	}
 }
 
@@ -292,19 +310,19 @@ static void leaf_apply(struct check *check, struct check_leaf *leaf,
 		return;
 	if (r->kind == RECORD_UNPLACE) {
 		if (!leaf_is_empty(leaf))
-			found_other_story(check, record, "leaf of region", leaf->region,
-					  "a leaf without mappings");
+			found_other_story(check, DAMAGE_FATAL, record, "leaf of region",
+					  leaf->region, "a leaf without mappings");
 		leaf->exists = false;
 		leaf->lsn = record->lsn;
 		return;
 	}
 	if (r->kind == RECORD_SHARE && !(r->flags & RECORD_SRC_ON_ROOT) &&
 	    lbn_region(r->src) == leaf->region && !leaf_apply_src(leaf, r))
-		found_other_story(check, record, "leaf of region", leaf->region,
+		found_other_story(check, DAMAGE_FATAL, record, "leaf of region", leaf->region,
 				  "a source that reads from the new blocks");
 	if (!(r->flags & RECORD_ON_ROOT) && lbn_region(r->lbn) == leaf->region &&
 	    !leaf_apply_dst(leaf, r))
-		found_other_story(check, record, "leaf of region", leaf->region,
+		found_other_story(check, DAMAGE_FATAL, record, "leaf of region", leaf->region,
 				  "a range that reads from the old blocks");
 	leaf->lsn = record->lsn;
 }
@@ -321,10 +339,6 @@ static int leaf_load(struct check *check, const struct root_entry *home, struct 
 	struct why why;
 	int r;
 
-	if (!geometry_is_data(&check->super.geometry, (pbn_t){block})) {
-		*ret_good = false; /* the entry is bad, and that is found where it is looked at */
-		return 0;
-	}
 	r = check_read(check, block, 1, check->page);
 	if (r < 0)
 		return r;
@@ -377,33 +391,46 @@ int check_replay_leaf(struct check *check, const struct check_root *root, uint32
 
 /* --- refs --- */
 
-static void refs_change(struct check *check, struct check_refs *refs, pbn_t pbn, uint32_t count,
-			int change)
+/* The counts of the run, if it is of this slab, or NULL. */
+static uint16_t *refs_run(struct check *check, struct check_refs *refs, pbn_t pbn)
 {
 	const struct geometry *geometry = &check->super.geometry;
-	uint32_t index;
 
 	if (pbn_is_none(pbn) || geometry_slab(geometry, pbn) != refs->slab)
-		return;
-	index = geometry_slab_index(geometry, pbn);
-	for (uint32_t i = 0; i < count; i++) {
-		uint16_t *at = &refs->counts[index + i];
-
-		if (change > 0 ? *at < REFS_MAX : *at > 0)
-			*at = (uint16_t)(*at + change);
-	}
+		return NULL;
+	return &refs->counts[geometry_slab_index(geometry, pbn)];
 }
 
-static void refs_apply(struct check *check, struct check_refs *refs,
+/* New blocks have no owner yet, shared ones have one and room for another, old ones have one. */
+static bool refs_can_change(const struct record *r, const uint16_t *taken, const uint16_t *dropped)
+{
+	for (uint32_t i = 0; i < r->count; i++) {
+		if (taken && r->kind == RECORD_SHARE && (taken[i] == 0 || taken[i] == REFS_MAX))
+			return false;
+		if (taken && r->kind != RECORD_SHARE && taken[i] != 0)
+			return false;
+		if (dropped && dropped[i] == 0)
+			return false;
+	}
+	return true;
+}
+
+static bool refs_apply(struct check *check, struct check_refs *refs,
 		       const struct check_record *record)
 {
 	const struct record *r = &record->record;
+	uint16_t *taken = refs_run(check, refs, r->new), *dropped = refs_run(check, refs, r->old);
 
-	if (r->kind != RECORD_PLACE)
-		refs_change(check, refs, r->old, r->count, -1);
-	if (r->kind != RECORD_UNPLACE && r->kind != RECORD_UNMAP)
-		refs_change(check, refs, r->new, r->count, 1);
+	if (!refs_can_change(r, taken, dropped))
+		return false;
+	for (uint32_t i = 0; i < r->count; i++) {
+		if (taken)
+			taken[i]++;
+		if (dropped)
+			dropped[i]--;
+	}
 	refs->lsn = record->lsn;
+	return true;
 }
 
 int check_replay_refs(struct check *check, uint32_t slab, uint32_t generation,
@@ -437,8 +464,12 @@ int check_replay_refs(struct check *check, uint32_t slab, uint32_t generation,
 	for (uint32_t i = 0; i < touches.count; i++) {
 		const struct check_record *record = &check->log.records[touches.first[i].record];
 
-		if (record->lsn > refs->lsn)
-			refs_apply(check, refs, record);
+		if (record->lsn > refs->lsn && !refs_apply(check, refs, record)) {
+			found_other_story(check, DAMAGE_MENDS, record, "refs of slab", slab,
+					  "counts on which the record is possible");
+			*ret_good = false;
+			return 0;
+		}
 	}
 	return 0;
 }

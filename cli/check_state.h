@@ -134,7 +134,7 @@ struct check *check_new(const struct check_source *source, struct check_report *
 void check_free(struct check *check);
 
 /* check_super.c: sets super and generations if a superblock can be believed. EMEDIUMTYPE: no
- * sameblk store. ENOTSUP: features this program does not know. */
+ * sameblk store. ENOTSUP: a version or features that this program does not know. */
 int check_super_load(struct check *check);
 
 /* check_log.c */
@@ -143,7 +143,8 @@ struct check_touches check_log_touches(const struct check *check, enum page_kind
 				       uint64_t number);
 
 /* check_replay.c: reads a page's home slot, as the parent names it, and replays onto it. ret_good
- * false: the slot is bad (a finding says so), and the result is empty. */
+ * false: the slot is bad (a finding says so), and the result is empty; of a refs page also that the
+ * journal cannot be replayed onto it. */
 int check_replay_root(struct check *check, uint32_t page, struct check_root *root, bool *ret_good);
 /* root: the replayed page that holds the region. ret_good is also false if the region is a LEAF and
  * has none. */

@@ -3,7 +3,8 @@
  * check_super - which superblock counts
  *
  * The newest valid copy. A copy that is invalid is a superblock write that a crash cut short, as
- * long as nothing in the journal proves that it was durable once; check_log looks for that proof.
+ * long as nothing in the journal proves that it was durable once; check_log looks for that proof. A
+ * copy that is whole and of another version may be the newest: then the store is not understood.
  *
  * Copy A is at block 0. Copy B is where A's head says, or, when that leads nowhere, it is searched:
  * a block that says of itself that it is copy B and stands where its own geometry puts copy B.
@@ -22,6 +23,7 @@
 struct copy {
 	bool valid;
 	bool ours; /* it carries our magic */
+	bool unknown; /* whole, of a version that this program does not know */
 	struct super super;
 	uint32_t *generations;
 	struct why why;
@@ -60,6 +62,24 @@ static int copy_load_whole(struct check *check, unsigned number, struct copy *co
 	return r;
 }
 
+/* The head is in check->page and cannot be decoded. */
+static int copy_load_unknown(struct check *check, uint64_t block, struct copy *copy)
+{
+	uint32_t blocks = super_unknown_blocks(check->page);
+	uint8_t *buf;
+	int r;
+
+	if (blocks == 0 || blocks > check->size_blocks - block)
+		return 0;
+	buf = malloc((size_t)blocks * BLOCK_BYTES);
+	if (!buf)
+		return -ENOMEM;
+	r = check_read(check, block, blocks, buf);
+	copy->unknown = r == 0 && super_unknown_whole(buf);
+	free(buf);
+	return r;
+}
+
 static int copy_load(struct check *check, unsigned number, uint64_t block, struct copy *copy)
 {
 	int r;
@@ -78,7 +98,7 @@ static int copy_load(struct check *check, unsigned number, uint64_t block, struc
 		return r;
 	copy->ours = super_is_ours(check->page);
 	if (!super_decode_head(check->page, &copy->super, &copy->why))
-		return 0;
+		return copy_load_unknown(check, block, copy);
 	if (geometry_super_block(&copy->super.geometry, number) != block) {
 		snprintf(copy->why.expected, sizeof(copy->why.expected),
 			 "a geometry with this copy at block %" PRIu64, block);
@@ -197,7 +217,9 @@ int check_super_load(struct check *check)
 	if (check->size_blocks == 0)
 		return -EMEDIUMTYPE;
 	r = copies_load(check, &a, &b);
-	if (r == 0 && !a.valid && !b.valid) {
+	if (r == 0 && (a.unknown || b.unknown)) {
+		r = -ENOTSUP;
+	} else if (r == 0 && !a.valid && !b.valid) {
 		if (!a.ours && !b.ours)
 			r = -EMEDIUMTYPE;
 		if (a.ours)

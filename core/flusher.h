@@ -44,7 +44,8 @@ void flusher_init(struct flusher *flusher, struct store *store, pthread_mutex_t 
  * worker's thread. */
 void flusher_join(struct flusher *flusher, struct wait *wait);
 
-/* Every flush from now on fails with error; who waits hears it now. */
+/* Every flush from now on fails with error, or with the first one if there was one before. Who
+ * waits for the next flush hears it now, who rides on the one in flight when that is complete. */
 void flusher_kill(struct flusher *flusher, int error);
 
 #endif

@@ -69,11 +69,22 @@ static bool physical_run(const struct geometry *geometry, pbn_t pbn, uint32_t co
 	       geometry_slab(geometry, pbn) == geometry_slab(geometry, pbn_add(pbn, count - 1));
 }
 
+/* What its kind does not use is 0: so the pages of a record follow from its numbers alone. */
+static bool unused_are_zero(const struct record *r)
+{
+	bool has_old = r->kind != RECORD_PLACE;
+	bool has_new = r->kind == RECORD_PLACE || r->kind == RECORD_MAP || r->kind == RECORD_SHARE;
+
+	return (has_old || pbn_is_none(r->old)) && (has_new || pbn_is_none(r->new)) &&
+	       (r->kind == RECORD_SHARE || r->src.v == 0);
+}
+
 static bool record_valid(const struct record *r, const struct geometry *g)
 {
 	bool old_ok = pbn_is_none(r->old) || physical_run(g, r->old, r->count);
 
-	if ((r->flags & ~RECORD_FLAGS_KNOWN) || !logical_run(g, r->lbn, r->count))
+	if ((r->flags & ~RECORD_FLAGS_KNOWN) || !logical_run(g, r->lbn, r->count) ||
+	    !unused_are_zero(r))
 		return false;
 	switch (r->kind) {
 	case RECORD_PLACE:
@@ -112,8 +123,8 @@ bool record_get(const uint8_t *block, uint32_t index, const struct geometry *geo
 		snprintf(why->expected, sizeof(why->expected), "a valid journal record");
 		snprintf(why->found, sizeof(why->found),
 			 "kind %u flags %" PRIx32 " count %" PRIu32 " lbn %" PRIu64 " old %" PRIu64
-			 " new %" PRIu64,
-			 r.kind, r.flags, r.count, r.lbn.v, r.old.v, r.new.v);
+			 " new %" PRIu64 " src %" PRIu64,
+			 r.kind, r.flags, r.count, r.lbn.v, r.old.v, r.new.v, r.src.v);
 		return false;
 	}
 	*ret_record = r;

@@ -152,6 +152,10 @@ bool root_entry_valid(const struct root_entry *entry, const struct geometry *geo
 			 "a leaf place for a region with data");
 		return false;
 	}
+	if (entry->written && pbn_is_none(entry->place)) {
+		snprintf(why->expected, sizeof(why->expected), "a place where a leaf is written");
+		return false;
+	}
 	if (entry->kind == REGION_LINEAR && !linear_valid(entry, geometry, region)) {
 		snprintf(why->expected, sizeof(why->expected), "a run of data blocks in one slab");
 		return false;

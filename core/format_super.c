@@ -115,6 +115,25 @@ bool super_is_ours(const uint8_t *head)
 	return memcmp(head + SUPER_MAGIC, super_magic, sizeof(super_magic)) == 0;
 }
 
+/* Every version has magic, version, checksum and length of a copy where this one has them. */
+uint32_t super_unknown_blocks(const uint8_t *head)
+{
+	uint32_t blocks = get_le32(head + SUPER_BLOCKS);
+
+	if (!super_is_ours(head) || get_le32(head + SUPER_VERSION) == FORMAT_VERSION ||
+	    blocks > SUPER_BLOCKS_MAX)
+		return 0;
+	return blocks;
+}
+
+bool super_unknown_whole(const uint8_t *in)
+{
+	size_t len_bytes = (size_t)super_unknown_blocks(in) * BLOCK_BYTES;
+
+	return len_bytes > 0 &&
+	       get_le64(in + SUPER_CHECKSUM) == checksum_around(in, SUPER_CHECKSUM, len_bytes);
+}
+
 bool super_decode_head(const uint8_t *head, struct super *ret_super, struct why *why)
 {
 	struct geometry g;

@@ -30,6 +30,7 @@
 #define RING_BLOCKS_MIN	 32u
 #define RING_BLOCKS_MAX	 8192u
 #define STORE_BLOCKS_MAX (1ull << 40)
+#define SUPER_BLOCKS_MAX 4096u /* the largest volume on the largest store has fewer */
 
 struct geometry {
 	uint64_t logical_blocks;

@@ -112,7 +112,12 @@ bool pending_epoch_bound(const struct pending *pending, uint64_t durable_lsn)
 
 uint64_t pending_blocks(const struct pending *pending)
 {
-	return pending->queue.blocks + pending->quarantine.blocks + pending->giveback.blocks;
+	uint64_t blocks =
+		pending->queue.blocks + pending->quarantine.blocks + pending->giveback.blocks;
+
+	for (uint32_t i = 0; i < PENDING_DISCARDS; i++)
+		blocks += pending->discards[i].run.blocks; /* 0: none in flight there */
+	return blocks;
 }
 
 static struct pending_discard *free_discard(struct pending *pending)

@@ -82,6 +82,7 @@ uint32_t pending_room(const struct pending *pending);
 bool pending_any(const struct pending *pending);
 /* Whether the oldest run waits for an epoch alone. */
 bool pending_epoch_bound(const struct pending *pending, uint64_t durable_lsn);
+/* All that has not settled, the quarantine and discards in flight among it. */
 uint64_t pending_blocks(const struct pending *pending);
 
 /* Settles what is durable up to durable_lsn and older than every request in flight. Discards go to

@@ -8,10 +8,10 @@
  *   3. The ring from the tail on, whole groups only. A group of which a block is bad ends the log,
  *      unless a later group was written, which happens only when the earlier one is durable, or
  *      the superblock says that the log was durable further: that is damage.
- *   4. Replay, record by record, page by page, where the page is older. Pages are read in the
- *      generations that their parents name, never newer ones: the checkpoint leaves those slots
- *      alone until new parents are durable. When many pages are dirty, a checkpoint in between
- *      moves the tail.
+ *   4. Replay, record by record, page by page, where the page is older. A record that does not fit
+ *      its page (recovery_fit.c) is damage. Pages are read in the generations that their parents
+ *      name, never newer ones: the checkpoint leaves those slots alone until new parents are
+ *      durable. When many pages are dirty, a checkpoint in between moves the tail.
  *   5. A checkpoint with a new epoch, durable before anything is served or appended (I15, I21).
  *      Read-only: a flush instead; nothing is written.
  *
@@ -20,6 +20,9 @@
 #ifndef CORE_RECOVERY_H
 #define CORE_RECOVERY_H
 
+#include <stdbool.h>
+
+#include "core/edit.h"
 #include "core/volume.h"
 
 /* Finds and decodes the superblock; *ret_generations is malloc'ed, one per top. */
@@ -43,6 +46,10 @@ int recovery_read_log(struct store *store, const struct super *super, struct rec
 		      struct damage *reterr_damage);
 int recovery_replay(struct volume *volume, const struct recovery_log *log,
 		    struct damage *reterr_damage);
+
+/* Whether the record can be applied to the page, which is older than it and resident. */
+bool recovery_fits(struct volume *volume, const struct record *record, struct edit_page page,
+		   struct why *why);
 
 /* One transfer, waited for, on lane 0. */
 int recovery_io(struct store *store, enum store_op op, uint64_t off_bytes, void *buf,

@@ -194,7 +194,8 @@ static uint64_t page_lsn(struct volume *volume, struct edit_page page)
 	return cache_find(&volume->cache, page.number)->lsn;
 }
 
-static int replay_record(struct volume *volume, const struct record *record, uint64_t lsn)
+static int replay_record(struct volume *volume, const struct record *record, uint64_t lsn,
+			 struct why *why)
 {
 	const struct geometry *geometry = &volume->super.geometry;
 	struct edit_page pages[EDIT_PAGES_MAX];
@@ -213,6 +214,8 @@ static int replay_record(struct volume *volume, const struct record *record, uin
 		}
 		if (page_lsn(volume, page) >= lsn && !MUTANT(6))
 			continue;
+		if (!recovery_fits(volume, record, page, why))
+			return -EUCLEAN;
 		edit_apply(volume, record, lsn, page);
 		if (!page.root && !page_is_leaf(geometry, page.number))
 			refs_recount(&volume->refs, page.number - geometry->regions);
@@ -253,19 +256,27 @@ static int checkpoint_now(struct volume *volume)
 }
 
 static int replay_block(struct volume *volume, const uint8_t *block,
-			const struct journal_header *header)
+			const struct journal_header *header, struct damage *damage)
 {
+	const struct geometry *geometry = &volume->super.geometry;
 	struct record record;
-	struct why why;
 
 	for (uint32_t i = 0; i < header->count; i++) {
-		bool valid = record_get(block, i, &volume->super.geometry, &record, &why);
+		struct why why = {0};
+		bool valid = record_get(block, i, geometry, &record, &why);
 		int r;
 
 		assert(valid); /* scan() looked at each */
-		r = replay_record(volume, &record, header->first_lsn + i);
-		if (r < 0)
-			return r;
+		r = replay_record(volume, &record, header->first_lsn + i, &why);
+		if (r == 0)
+			continue;
+		if (why.expected[0])
+			snprintf(damage->text, sizeof(damage->text),
+				 "journal record %" PRIu64 " (ring block %" PRIu64
+				 "): expected %s, found %s",
+				 header->first_lsn + i, header->sequence % geometry->ring_blocks,
+				 why.expected, why.found);
+		return r;
 	}
 	return 0;
 }
@@ -286,7 +297,7 @@ int recovery_replay(struct volume *volume, const struct recovery_log *log,
 		bool valid = next_block(&tail, log, &at, &header);
 
 		assert(valid);
-		r = replay_block(volume, block, &header);
+		r = replay_block(volume, block, &header, reterr_damage);
 		if (r < 0 || !header.last)
 			continue;
 		set_position(volume, &at);

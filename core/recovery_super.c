@@ -52,8 +52,28 @@ static void describe(struct damage *damage, const char *where, const struct why 
 		 why->expected, why->found);
 }
 
-/* A whole superblock copy at a block; its length is in its head. 0, -EIO..., or -EUCLEAN with why.
- * */
+/* What a head is that cannot be decoded. -ENOTSUP: that of a whole copy of a version we do not know.
+ */
+static int refuse_head(struct store *store, uint64_t block, const uint8_t *head)
+{
+	uint64_t blocks = super_unknown_blocks(head);
+	uint8_t *whole;
+	int r;
+
+	if (blocks == 0 || blocks > store->size_bytes / BLOCK_BYTES - block)
+		return -EUCLEAN;
+	whole = aligned_alloc(BLOCK_BYTES, blocks_to_bytes(blocks));
+	if (whole == NULL)
+		return -ENOMEM;
+	r = recovery_io(store, STORE_READ, blocks_to_bytes(block), whole, blocks_to_bytes(blocks));
+	if (r == 0)
+		r = super_unknown_whole(whole) ? -ENOTSUP : -EUCLEAN;
+	free(whole);
+	return r;
+}
+
+/* A whole superblock copy at a block; its length is in its head. 0, -EIO..., or -EUCLEAN or
+ * -ENOTSUP with why. */
 static int read_copy(struct store *store, uint64_t block, unsigned copy, struct super *ret_super,
 		     uint32_t **ret_generations, struct why *why)
 {
@@ -66,7 +86,7 @@ static int read_copy(struct store *store, uint64_t block, unsigned copy, struct 
 		return -ENOMEM;
 	r = recovery_io(store, STORE_READ, blocks_to_bytes(block), head, BLOCK_BYTES);
 	if (r == 0 && !super_decode_head(head, ret_super, why))
-		r = -EUCLEAN;
+		r = refuse_head(store, block, head);
 	free(head);
 	if (r < 0)
 		return r;
@@ -151,13 +171,22 @@ static bool is_version_or_feature(const struct super *super, bool read_only, str
 	return false;
 }
 
-/* The newer of the valid copies. */
+/* The newer of the valid copies. One of a version that we do not know may be newer than a valid one:
+ * then neither is. */
 static int choose(struct super super[2], uint32_t *generations[2], const int r[2],
 		  const struct why why[2], struct super *ret_super, uint32_t **ret_generations,
 		  struct damage *reterr_damage)
 {
 	int best = -1;
 
+	for (int i = 0; i < 2; i++) {
+		if (r[i] != -ENOTSUP)
+			continue;
+		describe(reterr_damage, i == 0 ? "superblock copy A" : "superblock copy B",
+			 &why[i]);
+		free(generations[1 - i]);
+		return -ENOTSUP;
+	}
 	for (int i = 0; i < 2; i++)
 		if (r[i] == 0 && (best < 0 || super[i].checkpoint > super[best].checkpoint))
 			best = i;

@@ -225,7 +225,11 @@ static void unlock_region(void *context, uint32_t region)
 
 static void on_damage(void *context, const char *text)
 {
-	volume_log(context, "damage: %s", text);
+	struct volume *volume = context;
+
+	volume_log(volume, "damage: %s", text);
+	if (volume->opening)
+		snprintf(volume->opening->text, sizeof(volume->opening->text), "%s", text);
 }
 
 static uint64_t lsn_limit(void *context)
@@ -369,8 +373,10 @@ static int recover(struct volume *volume, struct damage *reterr_damage)
 		r = init_parts(volume, &log);
 	if (r == 0)
 		r = recovery_read_tops(volume, generations, reterr_damage);
+	volume->opening = reterr_damage;
 	if (r == 0)
 		r = recovery_replay(volume, &log, reterr_damage);
+	volume->opening = NULL;
 	free(generations);
 	free(log.ring);
 	return r;

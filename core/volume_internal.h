@@ -46,6 +46,7 @@ struct volume {
 	struct list space_waits; /* requests that wait for blocks to become allocatable */
 	bool low_on_space;
 	char latched_text[160];
+	struct damage *opening; /* while replay is on: damage of a page is told here, too */
 
 	_Atomic int latched; /* 0 or a negative errno */
 	_Atomic bool settle_wanted; /* something pending waits for an epoch alone */

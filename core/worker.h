@@ -61,7 +61,8 @@ bool worker_run(struct worker *worker);
 void worker_inflight_init(struct inflight *inflight);
 /* epoch must not be older than that of an entry made before. Entering twice asserts. */
 void worker_enter(struct worker *worker, struct inflight *inflight, uint64_t epoch);
-/* Harmless when not entered. True if the worker's oldest epoch moved. */
+/* Harmless when not entered. True if it was the worker's oldest entry: oldest_epoch has moved,
+ * unless the next one entered with the same epoch. */
 bool worker_leave(struct worker *worker, struct inflight *inflight);
 
 #endif

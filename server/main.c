@@ -5,7 +5,8 @@
  * The main thread opens and closes; in between it only waits to be told to stop. Worker threads
  * (loop.h) serve NBD and do the engine's work, the control thread (ctl_server.h) answers `sameblk`.
  *
- * Up:    store (locked), sockets bound, volume recovered, loops, NBD accepts, control, `ready`
+ * Up:    keys for TLS, store (locked), sockets bound, loops, volume recovered, NBD accepts,
+ *        control, `ready`
  * Down:  NBD accepts no more and answers what it has, control likewise, loops end, volume
  *        checkpointed and marked clean, store closed. Each step that may take long has a limit;
  *        what is not done by then is left to recovery.
@@ -24,7 +25,6 @@
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -35,6 +35,8 @@
 #include "server/nbd_conn.h"
 #include "server/nbd_listen.h"
 #include "server/nbd_server.h"
+#include "server/nbd_tls_keys.h"
+#include "server/nbd_uri.h"
 #include "server/options.h"
 #include "server/store_file.h"
 #include "server/systemd.h"
@@ -44,8 +46,10 @@
 #define CUT_MS	      20000u
 #define STOP_PAUSE_MS 5u
 #define CONTROL_MS    1000u
-#define URI_BYTES     4096u
-#define URIS_MAX      (1 + SYSTEMD_NBD_MAX)
+#define URIS_MAX      (2 + SYSTEMD_NBD_MAX)
+
+static_assert(1 + NBD_LISTEN_TCP_MAX + SYSTEMD_NBD_MAX <= NBD_LISTENERS_MAX,
+	      "every socket is listened on");
 
 struct daemon {
 	struct options options;
@@ -64,10 +68,12 @@ struct daemon {
 	bool has_nbd;
 	struct nbd_listen listen_socket;
 	bool has_socket;
+	struct nbd_listen_tcp tcp;
+	struct nbd_tls_keys *tls_keys;
 	int single_fd;
 	struct ctl_server *control;
 	struct ctl_server_options control_options;
-	char uri_text[URIS_MAX][URI_BYTES];
+	char uri_text[URIS_MAX][NBD_URI_BYTES];
 	const char *uris[URIS_MAX + 1];
 	unsigned uri_count;
 };
@@ -140,44 +146,69 @@ static int open_store(struct daemon *daemon)
 	return r;
 }
 
-/* Percent-encodes what has a meaning in a URI. */
-static void append_encoded(char *uri, const char *text)
+static int load_keys(struct daemon *daemon)
 {
-	static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
-				    "-._~/";
-	size_t at = strlen(uri);
+	const struct options *options = &daemon->options;
+	const struct nbd_tls_sources sources = {
+		.certificates = options->tls_certificates,
+		.psk = options->tls_psk,
+		.verify_peer = options->tls_verify_peer,
+	};
+	const char *message;
+	int r;
 
-	for (; *text != '\0' && at + 4 < URI_BYTES; text++) {
-		if (strchr(plain, *text) != NULL)
-			at += (size_t)snprintf(uri + at, URI_BYTES - at, "%c", *text);
-		else
-			at += (size_t)snprintf(uri + at, URI_BYTES - at, "%%%02X",
-					       (unsigned)(unsigned char)*text);
-	}
+	if (!options_tls(options))
+		return 0;
+	r = nbd_tls_keys_load(&sources, &daemon->tls_keys, &message);
+	if (r < 0)
+		log_error("--%s: %s", options->tls_psk != NULL ? "tls-psk" : "tls-certificates",
+			  message);
+	return r;
 }
 
-static void add_uri(struct daemon *daemon, const char *path)
+/* What a new URI begins with. */
+static struct nbd_uri_options uri_options(const struct daemon *daemon, int fd)
 {
-	const char *name = daemon->options.export_name;
-	char *uri = daemon->uri_text[daemon->uri_count];
+	const struct options *options = &daemon->options;
+	bool local = nbd_listen_is_local(fd);
 
+	return (struct nbd_uri_options){
+		.export_name = options->export_name,
+		.tls = local ? options->tls_required
+			     : options_tls(options) && !options->insecure_tcp,
+	};
+}
+
+static char *new_uri(struct daemon *daemon)
+{
 	assert(daemon->uri_count < URIS_MAX);
-	strcpy(uri, "nbd+unix:///");
-	append_encoded(uri, name != NULL ? name : "");
-	strncat(uri, "?socket=", URI_BYTES - strlen(uri) - 1);
-	append_encoded(uri, path);
-	daemon->uris[daemon->uri_count++] = uri;
+	return daemon->uri_text[daemon->uri_count];
 }
 
-static void add_uri_of_socket(struct daemon *daemon, int fd)
+static void add_uri(struct daemon *daemon)
 {
-	struct sockaddr_un address = {.sun_family = AF_UNSPEC};
-	socklen_t len = sizeof(address) - 1;
+	daemon->uris[daemon->uri_count] = daemon->uri_text[daemon->uri_count];
+	daemon->uri_count++;
+}
 
-	/* The last byte stays zero, so the path is terminated. */
-	if (getsockname(fd, (struct sockaddr *)&address, &len) == 0 &&
-	    address.sun_family == AF_UNIX && address.sun_path[0] == '/')
-		add_uri(daemon, address.sun_path);
+static void add_uri_of_socket(struct daemon *daemon, int fd, const char *host)
+{
+	struct nbd_uri_options options = uri_options(daemon, fd);
+
+	options.host = host;
+	if (nbd_uri_of_socket(new_uri(daemon), fd, &options))
+		add_uri(daemon);
+}
+
+static int check_secure(const struct daemon *daemon, int fd)
+{
+	const struct options *options = &daemon->options;
+
+	if (nbd_listen_is_local(fd) || options_tls(options) || options->insecure_tcp)
+		return 0;
+	log_error("a socket that was handed over is not a Unix socket and needs TLS: say "
+		  "--tls-certificates DIR or --tls-psk FILE; or --insecure-tcp");
+	return -EINVAL;
 }
 
 /* Standard input is the NBD stream and nothing else must read or write it. */
@@ -190,6 +221,9 @@ static int take_single(struct daemon *daemon)
 		log_error("--single: standard input is not a socket");
 		return -ENOTSOCK;
 	}
+	if (check_secure(daemon, STDIN_FILENO) < 0)
+		return -EINVAL;
+	nbd_listen_tune(STDIN_FILENO);
 	daemon->single_fd = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
 	null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
 	if (daemon->single_fd < 0 || null_fd < 0 || dup2(null_fd, STDIN_FILENO) < 0 ||
@@ -201,31 +235,78 @@ static int take_single(struct daemon *daemon)
 	return 0;
 }
 
-static int open_sockets(struct daemon *daemon)
+static int open_unix(struct daemon *daemon)
 {
-	const struct options *options = &daemon->options;
-	const char *message;
+	const char *path = daemon->options.unix_path, *message;
+	struct nbd_uri_options options;
 	int r;
 
-	if (options->unix_path == NULL && !options->single && daemon->sockets.nbd_count == 0) {
-		log_error("nothing to serve: say -U PATH for NBD on a Unix socket (or -s)");
-		return -EINVAL;
-	}
-	if (options->single) {
-		r = take_single(daemon);
-		if (r < 0)
-			return r;
-	}
-	if (options->unix_path == NULL)
+	if (path == NULL)
 		return 0;
-	r = nbd_listen_unix(options->unix_path, &daemon->listen_socket, &message);
+	r = nbd_listen_unix(path, &daemon->listen_socket, &message);
 	if (r < 0) {
 		log_error("cannot serve NBD: %s", message);
 		return r;
 	}
 	daemon->has_socket = true;
-	add_uri(daemon, options->unix_path);
+	options = uri_options(daemon, daemon->listen_socket.fd);
+	nbd_uri_of_path(new_uri(daemon), path, &options);
+	add_uri(daemon);
 	return 0;
+}
+
+static int open_tcp(struct daemon *daemon)
+{
+	const struct options *options = &daemon->options;
+	const char *message;
+	int r;
+
+	if (!options->has_tcp)
+		return 0;
+	r = nbd_listen_tcp(options->address, options->port, &daemon->tcp, &message);
+	if (r < 0) {
+		log_error("cannot serve NBD: %s", message);
+		return r;
+	}
+	/* The others are the same host's. */
+	add_uri_of_socket(daemon, daemon->tcp.fds[0], options->address);
+	return 0;
+}
+
+/* From systemd. */
+static int take_sockets(struct daemon *daemon)
+{
+	for (unsigned i = 0; i < daemon->sockets.nbd_count; i++) {
+		int r = check_secure(daemon, daemon->sockets.nbd[i]);
+
+		if (r < 0)
+			return r;
+		nbd_listen_tune(daemon->sockets.nbd[i]);
+		add_uri_of_socket(daemon, daemon->sockets.nbd[i], NULL);
+	}
+	return 0;
+}
+
+static int open_sockets(struct daemon *daemon)
+{
+	const struct options *options = &daemon->options;
+	int r = 0;
+
+	if (options->unix_path == NULL && !options->has_tcp && !options->single &&
+	    daemon->sockets.nbd_count == 0) {
+		log_error("nothing to serve: say -U PATH for NBD on a Unix socket, -p PORT for NBD "
+			  "over TCP (or -s)");
+		return -EINVAL;
+	}
+	if (options->single)
+		r = take_single(daemon);
+	if (r == 0)
+		r = open_unix(daemon);
+	if (r == 0)
+		r = open_tcp(daemon);
+	if (r == 0)
+		r = take_sockets(daemon);
+	return r;
 }
 
 /* Of the payload memory, three quarters are what connections have for themselves. */
@@ -311,6 +392,18 @@ static void start_ticking(struct task *task)
 	loop_add_tick(&daemon->loops[0], &daemon->volume_tick);
 }
 
+static void listen_on_all(struct daemon *daemon)
+{
+	struct nbd_server *nbd = &daemon->nbd;
+
+	if (daemon->has_socket)
+		nbd_server_listen(nbd, daemon->listen_socket.fd);
+	for (unsigned i = 0; i < daemon->tcp.count; i++)
+		nbd_server_listen(nbd, daemon->tcp.fds[i]);
+	for (unsigned i = 0; i < daemon->sockets.nbd_count; i++)
+		nbd_server_listen(nbd, daemon->sockets.nbd[i]);
+}
+
 static int start_nbd(struct daemon *daemon)
 {
 	const struct options *options = &daemon->options;
@@ -318,6 +411,8 @@ static int start_nbd(struct daemon *daemon)
 		.name = options->export_name,
 		.size_bytes = volume_size_bytes(daemon->volume),
 		.read_only = options->read_only,
+		.tls_available = options_tls(options),
+		.tls_required = options->tls_required,
 	};
 	uint64_t own = options->buffer_bytes / 4 * 3 / NBD_CONN_BYTES;
 	int r = nbd_server_init(&daemon->nbd, daemon->loop_pointers, options->workers,
@@ -332,13 +427,9 @@ static int start_nbd(struct daemon *daemon)
 	if (!options->direct && store_map_make(&daemon->map, store_file_cached_fd(daemon->store),
 					       daemon->store->size_bytes) == 0)
 		daemon->nbd.map = &daemon->map;
-	if (daemon->has_socket)
-		nbd_server_listen(&daemon->nbd, daemon->listen_socket.fd);
-	for (unsigned i = 0;
-	     i < daemon->sockets.nbd_count && daemon->nbd.listener_count < NBD_LISTENERS_MAX; i++) {
-		nbd_server_listen(&daemon->nbd, daemon->sockets.nbd[i]);
-		add_uri_of_socket(daemon, daemon->sockets.nbd[i]);
-	}
+	daemon->nbd.tls_keys = daemon->tls_keys;
+	daemon->nbd.remote_export.tls_required = options_tls(options) && !options->insecure_tcp;
+	listen_on_all(daemon);
 	if (options->single)
 		daemon->nbd.idle = stop_soon;
 	daemon->volume_tick.run = tick_volume;
@@ -406,8 +497,8 @@ static int say_ready(struct daemon *daemon)
 static int go_up(struct daemon *daemon)
 {
 	static int (*const steps[])(struct daemon *) = {
-		open_store,  open_sockets, make_loops,	  open_volume,
-		start_loops, start_nbd,	   start_control, say_ready,
+		load_keys,   open_store, open_sockets,	make_loops, open_volume,
+		start_loops, start_nbd,	 start_control, say_ready,
 	};
 	int r = 0;
 
@@ -489,6 +580,7 @@ static int go_down(struct daemon *daemon)
 	}
 	if (daemon->has_nbd)
 		nbd_server_done(&daemon->nbd);
+	nbd_tls_keys_free(daemon->tls_keys);
 	store_map_done(&daemon->map);
 	for (unsigned i = 0; i < daemon->loops_made; i++)
 		loop_done(&daemon->loops[i]);

@@ -4,6 +4,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -11,6 +12,7 @@
 #include "core/base/mutant.h"
 #include "server/log.h"
 #include "server/nbd_command.h"
+#include "server/nbd_listen.h"
 #include "server/nbd_server.h"
 
 #define SOCKET_BUFFER_BYTES (2 * 1024 * 1024)
@@ -45,6 +47,13 @@ void nbd_conn_break(struct nbd_conn *conn, const char *why)
 	/* Ends what the ring has in flight. */
 	shutdown(conn->fd, SHUT_RDWR);
 	nbd_conn_kick(conn);
+}
+
+void nbd_conn_fail(struct nbd_conn *conn, int error)
+{
+	bool is_tls = conn->tls != NULL && error == -EPROTO;
+
+	nbd_conn_break(conn, is_tls ? nbd_tls_why(conn->tls) : strerror(-error));
 }
 
 void nbd_conn_drain(struct nbd_conn *conn)
@@ -86,20 +95,8 @@ static bool received(struct nbd_conn *conn, ssize_t res, uint32_t wanted_bytes)
 	if (res == 0)
 		nbd_conn_drain(conn);
 	else if (res != -EINTR && res != -EAGAIN)
-		nbd_conn_break(conn, strerror((int)-res));
+		nbd_conn_fail(conn, (int)res);
 	return false;
-}
-
-static void recv_done(struct ring_op *op, int res, uint32_t flags)
-{
-	struct nbd_conn *conn = container_of(op, struct nbd_conn, recv_op);
-
-	(void)flags;
-	assert(conn->magic == NBD_CONN_MAGIC && conn->receiving);
-	conn->receiving = false;
-	nbd_conn_kick(conn);
-	if (conn->state == NBD_CONN_HANDSHAKE || conn->state == NBD_CONN_OPEN)
-		received(conn, res, conn->recv_bytes);
 }
 
 /* Where to receive, and how much. A store that needs aligned memory gets every payload at the
@@ -119,6 +116,50 @@ static uint8_t *recv_window(struct nbd_conn *conn, uint32_t *ret_bytes)
 	return at;
 }
 
+static void recv_tls(struct nbd_conn *conn)
+{
+	uint32_t bytes;
+	uint8_t *at = recv_window(conn, &bytes);
+
+	received(conn, nbd_tls_recv(conn->tls, at, bytes), bytes);
+}
+
+static void recv_done(struct ring_op *op, int res, uint32_t flags)
+{
+	struct nbd_conn *conn = container_of(op, struct nbd_conn, recv_op);
+
+	(void)flags;
+	assert(conn->magic == NBD_CONN_MAGIC && conn->receiving);
+	conn->receiving = false;
+	nbd_conn_kick(conn);
+	if (conn->state != NBD_CONN_HANDSHAKE && conn->state != NBD_CONN_OPEN)
+		return;
+	if (conn->tls == NULL)
+		received(conn, res, conn->recv_bytes);
+	else if (conn->handshake.tls) /* else the turn goes on with TLS's handshake */
+		recv_tls(conn);
+}
+
+/* Until the socket has something, or takes something. */
+static void start_poll(struct nbd_conn *conn, short events)
+{
+	struct io_uring_sqe *sqe = ring_sqe(conn->loop->ring);
+
+	io_uring_prep_poll_add(sqe, conn->fd, (unsigned)events);
+	ring_tag(conn->loop->ring, sqe, &conn->recv_op);
+	conn->receiving = true;
+}
+
+static void start_recv_tls(struct nbd_conn *conn)
+{
+	if (!nbd_tls_has_input(conn->tls)) {
+		start_poll(conn, POLLIN);
+		return;
+	}
+	nbd_conn_kick(conn);
+	recv_tls(conn);
+}
+
 static void start_recv(struct nbd_conn *conn)
 {
 	struct io_uring_sqe *sqe;
@@ -126,10 +167,24 @@ static void start_recv(struct nbd_conn *conn)
 
 	if (conn->recv_bytes == 0) /* a slice comes free first */
 		return;
+	if (conn->tls != NULL) {
+		start_recv_tls(conn);
+		return;
+	}
 	sqe = ring_sqe(conn->loop->ring);
 	io_uring_prep_recv(sqe, conn->fd, at, conn->recv_bytes, 0);
 	ring_tag(conn->loop->ring, sqe, &conn->recv_op);
 	conn->receiving = true;
+}
+
+static ssize_t recv_some(struct nbd_conn *conn, uint8_t *at, uint32_t bytes)
+{
+	ssize_t res;
+
+	if (conn->tls != NULL)
+		return nbd_tls_recv(conn->tls, at, bytes);
+	res = recv(conn->fd, at, bytes, MSG_DONTWAIT);
+	return res < 0 ? -errno : res;
 }
 
 /* True: more has come, without waiting. */
@@ -143,12 +198,12 @@ static bool recv_now(struct nbd_conn *conn)
 	if (bytes == 0)
 		return false;
 	for (; looks > 0; looks--) {
-		ssize_t res = recv(conn->fd, at, bytes, MSG_DONTWAIT);
+		ssize_t res = recv_some(conn, at, bytes);
 
-		if (res < 0 && errno == EAGAIN)
+		if (res == -EAGAIN)
 			continue;
 		conn->looks = NBD_LOOKS_MAX;
-		return received(conn, res < 0 ? -errno : res, bytes);
+		return received(conn, res, bytes);
 	}
 	if (awaited && conn->looks > 1)
 		conn->looks /= 2;
@@ -157,12 +212,39 @@ static bool recv_now(struct nbd_conn *conn)
 
 /* --- turns --- */
 
+/* STARTTLS was answered. True: TLS has begun. */
+static bool turn_starttls(struct nbd_conn *conn)
+{
+	int r = 0;
+
+	/* Nobody waits for the answer and sends something meanwhile: see nbd_handshake.h. */
+	if (conn->tls == NULL && nbd_rx_have(&conn->rx) > 0) {
+		nbd_conn_break(conn, "plain text behind STARTTLS");
+		return false;
+	}
+	if (conn->tls == NULL)
+		r = nbd_tls_new(conn->lane->server->tls_keys, conn->fd, &conn->tls);
+	if (r == 0)
+		r = nbd_tls_handshake(conn->tls);
+	if (r == 0)
+		nbd_handshake_tls_began(&conn->handshake);
+	else if (r == -EAGAIN)
+		start_poll(conn, nbd_tls_events(conn->tls));
+	else
+		nbd_conn_fail(conn, r);
+	return r == 0;
+}
+
 /* True: it needs input. */
 static bool turn_handshake(struct nbd_conn *conn)
 {
 	while (conn->state == NBD_CONN_HANDSHAKE && conn->answer.len_bytes == 0) {
-		size_t taken = nbd_handshake_step(&conn->handshake, nbd_rx_bytes(&conn->rx),
-						  nbd_rx_have(&conn->rx), &conn->answer);
+		size_t taken;
+
+		if (conn->handshake.state == NBD_HANDSHAKE_STARTTLS && !turn_starttls(conn))
+			return false;
+		taken = nbd_handshake_step(&conn->handshake, nbd_rx_bytes(&conn->rx),
+					   nbd_rx_have(&conn->rx), &conn->answer);
 
 		nbd_rx_skip(&conn->rx, (uint32_t)taken);
 		if (conn->handshake.state == NBD_HANDSHAKE_TRANSMISSION)
@@ -184,6 +266,9 @@ static void conn_free(struct nbd_conn *conn)
 	list_del(&conn->node);
 	list_del(&conn->turn.node);
 	buffers_unwait(&conn->buffers_waiter);
+	if (conn->tls != NULL && conn->handshake.tls && conn->state == NBD_CONN_DRAINING)
+		nbd_tls_bye(conn->tls);
+	nbd_tls_free(conn->tls);
 	close(conn->fd);
 	nbd_rx_done(&conn->rx);
 	conn->loop->busy--;
@@ -285,7 +370,9 @@ int nbd_conn_new(struct nbd_lane *lane, int fd)
 	list_init(&conn->free_pieces);
 	list_add_tail(&lane->conns, &conn->node);
 	set_socket_buffers(fd);
-	nbd_handshake_init(&conn->handshake, &lane->server->export);
+	nbd_handshake_init(&conn->handshake, nbd_listen_is_local(fd)
+						     ? &lane->server->export
+						     : &lane->server->remote_export);
 	nbd_encode_greeting(conn->answer.bytes,
 			    NBD_HANDSHAKE_FIXED_NEWSTYLE | NBD_HANDSHAKE_NO_ZEROES);
 	conn->answer.len_bytes = NBD_GREETING_BYTES;

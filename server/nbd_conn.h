@@ -24,6 +24,9 @@
  * (each look that is for nothing makes it look less often the next time): going to sleep and being
  * woken costs more than that.
  *
+ * TLS begins within the handshake (nbd_tls.h) and from then on takes the place of the system calls;
+ * the ring waits for the socket only when nothing is left inside TLS.
+ *
  * Memory    a connection has fixed pools of commands and pieces, an input ring in which the
  *           payloads of writes stay until they are written, and one buffer that no other can take.
  *           What reads read is sent from the mapped store, or is in the loop's buffers, or in that
@@ -46,6 +49,7 @@
 #include "server/nbd_handshake.h"
 #include "server/nbd_rx.h"
 #include "server/nbd_send.h"
+#include "server/nbd_tls.h"
 #include "server/nbd_wire.h"
 
 #define NBD_CONN_MAGIC	    0x4e434f4eu
@@ -116,6 +120,7 @@ struct nbd_conn {
 	struct loop_soon turn;
 	struct buffers_waiter buffers_waiter;
 	int fd;
+	struct nbd_tls *tls; /* NULL: plain */
 	struct nbd_handshake handshake;
 	struct nbd_answer answer;
 	uint32_t answer_sent_bytes;
@@ -155,6 +160,8 @@ int nbd_conn_new(struct nbd_lane *lane, int fd);
 void nbd_conn_kick(struct nbd_conn *conn);
 void nbd_conn_drain(struct nbd_conn *conn);
 void nbd_conn_break(struct nbd_conn *conn, const char *why);
+/* The same, by the error of a system call or of nbd_tls. */
+void nbd_conn_fail(struct nbd_conn *conn, int error);
 /* Every second: drops a peer that takes too long. */
 void nbd_conn_tick(struct nbd_conn *conn, uint64_t now_ms);
 

@@ -26,7 +26,8 @@ bool nbd_send_can_look(struct nbd_conn *conn, uint64_t off_bytes, uint32_t len_b
 	struct extent extents[EXTENTS_MAX];
 	struct look look;
 
-	if (view->map == NULL)
+	/* Encrypting a page that cannot be read would end the process, not the system call. */
+	if (view->map == NULL || conn->tls != NULL)
 		return false;
 	look_begin(&look, conn->lane->server->volume, &conn->loop->worker);
 	count = look_range(&look, lbn, blocks, extents, EXTENTS_MAX);
@@ -304,7 +305,7 @@ static void failed(struct nbd_conn *conn, int res)
 	if (res == -EAGAIN)
 		wait_writable(conn);
 	else if (res != -EFAULT)
-		nbd_conn_break(conn, strerror(-res));
+		nbd_conn_fail(conn, res);
 	else if (!conn->send.one_by_one)
 		conn->send.one_by_one = true;
 	else
@@ -321,6 +322,17 @@ static void sent_some(struct nbd_conn *conn, uint32_t bytes, bool looked)
 		keep_block(conn, rest);
 }
 
+static ssize_t send_some(struct nbd_conn *conn)
+{
+	const struct msghdr *msg = &conn->send.msg;
+	ssize_t res;
+
+	if (conn->tls != NULL)
+		return nbd_tls_send(conn->tls, msg->msg_iov, msg->msg_iovlen);
+	res = sendmsg(conn->fd, msg, MSG_DONTWAIT | MSG_NOSIGNAL);
+	return res < 0 ? -errno : res;
+}
+
 static bool has_anything(const struct nbd_conn *conn)
 {
 	return conn->answer.len_bytes > 0 || !list_empty(&conn->tx);
@@ -334,12 +346,9 @@ void nbd_send_now(struct nbd_conn *conn)
 	       has_anything(conn)) {
 		struct look look = {.volume = NULL};
 		ssize_t res = -1;
-		int error = 0;
 
-		if (gather(conn, &look)) {
-			res = sendmsg(conn->fd, &send->msg, MSG_DONTWAIT | MSG_NOSIGNAL);
-			error = errno;
-		}
+		if (gather(conn, &look))
+			res = send_some(conn);
 		if (res >= 0)
 			sent_some(conn, (uint32_t)res, look.volume != NULL);
 		if (look.volume != NULL)
@@ -347,7 +356,7 @@ void nbd_send_now(struct nbd_conn *conn)
 		if (send->msg.msg_iovlen == 0)
 			start_rest(conn);
 		else if (res < 0)
-			failed(conn, -error);
+			failed(conn, (int)res);
 	}
 }
 

@@ -212,6 +212,7 @@ int nbd_server_init(struct nbd_server *server, struct loop **loops, unsigned loo
 {
 	memset(server, 0, sizeof(*server));
 	server->export = *export;
+	server->remote_export = *export;
 	server->volume = volume;
 	server->lane_count = loop_count;
 	server->clients_max = NBD_CONNECTIONS_MAX;

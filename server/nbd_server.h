@@ -20,9 +20,10 @@
 #include "core/volume.h"
 #include "server/loop.h"
 #include "server/nbd_handshake.h"
+#include "server/nbd_tls_keys.h"
 #include "server/store_map.h"
 
-#define NBD_LISTENERS_MAX   8u
+#define NBD_LISTENERS_MAX   16u
 #define NBD_CONNECTIONS_MAX 128u
 
 struct nbd_server;
@@ -49,7 +50,7 @@ struct nbd_listener {
 };
 
 struct nbd_server {
-	struct nbd_export export;
+	struct nbd_export export; /* as clients on this machine see it: see nbd_listen_is_local() */
 	struct volume *volume;
 	struct nbd_lane *lanes;
 	unsigned lane_count;
@@ -62,6 +63,8 @@ struct nbd_server {
 	_Atomic unsigned listening; /* listeners that are open */
 	_Atomic unsigned clients;
 	unsigned clients_max; /* set it between init and start to have fewer */
+	struct nbd_export remote_export; /* as others do; init makes it equal, set it likewise */
+	struct nbd_tls_keys *tls_keys; /* where TLS is available; set it likewise */
 	struct store_map *map; /* of a store that is mapped; set it likewise */
 	bool aligns_payloads; /* for a store that needs aligned memory; set it likewise */
 	void (*idle)(

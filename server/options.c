@@ -22,14 +22,26 @@ enum {
 	OPTION_COW_HINT,
 	OPTION_DIRECT,
 	OPTION_DISCARD,
+	OPTION_TLS_CERTIFICATES,
+	OPTION_TLS_PSK,
+	OPTION_TLS_NO_VERIFY_PEER,
+	OPTION_TLS_REQUIRED,
+	OPTION_INSECURE_TCP,
 	OPTION_HELP,
 	OPTION_VERSION,
 };
 
 static const struct option long_options[] = {
 	{"unix", required_argument, NULL, 'U'},
+	{"port", required_argument, NULL, 'p'},
+	{"address", required_argument, NULL, 'i'},
 	{"export", required_argument, NULL, 'e'},
 	{"single", no_argument, NULL, 's'},
+	{"tls-certificates", required_argument, NULL, OPTION_TLS_CERTIFICATES},
+	{"tls-psk", required_argument, NULL, OPTION_TLS_PSK},
+	{"tls-no-verify-peer", no_argument, NULL, OPTION_TLS_NO_VERIFY_PEER},
+	{"tls-required", no_argument, NULL, OPTION_TLS_REQUIRED},
+	{"insecure-tcp", no_argument, NULL, OPTION_INSECURE_TCP},
 	{"control", required_argument, NULL, 'c'},
 	{"group", required_argument, NULL, OPTION_GROUP},
 	{"read-only", no_argument, NULL, 'r'},
@@ -50,8 +62,16 @@ static const char help_text[] =
 	"Serves the volume in STORE (see sameblk create) in the foreground.\n"
 	"\n"
 	"  -U, --unix PATH          NBD on a Unix socket\n"
+	"  -p, --port N             NBD over TCP (default 10809; 0: any free port); needs TLS, or\n"
+	"                           --insecure-tcp\n"
+	"  -i, --address ADDR       the address to listen on; default: all of this machine\n"
 	"  -s, --single             NBD on standard input, a socket, for one client\n"
 	"  -e, --export NAME        the export's name; without it any name will do\n"
+	"      --tls-certificates DIR  TLS with ca-cert.pem, server-cert.pem, server-key.pem\n"
+	"      --tls-psk FILE       TLS with keys in lines USER:HEXKEY\n"
+	"      --tls-no-verify-peer clients need no certificate\n"
+	"      --tls-required       on Unix sockets too, where it is only offered otherwise\n"
+	"      --insecure-tcp       TCP without TLS: for whoever reaches the port\n"
 	"  -c, --control PATH       the control socket; default: NAME.ctl in\n"
 	"                           $XDG_RUNTIME_DIR/sameblk or /run/sameblk\n"
 	"      --group NAME         who besides root and this user may control\n"
@@ -142,6 +162,20 @@ static int group_option(const char *name, gid_t *ret_group)
 	return 0;
 }
 
+static int port_option(const char *text, struct options *options)
+{
+	char *end;
+	unsigned long value = strtoul(text, &end, 10);
+
+	if (!isdigit((unsigned char)text[0]) || *end != '\0' || value > UINT16_MAX) {
+		log_error("--port %s: must be from 0 to %u", text, UINT16_MAX);
+		return -EINVAL;
+	}
+	options->has_tcp = true;
+	options->port = (uint16_t)value;
+	return 0;
+}
+
 static int workers_option(const char *text, unsigned *ret_workers)
 {
 	char *end;
@@ -191,6 +225,15 @@ static int take_flag(int option, struct options *options)
 	case OPTION_DIRECT:
 		options->direct = true;
 		return 0;
+	case OPTION_TLS_NO_VERIFY_PEER:
+		options->tls_verify_peer = false;
+		return 0;
+	case OPTION_TLS_REQUIRED:
+		options->tls_required = true;
+		return 0;
+	case OPTION_INSECURE_TCP:
+		options->insecure_tcp = true;
+		return 0;
 	case OPTION_HELP:
 		fputs(help_text, stdout);
 		return 1;
@@ -207,6 +250,18 @@ static int take_option(int option, struct options *options)
 	switch (option) {
 	case 'U':
 		options->unix_path = optarg;
+		return 0;
+	case 'p':
+		return port_option(optarg, options);
+	case 'i':
+		options->has_tcp = true;
+		options->address = optarg;
+		return 0;
+	case OPTION_TLS_CERTIFICATES:
+		options->tls_certificates = optarg;
+		return 0;
+	case OPTION_TLS_PSK:
+		options->tls_psk = optarg;
 		return 0;
 	case 'e':
 		return export_option(optarg, &options->export_name);
@@ -232,6 +287,27 @@ static int take_option(int option, struct options *options)
 	}
 }
 
+static int check_tls(const struct options *options)
+{
+	const char *wrong = NULL;
+
+	if (options->tls_certificates != NULL && options->tls_psk != NULL)
+		wrong = "--tls-certificates and --tls-psk exclude each other";
+	else if (!options->tls_verify_peer && options->tls_certificates == NULL)
+		wrong = "--tls-no-verify-peer goes with --tls-certificates only";
+	else if (options->tls_required && !options_tls(options))
+		wrong = "--tls-required needs --tls-certificates or --tls-psk";
+	else if (options->tls_required && options->insecure_tcp)
+		wrong = "--tls-required and --insecure-tcp exclude each other";
+	else if (options->has_tcp && !options_tls(options) && !options->insecure_tcp)
+		wrong = "NBD over TCP needs TLS: say --tls-certificates DIR or --tls-psk FILE; or "
+			"--insecure-tcp, for whoever reaches the port";
+	if (wrong == NULL)
+		return 0;
+	log_error("%s", wrong);
+	return -EINVAL;
+}
+
 static int check(const struct options *options)
 {
 	if (options->store == NULL) {
@@ -243,13 +319,15 @@ static int check(const struct options *options)
 			  options->workers * OPTIONS_BUFFER_BYTES_PER_WORKER_MIN);
 		return -EINVAL;
 	}
-	return 0;
+	return check_tls(options);
 }
 
 int options_parse(int argc, char **argv, struct options *ret_options)
 {
 	struct options options = {
 		.group = (gid_t)-1,
+		.port = OPTIONS_PORT_DEFAULT,
+		.tls_verify_peer = true,
 		.discard = true,
 		.workers = 1,
 		.cache_bytes = 128ull << 20,
@@ -258,7 +336,7 @@ int options_parse(int argc, char **argv, struct options *ret_options)
 	};
 	int option, r;
 
-	while ((option = getopt_long(argc, argv, "U:e:sc:rw:v", long_options, NULL)) != -1) {
+	while ((option = getopt_long(argc, argv, "U:p:i:e:sc:rw:v", long_options, NULL)) != -1) {
 		r = take_option(option, &options);
 		if (r != 0)
 			return r;

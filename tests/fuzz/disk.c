@@ -10,7 +10,7 @@
 /* docs/disk-format.md */
 #define SUPER_CHECKSUM_AT   16u
 #define SUPER_FIELDS_AT	    24u
-#define SUPER_FIELDS_END    208u
+#define SUPER_FIELDS_END    216u
 #define PAGE_CHECKSUM_AT    56u
 #define JOURNAL_PREV_AT	    64u
 #define JOURNAL_CHECKSUM_AT 88u

@@ -7,6 +7,8 @@
 #include <string.h>
 
 #include "check_expect.h"
+#include "core/base/bytes.h"
+#include "core/base/checksum.h"
 
 static uint8_t *super_copy(struct image *image, unsigned copy)
 {
@@ -154,6 +156,37 @@ Test(check, unknown_features_are_refused)
 	image_write(image);
 	cr_assert_eq(check_store(&image->source, true, &report), -ENOTSUP);
 	image_free(image);
+}
+
+static void put_version(struct image *image, unsigned copy, uint32_t version, bool sealed)
+{
+	uint8_t *at = super_copy(image, copy);
+
+	put_le32(at + 8, version);
+	if (sealed)
+		put_le64(at + 16,
+			 checksum_around(at, 16, blocks_to_bytes(image->geometry.super_blocks)));
+}
+
+/* Goal: a newer program's store is not called damaged, and not mended. */
+Test(check, an_unknown_version_is_refused_and_a_bad_copy_is_not_one)
+{
+	for (unsigned copy = 0; copy < 2; copy++) {
+		struct image *image = image_new_filled();
+
+		put_version(image, copy, FORMAT_VERSION + 1, true);
+		cr_assert_eq(check_store(&image->source, true, &report), -ENOTSUP);
+		put_version(image, copy, FORMAT_VERSION + 1, false);
+		super_copy(image, copy)[300] ^= 1;
+		expect_clean(image); /* a superblock write that a crash cut short */
+		put_version(image, 1 - copy, FORMAT_VERSION + 1, false);
+		super_copy(image, 1 - copy)[300] ^= 1;
+		expect_run(image, true);
+		cr_assert_gt(report.findings_total, 0);
+		cr_assert_eq(report.repaired_total, 0);
+		cr_assert(strstr(report.findings[0].found, "version 2"));
+		image_free(image);
+	}
 }
 
 static int read_fails(void *context, uint64_t off_bytes, void *buf, size_t len_bytes)

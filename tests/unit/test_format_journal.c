@@ -244,6 +244,46 @@ Test(format_journal, each_kind_of_record_needs_its_blocks)
 	cr_assert_not(valid(&record));
 }
 
+/* Goal: the pages of a record follow from its blocks; one that its kind has no use for names
+ * none. */
+Test(format_journal, a_number_that_its_kind_does_not_use_is_refused)
+{
+	struct geometry g = small_geometry();
+	pbn_t block = geometry_slab_pbn(&g, 0, 0), other = geometry_slab_pbn(&g, 1, 8);
+	const struct record good[] = {
+		{.kind = RECORD_PLACE, .count = 2, .new = block},
+		{.kind = RECORD_UNPLACE, .count = 2, .old = block},
+		{.kind = RECORD_EXPLODE, .count = 2, .old = block},
+		{.kind = RECORD_MAP, .count = 2, .old = block, .new = other},
+		{.kind = RECORD_UNMAP, .count = 2, .old = block},
+		{.kind = RECORD_SHARE, .count = 2, .old = block, .new = other, .src = {512}},
+	};
+	const struct {
+		bool old, new, src;
+	} used[] = {
+		[RECORD_PLACE] = {.new = true},
+		[RECORD_UNPLACE] = {.old = true},
+		[RECORD_EXPLODE] = {.old = true},
+		[RECORD_MAP] = {.old = true, .new = true},
+		[RECORD_UNMAP] = {.old = true},
+		[RECORD_SHARE] = {.old = true, .new = true, .src = true},
+	};
+
+	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
+		struct record record = good[i];
+
+		cr_assert(valid(&record));
+		record.old = other;
+		cr_expect_eq(valid(&record), used[record.kind].old, "old of kind %d", record.kind);
+		record = good[i];
+		record.new = other;
+		cr_expect_eq(valid(&record), used[record.kind].new, "new of kind %d", record.kind);
+		record = good[i];
+		record.src.v = 600;
+		cr_expect_eq(valid(&record), used[record.kind].src, "src of kind %d", record.kind);
+	}
+}
+
 /* Goal: nothing that a block can hold makes the decoder read outside or assert. */
 Test(format_journal, any_bytes_are_a_record_or_refused)
 {

@@ -224,6 +224,10 @@ Test(format_page, a_root_entry_that_cannot_be_is_invalid)
 	bad = good;
 	bad.place = PBN_NONE;
 	expect_invalid(&bad, 0);
+	bad = (struct root_entry){.kind = REGION_HOLE, .written = true};
+	expect_invalid(&bad, 0);
+	bad.place = good.place;
+	cr_assert(root_entry_valid(&bad, &g, 0, &why));
 	bad = good;
 	bad.length = 0;
 	expect_invalid(&bad, 0);

@@ -341,6 +341,24 @@ Test(pending_giveback, freed_blocks_are_busy_until_their_discard_is_done)
 	cr_assert_eq(refs_available(&space.refs), geometry_data_blocks(space.geometry));
 }
 
+/* Goal: what is neither used nor free is pending, at every moment. */
+Test(pending_giveback, blocks_are_pending_until_their_discard_is_done)
+{
+	uint32_t runs = PENDING_DISCARDS + 2; /* more than can be in flight */
+
+	for (uint32_t i = 0; i < runs; i++)
+		own_and_drop(i + 1, 6 * i, 5);
+	cr_assert_eq(pending_blocks(&pending), 5 * runs);
+	settle(100, WORKER_IDLE);
+	for (uint32_t left = runs; left > 0; left--) {
+		cr_assert_eq(pending_blocks(&pending), 5 * left);
+		cr_assert_eq(refs_available(&space.refs) + pending_blocks(&pending),
+			     geometry_data_blocks(space.geometry));
+		deliver(left % 3 ? 0 : -EIO);
+	}
+	cr_assert_eq(pending_blocks(&pending), 0);
+}
+
 Test(pending_giveback, blocks_with_another_owner_are_not_discarded_and_settle_at_once)
 {
 	own(0, 10);

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "core/base/bytes.h"
+#include "core/base/checksum.h"
 #include "core/recovery.h"
 #include "core/volume_internal.h"
 #include "tests/lib/engine.h"
@@ -262,6 +263,47 @@ Test(recovery_super, an_unknown_compatible_feature_opens_and_is_kept)
 	cr_expect_eq(super.features_compat, bits);
 }
 
+/* Changes the version of a copy; sealed: with the checksum made right again. */
+static void put_version(uint64_t checkpoint, bool sealed)
+{
+	uint64_t len_bytes = blocks_to_bytes(super.geometry.super_blocks);
+	uint8_t *buf = aligned_alloc(BLOCK_BYTES, len_bytes);
+
+	store_mem_peek(&engine.mem, copy_off_bytes(checkpoint), buf, len_bytes);
+	put_le32(buf + 8, FORMAT_VERSION + 1);
+	if (sealed)
+		put_le64(buf + 16, checksum_around(buf, 16, len_bytes));
+	store_mem_poke(&engine.mem, copy_off_bytes(checkpoint), buf, len_bytes);
+	free(buf);
+}
+
+/* Either copy alone may be the newest. */
+Test(recovery_super, a_whole_copy_of_an_unknown_version_refuses_also_to_read)
+{
+	for (uint64_t checkpoint = super.checkpoint - 1; checkpoint <= super.checkpoint;
+	     checkpoint++) {
+		put_version(checkpoint, true);
+		for (int read_only = 0; read_only < 2; read_only++) {
+			cr_expect_eq(open_with(read_only), -ENOTSUP);
+			cr_expect(strstr(engine.damage.text,
+					 "expected format version 1, found version 2"),
+				  "%s", engine.damage.text);
+		}
+		put_version(checkpoint, false);
+		flip_sector(copy_off_bytes(checkpoint) + SECTOR_BYTES);
+		cr_expect_eq(open_with(true), 0, "a torn write says nothing");
+		cr_assert_eq(engine_close(&engine), 0);
+	}
+}
+
+Test(recovery_super, without_a_whole_copy_another_version_is_damage)
+{
+	put_version(super.checkpoint - 1, false);
+	put_version(super.checkpoint, false);
+	cr_expect_eq(open_with(false), -EUCLEAN);
+	cr_expect(strstr(engine.damage.text, "version 2"), "%s", engine.damage.text);
+}
+
 /* The older copy's features are those of a state that is gone. */
 Test(recovery_super, features_of_the_older_copy_do_not_matter)
 {
@@ -406,4 +448,21 @@ Test(recovery_super, a_top_that_was_never_written_is_not_read)
 		fill(i, 0xa5);
 	cr_assert_eq(open_with(false), 0, "%s", engine.damage.text);
 	cr_expect(engine_holds(&engine, 0, 800, 0));
+}
+
+/* Nothing that goes home has edits that the log had not when the superblock was written. */
+Test(recovery_super, a_root_page_newer_than_the_superblock_allows_is_damage)
+{
+	uint64_t at = blocks_to_bytes(top_block(0, false));
+	struct page_header header = {PAGE_ROOT, 0, generations[0], super.log_reaches_lsn};
+	uint8_t page[BLOCK_BYTES];
+
+	store_mem_peek(&engine.mem, at, page, sizeof(page));
+	page_seal(page, &header, super.uuid);
+	store_mem_poke(&engine.mem, at, page, sizeof(page));
+	expect_open(-EUCLEAN, top_names[0]);
+	header.lsn--;
+	page_seal(page, &header, super.uuid);
+	store_mem_poke(&engine.mem, at, page, sizeof(page));
+	cr_expect_eq(open_with(false), 0);
 }
