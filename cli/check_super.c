@@ -24,6 +24,7 @@ struct copy {
 	bool valid;
 	bool ours; /* it carries our magic */
 	bool unknown; /* whole, of a version that this program does not know */
+	uint64_t b_block; /* where it says that copy B is; 0: it says nothing */
 	struct super super;
 	uint32_t *generations;
 	struct why why;
@@ -65,16 +66,18 @@ static int copy_load_whole(struct check *check, unsigned number, struct copy *co
 /* The head is in check->page and cannot be decoded. */
 static int copy_load_unknown(struct check *check, uint64_t block, struct copy *copy)
 {
-	uint32_t blocks = super_unknown_blocks(check->page);
+	struct super_unknown unknown;
 	uint8_t *buf;
 	int r;
 
-	if (blocks == 0 || blocks > check->size_blocks - block)
+	if (!super_is_unknown(check->page, &unknown) ||
+	    unknown.super_blocks > check->size_blocks - block)
 		return 0;
-	buf = malloc((size_t)blocks * BLOCK_BYTES);
+	copy->b_block = unknown.super_b_start;
+	buf = malloc((size_t)unknown.super_blocks * BLOCK_BYTES);
 	if (!buf)
 		return -ENOMEM;
-	r = check_read(check, block, blocks, buf);
+	r = check_read(check, block, unknown.super_blocks, buf);
 	copy->unknown = r == 0 && super_unknown_whole(buf);
 	free(buf);
 	return r;
@@ -99,6 +102,7 @@ static int copy_load(struct check *check, unsigned number, uint64_t block, struc
 	copy->ours = super_is_ours(check->page);
 	if (!super_decode_head(check->page, &copy->super, &copy->why))
 		return copy_load_unknown(check, block, copy);
+	copy->b_block = copy->super.geometry.super_b_start;
 	if (geometry_super_block(&copy->super.geometry, number) != block) {
 		snprintf(copy->why.expected, sizeof(copy->why.expected),
 			 "a geometry with this copy at block %" PRIu64, block);
@@ -150,9 +154,9 @@ static int copies_load(struct check *check, struct copy *a, struct copy *b)
 	r = copy_load(check, 0, 0, a);
 	if (r < 0)
 		return r;
-	if (a->super.geometry.store_blocks != 0) {
-		r = copy_load(check, 1, a->super.geometry.super_b_start, b);
-		found_b = b->valid;
+	if (a->b_block != 0) {
+		r = copy_load(check, 1, a->b_block, b);
+		found_b = b->valid || b->unknown;
 	}
 	/* With a good copy A there is nothing to search: where it says is where B belongs. */
 	if (r < 0 || a->valid || found_b)

@@ -68,9 +68,15 @@ bool super_decode(const uint8_t *in, unsigned copy, struct super *ret_super,
 		  uint32_t *ret_generations, struct why *why);
 /* Whether the block looks like one of ours at all (of any version). */
 bool super_is_ours(const uint8_t *head);
-/* How many blocks a copy of ours has that is of a version we do not know; 0: it is none, or of more
- * than SUPER_BLOCKS_MAX. */
-uint32_t super_unknown_blocks(const uint8_t *head);
+
+/* What can be said of a copy of a version that we do not know. */
+struct super_unknown {
+	uint32_t super_blocks; /* 1 to SUPER_BLOCKS_MAX */
+	uint64_t super_b_start; /* anything */
+};
+
+/* False: the head is not one of ours, or of our version, or cannot be. */
+bool super_is_unknown(const uint8_t *head, struct super_unknown *ret_unknown);
 /* Whether the checksum of such a copy is right: then it is no damage that it is not understood. */
 bool super_unknown_whole(const uint8_t *in);
 

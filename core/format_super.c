@@ -115,23 +115,23 @@ bool super_is_ours(const uint8_t *head)
 	return memcmp(head + SUPER_MAGIC, super_magic, sizeof(super_magic)) == 0;
 }
 
-/* Every version has magic, version, checksum and length of a copy where this one has them. */
-uint32_t super_unknown_blocks(const uint8_t *head)
+/* Every version has magic, version, checksum, length and copy B's place where this one has them. */
+bool super_is_unknown(const uint8_t *head, struct super_unknown *ret_unknown)
 {
-	uint32_t blocks = get_le32(head + SUPER_BLOCKS);
-
-	if (!super_is_ours(head) || get_le32(head + SUPER_VERSION) == FORMAT_VERSION ||
-	    blocks > SUPER_BLOCKS_MAX)
-		return 0;
-	return blocks;
+	ret_unknown->super_blocks = get_le32(head + SUPER_BLOCKS);
+	ret_unknown->super_b_start = get_le64(head + SUPER_B_START);
+	return super_is_ours(head) && get_le32(head + SUPER_VERSION) != FORMAT_VERSION &&
+	       ret_unknown->super_blocks > 0 && ret_unknown->super_blocks <= SUPER_BLOCKS_MAX;
 }
 
 bool super_unknown_whole(const uint8_t *in)
 {
-	size_t len_bytes = (size_t)super_unknown_blocks(in) * BLOCK_BYTES;
+	struct super_unknown unknown;
 
-	return len_bytes > 0 &&
-	       get_le64(in + SUPER_CHECKSUM) == checksum_around(in, SUPER_CHECKSUM, len_bytes);
+	return super_is_unknown(in, &unknown) &&
+	       get_le64(in + SUPER_CHECKSUM) ==
+		       checksum_around(in, SUPER_CHECKSUM,
+				       (size_t)unknown.super_blocks * BLOCK_BYTES);
 }
 
 bool super_decode_head(const uint8_t *head, struct super *ret_super, struct why *why)

@@ -52,20 +52,25 @@ static void describe(struct damage *damage, const char *where, const struct why 
 		 why->expected, why->found);
 }
 
-/* What a head is that cannot be decoded. -ENOTSUP: that of a whole copy of a version we do not know.
- */
-static int refuse_head(struct store *store, uint64_t block, const uint8_t *head)
+/* What a head is that cannot be decoded. -ENOTSUP: that of a whole copy of a version we do not
+ * know. Where that, whole or not, says that copy B is goes into ret_super. */
+static int refuse_head(struct store *store, uint64_t block, const uint8_t *head,
+		       struct super *ret_super)
 {
-	uint64_t blocks = super_unknown_blocks(head);
+	uint64_t store_blocks = store->size_bytes / BLOCK_BYTES, len_bytes;
+	struct super_unknown unknown;
 	uint8_t *whole;
 	int r;
 
-	if (blocks == 0 || blocks > store->size_bytes / BLOCK_BYTES - block)
+	if (!super_is_unknown(head, &unknown) || unknown.super_blocks > store_blocks - block)
 		return -EUCLEAN;
-	whole = aligned_alloc(BLOCK_BYTES, blocks_to_bytes(blocks));
+	if (unknown.super_b_start < store_blocks)
+		ret_super->geometry.super_b_start = unknown.super_b_start;
+	len_bytes = blocks_to_bytes(unknown.super_blocks);
+	whole = aligned_alloc(BLOCK_BYTES, len_bytes);
 	if (whole == NULL)
 		return -ENOMEM;
-	r = recovery_io(store, STORE_READ, blocks_to_bytes(block), whole, blocks_to_bytes(blocks));
+	r = recovery_io(store, STORE_READ, blocks_to_bytes(block), whole, len_bytes);
 	if (r == 0)
 		r = super_unknown_whole(whole) ? -ENOTSUP : -EUCLEAN;
 	free(whole);
@@ -86,7 +91,7 @@ static int read_copy(struct store *store, uint64_t block, unsigned copy, struct 
 		return -ENOMEM;
 	r = recovery_io(store, STORE_READ, blocks_to_bytes(block), head, BLOCK_BYTES);
 	if (r == 0 && !super_decode_head(head, ret_super, why))
-		r = refuse_head(store, block, head);
+		r = refuse_head(store, block, head, ret_super);
 	free(head);
 	if (r < 0)
 		return r;
@@ -148,6 +153,15 @@ static uint64_t find_copy_b(struct store *store)
 	return found;
 }
 
+/* block 0: nobody knows where. */
+static int read_copy_b(struct store *store, uint64_t block, struct super *ret_super,
+		       uint32_t **ret_generations, struct why *why)
+{
+	if (block == 0 || block >= store->size_bytes / BLOCK_BYTES)
+		return -EUCLEAN;
+	return read_copy(store, block, 1, ret_super, ret_generations, why);
+}
+
 static bool is_version_or_feature(const struct super *super, bool read_only, struct damage *damage)
 {
 	uint64_t incompat = super->features_incompat & ~FEATURES_INCOMPAT_KNOWN;
@@ -171,8 +185,8 @@ static bool is_version_or_feature(const struct super *super, bool read_only, str
 	return false;
 }
 
-/* The newer of the valid copies. One of a version that we do not know may be newer than a valid one:
- * then neither is. */
+/* The newer of the valid copies. One of a version that we do not know may be newer than a valid
+ * one: then neither is. */
 static int choose(struct super super[2], uint32_t *generations[2], const int r[2],
 		  const struct why why[2], struct super *ret_super, uint32_t **ret_generations,
 		  struct damage *reterr_damage)
@@ -206,8 +220,7 @@ int recovery_read_super(struct store *store, bool read_only, struct super *ret_s
 	uint32_t *generations[2] = {NULL, NULL};
 	struct super super[2] = {0};
 	struct why why[2] = {0};
-	uint64_t block_b = 0;
-	int r[2] = {-EUCLEAN, -EUCLEAN}, res;
+	int r[2], res;
 
 	if (store->size_bytes < BLOCK_BYTES) {
 		snprintf(reterr_damage->text, sizeof(reterr_damage->text),
@@ -215,12 +228,10 @@ int recovery_read_super(struct store *store, bool read_only, struct super *ret_s
 		return -EUCLEAN;
 	}
 	r[0] = read_copy(store, 0, 0, &super[0], &generations[0], &why[0]);
-	if (r[0] == 0 || super[0].geometry.super_b_start != 0)
-		block_b = super[0].geometry.super_b_start;
-	else if (r[0] == -EUCLEAN || r[0] == -EIO)
-		block_b = find_copy_b(store);
-	if (block_b != 0 && blocks_to_bytes(block_b + 1) <= store->size_bytes)
-		r[1] = read_copy(store, block_b, 1, &super[1], &generations[1], &why[1]);
+	r[1] = read_copy_b(store, super[0].geometry.super_b_start, &super[1], &generations[1],
+			   &why[1]);
+	if (r[1] == -EUCLEAN && (r[0] == -EUCLEAN || r[0] == -EIO))
+		r[1] = read_copy_b(store, find_copy_b(store), &super[1], &generations[1], &why[1]);
 	res = choose(super, generations, r, why, ret_super, ret_generations, reterr_damage);
 	if (res < 0)
 		return res;

@@ -264,43 +264,59 @@ Test(recovery_super, an_unknown_compatible_feature_opens_and_is_kept)
 }
 
 /* Changes the version of a copy; sealed: with the checksum made right again. */
-static void put_version(uint64_t checkpoint, bool sealed)
+static void put_version(uint64_t checkpoint, uint32_t version, bool sealed)
 {
 	uint64_t len_bytes = blocks_to_bytes(super.geometry.super_blocks);
 	uint8_t *buf = aligned_alloc(BLOCK_BYTES, len_bytes);
 
 	store_mem_peek(&engine.mem, copy_off_bytes(checkpoint), buf, len_bytes);
-	put_le32(buf + 8, FORMAT_VERSION + 1);
+	put_le32(buf + 8, version);
 	if (sealed)
 		put_le64(buf + 16, checksum_around(buf, 16, len_bytes));
 	store_mem_poke(&engine.mem, copy_off_bytes(checkpoint), buf, len_bytes);
 	free(buf);
 }
 
-/* Either copy alone may be the newest. */
-Test(recovery_super, a_whole_copy_of_an_unknown_version_refuses_also_to_read)
+static void expect_unknown(uint64_t checkpoint)
 {
-	for (uint64_t checkpoint = super.checkpoint - 1; checkpoint <= super.checkpoint;
-	     checkpoint++) {
-		put_version(checkpoint, true);
-		for (int read_only = 0; read_only < 2; read_only++) {
-			cr_expect_eq(open_with(read_only), -ENOTSUP);
-			cr_expect(strstr(engine.damage.text,
-					 "expected format version 1, found version 2"),
-				  "%s", engine.damage.text);
-		}
-		put_version(checkpoint, false);
-		flip_sector(copy_off_bytes(checkpoint) + SECTOR_BYTES);
-		cr_expect_eq(open_with(true), 0, "a torn write says nothing");
-		cr_assert_eq(engine_close(&engine), 0);
+	for (int read_only = 0; read_only < 2; read_only++) {
+		cr_expect_eq(open_with(read_only), -ENOTSUP, "checkpoint %lu", checkpoint);
+		cr_expect(strstr(engine.damage.text, "expected format version 1, found version 2"),
+			  "%s", engine.damage.text);
 	}
 }
 
-Test(recovery_super, without_a_whole_copy_another_version_is_damage)
+/* Whichever of the two it is; the other one is of our version, or a torn write of either. */
+Test(recovery_super, a_whole_copy_of_an_unknown_version_refuses_also_to_read)
 {
-	put_version(super.checkpoint - 1, false);
-	put_version(super.checkpoint, false);
-	cr_expect_eq(open_with(false), -EUCLEAN);
+	for (uint64_t other = super.checkpoint; other >= super.checkpoint - 1; other--) {
+		uint64_t unknown = 2 * super.checkpoint - 1 - other;
+
+		put_version(unknown, FORMAT_VERSION + 1, true);
+		expect_unknown(unknown);
+		flip_sector(copy_off_bytes(other) + SECTOR_BYTES);
+		expect_unknown(unknown);
+		put_version(other, FORMAT_VERSION + 1, false);
+		expect_unknown(unknown);
+		put_version(other, FORMAT_VERSION, false);
+		flip_sector(copy_off_bytes(other) + SECTOR_BYTES);
+		put_version(unknown, FORMAT_VERSION, true);
+		cr_assert_eq(read_super(true), 0, "%s", damage.text);
+	}
+}
+
+Test(recovery_super, what_is_of_another_version_and_not_whole_is_a_torn_write)
+{
+	for (uint64_t torn = super.checkpoint - 1; torn <= super.checkpoint; torn++) {
+		put_version(torn, FORMAT_VERSION + 1, false);
+		cr_expect_eq(open_with(true), 0, "%s", engine.damage.text);
+		if (engine.volume)
+			cr_assert_eq(engine_close(&engine), 0);
+		put_version(torn, FORMAT_VERSION, false);
+	}
+	put_version(super.checkpoint - 1, FORMAT_VERSION + 1, false);
+	put_version(super.checkpoint, FORMAT_VERSION + 1, false);
+	cr_expect_eq(open_with(true), -EUCLEAN);
 	cr_expect(strstr(engine.damage.text, "version 2"), "%s", engine.damage.text);
 }
 
