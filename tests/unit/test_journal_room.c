@@ -255,7 +255,7 @@ Test(journal_room, a_killed_journal_ends_its_commit_without_becoming_durable)
 		cr_expect(is_woken(&waiters[0], -EIO));
 		settle();
 		cr_expect_eq(journal_durable_lsn(&journal), 999);
-		cr_expect_eq(strlen(ops), delivered + 1, "%s", ops);
+		cr_expect_eq(strlen(ops), (size_t)delivered + 1, "%s", ops);
 		kill_journal(-ENOSPC);
 		cr_expect_eq(waiters[0].woken, 1);
 		expect_dead(-EIO);
