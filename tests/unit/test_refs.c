@@ -192,7 +192,7 @@ Test(refs, shared_references_are_those_of_blocks_with_more_than_one)
 
 	for (int owners = 0; owners < 5; owners++) {
 		cr_expect_eq(refs->shared_refs, shared[owners]);
-		cr_expect_eq(refs->slabs[0].shared_refs, shared[owners]);
+		cr_expect_eq(refs->slabs[0].shared_refs, (int64_t)shared[owners]);
 		refs_take(refs, at(0, 0), 1);
 	}
 	for (int owners = 4; owners >= 0; owners--) {
