@@ -88,6 +88,77 @@ static void print_metrics(const json_t *stats, const char *type, const struct me
 	}
 }
 
+static uint64_t number_at(const json_t *counts, size_t i)
+{
+	return (uint64_t)json_integer_value(json_array_get(counts, i));
+}
+
+/* Bucket i ends at 2^i microseconds; the last one has no end. */
+static void print_histogram(const char *op, const json_t *one)
+{
+	const json_t *counts = json_object_get(one, "counts");
+	size_t buckets = json_array_size(counts);
+	uint64_t sum = 0;
+
+	for (size_t i = 0; i + 1 < buckets; i++) {
+		sum += number_at(counts, i);
+		printf("sameblk_request_seconds_bucket{op=\"%s\",le=\"%g\"} %" PRIu64 "\n", op,
+		       (double)(1ull << i) / 1e6, sum);
+	}
+	sum += number_at(counts, buckets - 1);
+	printf("sameblk_request_seconds_bucket{op=\"%s\",le=\"+Inf\"} %" PRIu64 "\n", op, sum);
+	printf("sameblk_request_seconds_sum{op=\"%s\"} %g\n", op,
+	       (double)json_integer_value(json_object_get(one, "total_ns")) / 1e9);
+	printf("sameblk_request_seconds_count{op=\"%s\"} %" PRIu64 "\n", op, sum);
+}
+
+static void print_histograms(const json_t *stats)
+{
+	json_t *latency = json_object_get(stats, "latency");
+	const char *op;
+	json_t *one;
+
+	if (latency == NULL)
+		return;
+	printf("# HELP sameblk_request_seconds How long clients' requests took.\n"
+	       "# TYPE sameblk_request_seconds histogram\n");
+	json_object_foreach(latency, op, one) print_histogram(op, one);
+}
+
+/* The bucket's end, in microseconds, that so many per mille of the requests are below. */
+static uint64_t quantile_us(const json_t *counts, uint64_t sum, uint64_t per_mille)
+{
+	uint64_t below = 0;
+	size_t i = 0;
+
+	for (; i + 1 < json_array_size(counts); i++) {
+		below += number_at(counts, i);
+		if (below * 1000 >= sum * per_mille)
+			break;
+	}
+	return 1ull << i;
+}
+
+static void print_latencies(const json_t *latency)
+{
+	const char *op;
+	json_t *one;
+
+	json_object_foreach((json_t *)(uintptr_t)latency, op, one)
+	{
+		const json_t *counts = json_object_get(one, "counts");
+		uint64_t sum = 0;
+		char name[32];
+
+		for (size_t i = 0; i < json_array_size(counts); i++)
+			sum += number_at(counts, i);
+		snprintf(name, sizeof(name), "%s_latency", op);
+		if (sum > 0)
+			printf("%-20s half under %" PRIu64 " us, 99 %% under %" PRIu64 " us\n",
+			       name, quantile_us(counts, sum, 500), quantile_us(counts, sum, 990));
+	}
+}
+
 static void print_prometheus(const json_t *stats)
 {
 	static const char *const states[] = {"ok", "low on space", "read-only"};
@@ -95,6 +166,7 @@ static void print_prometheus(const json_t *stats)
 
 	print_metrics(stats, "gauge", gauges, sizeof(gauges) / sizeof(gauges[0]));
 	print_metrics(stats, "counter", counters, sizeof(counters) / sizeof(counters[0]));
+	print_histograms(stats);
 	printf("# HELP sameblk_state 1 for the state the volume is in.\n"
 	       "# TYPE sameblk_state gauge\n");
 	for (size_t i = 0; i < sizeof(states) / sizeof(states[0]); i++)
@@ -113,6 +185,8 @@ static void print_text(json_t *stats)
 			printf("%-20s %" JSON_INTEGER_FORMAT "\n", key, json_integer_value(value));
 		else if (json_is_string(value))
 			printf("%-20s %s\n", key, json_string_value(value));
+		else if (strcmp(key, "latency") == 0)
+			print_latencies(value);
 	}
 }
 

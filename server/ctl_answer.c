@@ -214,7 +214,27 @@ static json_t *answer_status(const struct ctl_call *call, const struct ctl_answe
 	return give_unless(failed, object);
 }
 
-static json_t *answer_stats(const struct volume_stats *stats)
+/* {"read": [...], ...}: see docs/control-protocol.md. */
+static json_t *answer_latency(const struct latency_sums *latency)
+{
+	static const char *const names[LATENCY_OPS] = {"read", "write", "flush", "discard"};
+	json_t *object = json_object();
+	int failed = 0;
+
+	for (unsigned op = 0; op < LATENCY_OPS; op++) {
+		json_t *one = json_object(), *counts = json_array();
+
+		for (unsigned i = 0; i < LATENCY_BUCKETS; i++)
+			failed |= json_array_append_new(
+				counts, json_integer((json_int_t)latency->counts[op][i]));
+		failed |= json_object_set_new(one, "counts", counts);
+		failed |= put_number(one, "total_ns", latency->total_ns[op]);
+		failed |= json_object_set_new(object, names[op], one);
+	}
+	return give_unless(failed, object);
+}
+
+static json_t *answer_stats(const struct volume_stats *stats, const struct latency_sums *latency)
 {
 	const struct {
 		const char *key;
@@ -254,6 +274,8 @@ static json_t *answer_stats(const struct volume_stats *stats)
 
 	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
 		failed |= put_number(object, numbers[i].key, numbers[i].number);
+	if (latency != NULL)
+		failed |= json_object_set_new(object, "latency", answer_latency(latency));
 	return give_unless(failed, object);
 }
 
@@ -270,7 +292,7 @@ json_t *ctl_answer(const struct ctl_call *call, const struct ctl_answer_server *
 	case CTL_METHOD_STATUS:
 		return answer_status(call, server);
 	case CTL_METHOD_STATS:
-		return answer_stats(&call->stats);
+		return answer_stats(&call->stats, server->latency);
 	case CTL_METHOD_STOP:
 		break;
 	}

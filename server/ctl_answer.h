@@ -10,6 +10,7 @@
 #include <jansson.h>
 
 #include "server/ctl_call.h"
+#include "server/latency.h"
 
 /* What the control thread knows and the volume does not. */
 struct ctl_answer_server {
@@ -17,6 +18,7 @@ struct ctl_answer_server {
 	const char *const *uris; /* NULL-terminated; may be NULL */
 	unsigned clients;
 	uint64_t uptime_seconds;
+	const struct latency_sums *latency; /* NULL: nobody measures */
 };
 
 json_t *ctl_answer(const struct ctl_call *call, const struct ctl_answer_server *server);

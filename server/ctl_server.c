@@ -89,6 +89,7 @@ static void answer_call(struct ctl_server *server, struct ctl_call *call)
 	if (call->rpc.id == NULL)
 		return;
 	if (call->error == 0) {
+		struct latency_sums latency;
 		struct ctl_answer_server about = {
 			.store_path = server->options.store_path,
 			.uris = server->options.uris,
@@ -98,6 +99,10 @@ static void answer_call(struct ctl_server *server, struct ctl_call *call)
 			.uptime_seconds = (server->now_ms - server->started_ms) / 1000,
 		};
 
+		if (server->options.latency != NULL) {
+			server->options.latency(server->options.context, &latency);
+			about.latency = &latency;
+		}
 		ctl_conn_send(conn, ctl_rpc_encode_result(call->rpc.id, ctl_answer(call, &about)),
 			      server->now_ms);
 		return;

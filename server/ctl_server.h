@@ -20,6 +20,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "server/latency.h"
+
 /* Time limits; what they are for is written at their defaults in ctl_limits.h. */
 struct ctl_times {
 	uint32_t half_line_ms;
@@ -41,6 +43,8 @@ struct ctl_server_options {
 	const char *const *uris; /* what the ready line says; NULL-terminated; NULL: none */
 	void (*stop)(void *context); /* as SIGTERM; returns at once */
 	unsigned (*clients)(void *context); /* connected front-end clients; may be NULL */
+	/* How long their requests took; may be NULL. */
+	void (*latency)(void *context, struct latency_sums *ret_sums);
 	void *context;
 	int listen_fd; /* a listening socket handed over by systemd; 0: bind path */
 	const struct ctl_times *times; /* NULL: the defaults; tests have shorter ones */

@@ -449,6 +449,13 @@ static unsigned count_clients(void *context)
 	return nbd_server_clients(&daemon->nbd);
 }
 
+static void sum_latency(void *context, struct latency_sums *ret_sums)
+{
+	struct daemon *daemon = context;
+
+	nbd_server_latency(&daemon->nbd, ret_sums);
+}
+
 static int start_control(struct daemon *daemon)
 {
 	const struct options *options = &daemon->options;
@@ -465,6 +472,7 @@ static int start_control(struct daemon *daemon)
 		.uris = daemon->uris,
 		.stop = stop_soon,
 		.clients = count_clients,
+		.latency = sum_latency,
 		.context = daemon,
 		.listen_fd = daemon->sockets.control,
 	};

@@ -68,6 +68,7 @@ static struct nbd_command *take_command(struct nbd_conn *conn)
 	}
 	conn->commands_used++;
 	command->conn = conn;
+	command->started_ns = conn->now_ns;
 	command->total_bytes = 0;
 	command->issued_bytes = 0;
 	command->pieces = 0;
@@ -79,10 +80,29 @@ static struct nbd_command *take_command(struct nbd_conn *conn)
 	return command;
 }
 
+static void note_latency(const struct nbd_command *command)
+{
+	static const enum latency_op ops[] = {
+		[NBD_CMD_READ] = LATENCY_READ,
+		[NBD_CMD_WRITE] = LATENCY_WRITE,
+		[NBD_CMD_FLUSH] = LATENCY_FLUSH,
+		[NBD_CMD_TRIM] = LATENCY_DISCARD,
+		[NBD_CMD_WRITE_ZEROES] = LATENCY_DISCARD,
+	};
+	const struct nbd_conn *conn = command->conn;
+	uint16_t what = command->wire.command;
+
+	if (what == NBD_CMD_DISC || what == NBD_CMD_CACHE || what > NBD_CMD_WRITE_ZEROES ||
+	    command->error != 0)
+		return;
+	latency_note(&conn->lane->latency, ops[what], conn->now_ns - command->started_ns);
+}
+
 static void drop_command(struct nbd_command *command)
 {
 	struct nbd_conn *conn = command->conn;
 
+	note_latency(command);
 	/* What was used last is at the front: a client that asks little touches little memory. */
 	list_add_before(conn->free_commands.next, &command->node);
 	conn->commands_used--;

@@ -315,6 +315,7 @@ static void turn(struct loop_soon *soon)
 	bool wants_input = false;
 
 	assert(conn->magic == NBD_CONN_MAGIC);
+	conn->now_ns = latency_clock_ns();
 	/* While a receive is in flight, there is nothing new to look at. */
 	if (conn->state == NBD_CONN_HANDSHAKE && !conn->receiving)
 		wants_input = turn_handshake(conn);

@@ -75,6 +75,7 @@ struct nbd_command {
 	struct list node; /* among the free ones */
 	struct nbd_conn *conn;
 	struct nbd_request wire;
+	uint64_t started_ns;
 	uint32_t total_bytes; /* to be read, written or cached piece by piece; 0 for all else */
 	uint32_t issued_bytes; /* of these, given to pieces */
 	unsigned pieces; /* of this command, wherever they are */
@@ -118,6 +119,7 @@ struct nbd_conn {
 	struct nbd_lane *lane;
 	struct loop *loop;
 	struct loop_soon turn;
+	uint64_t now_ns; /* of this turn, or of its last send */
 	struct buffers_waiter buffers_waiter;
 	int fd;
 	struct nbd_tls *tls; /* NULL: plain */

@@ -317,6 +317,7 @@ static void sent_some(struct nbd_conn *conn, uint32_t bytes, bool looked)
 	const uint8_t *rest = looked ? unsent(&conn->send, bytes) : NULL;
 
 	conn->send.one_by_one = false;
+	conn->now_ns = latency_clock_ns();
 	sent(conn, bytes);
 	if (rest != NULL)
 		keep_block(conn, rest);

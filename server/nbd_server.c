@@ -265,6 +265,13 @@ void nbd_server_cut(struct nbd_server *server)
 		worker_post(&server->lanes[i].cut_task);
 }
 
+void nbd_server_latency(const struct nbd_server *server, struct latency_sums *ret_sums)
+{
+	*ret_sums = (struct latency_sums){0};
+	for (unsigned i = 0; i < server->lane_count; i++)
+		latency_add(&server->lanes[i].latency, ret_sums);
+}
+
 unsigned nbd_server_clients(struct nbd_server *server)
 {
 	return atomic_load(&server->clients);

@@ -18,6 +18,7 @@
 
 #include "core/base/list.h"
 #include "core/volume.h"
+#include "server/latency.h"
 #include "server/loop.h"
 #include "server/nbd_handshake.h"
 #include "server/nbd_tls_keys.h"
@@ -33,6 +34,7 @@ struct nbd_lane {
 	struct nbd_server *server;
 	struct loop *loop;
 	struct list conns;
+	struct latency latency;
 	struct store_map_view view; /* map is NULL if the store is not mapped */
 	struct loop_tick tick;
 	bool draining;
@@ -87,6 +89,8 @@ void nbd_server_stop(struct nbd_server *server);
 /* Closes connections whatever their state. */
 void nbd_server_cut(struct nbd_server *server);
 
+/* Of all loops; any thread. */
+void nbd_server_latency(const struct nbd_server *server, struct latency_sums *ret_sums);
 unsigned nbd_server_clients(struct nbd_server *server);
 unsigned nbd_server_listening(struct nbd_server *server);
 

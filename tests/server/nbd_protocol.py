@@ -283,6 +283,35 @@ def test_bad_requests(rig):
     finish(server)
 
 
+def test_latencies_are_counted(rig):
+    """Each good request once, under its operation; in stats as text, JSON and for Prometheus."""
+    server = serve(rig, "-w", 2)
+    one, two = n.Raw(server.nbd).go(), n.Raw(server.nbd).go()
+    for i in range(10):
+        expect_equal(one.write(i * 4096, b"x" * 4096), 0, "a write")
+        two.read(i * 4096, 4096)
+    for command in (n.FLUSH, n.TRIM, n.WRITE_ZEROES, n.CACHE):
+        expect_equal(one.call(command, 0, 0 if command == n.FLUSH else 4096)[0], 0, "a request")
+    expect(one.call(n.READ, SIZE, 1)[0] != 0, "a read behind the end")
+    latency = r.wait_until(lambda: whole_latency(server), "all are counted")
+    for one_op in latency.values():
+        expect_equal(len(one_op["counts"]), 25, "buckets")
+        expect(one_op["total_ns"] > 0, "their time")
+    text = server.cli("stats").stdout
+    expect("write_latency" in text and "99 % under" in text, text)
+    text = server.cli("stats", "--prometheus").stdout
+    expect('sameblk_request_seconds_count{op="write"} 10\n' in text, text)
+    expect('sameblk_request_seconds_bucket{op="read",le="+Inf"} 10\n' in text, text)
+    finish(server)
+
+
+def whole_latency(server):
+    latency = server.stats()["latency"]
+    counts = {op: sum(one["counts"]) for op, one in latency.items()}
+    wanted = {"read": 10, "write": 10, "flush": 1, "discard": 2}
+    return latency if counts == wanted else None
+
+
 def test_read_only(rig):
     """-r: whatever changes is EPERM, also with payload; reads, flushes and block status work."""
     store = rig.create("--size", SIZE)
