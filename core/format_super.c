@@ -177,6 +177,28 @@ bool super_decode_head(const uint8_t *head, struct super *ret_super, struct why 
 	return true;
 }
 
+/* Numbers that only ever grow, by one at a time. None can be near its end, so what adds to one need
+ * not look. */
+static bool counters_valid(const struct super *super, struct why *why)
+{
+	const uint64_t counters[] = {super->checkpoint, super->epoch, super->tail_sequence,
+				     super->tail_group, super->log_reaches_lsn};
+
+	for (size_t i = 0; i < sizeof(counters) / sizeof(counters[0]); i++) {
+		if (counters[i] <= INT64_MAX)
+			continue;
+		snprintf(why->expected, sizeof(why->expected), "counters below 2^63");
+		snprintf(why->found, sizeof(why->found), "%" PRIu64, counters[i]);
+		return false;
+	}
+	if (super->tail_lsn > 0 && super->tail_lsn <= super->log_reaches_lsn)
+		return true;
+	snprintf(why->expected, sizeof(why->expected), "a tail LSN of 1 to %" PRIu64,
+		 super->log_reaches_lsn);
+	snprintf(why->found, sizeof(why->found), "%" PRIu64, super->tail_lsn);
+	return false;
+}
+
 bool super_decode(const uint8_t *in, unsigned copy, struct super *ret_super,
 		  uint32_t *ret_generations, struct why *why)
 {
@@ -199,6 +221,8 @@ bool super_decode(const uint8_t *in, unsigned copy, struct super *ret_super,
 			 get_le32(in + SUPER_COPY), ret_super->checkpoint);
 		return false;
 	}
+	if (!counters_valid(ret_super, why))
+		return false;
 	for (uint32_t i = 0; i < geometry_tops(&ret_super->geometry); i++)
 		ret_generations[i] = get_le32(in + BLOCK_BYTES + 4ul * i);
 	return true;

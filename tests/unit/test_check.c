@@ -83,7 +83,7 @@ Test(check, an_empty_volume_of_8_tib_is_checked_at_once, .timeout = 10)
 {
 	struct sparse sparse;
 	struct check_source source = {.context = &sparse, .read = sparse_read};
-	struct super super = {.tail_lsn = 1};
+	struct super super = {.tail_lsn = 1, .log_reaches_lsn = 1};
 	uint32_t *generations;
 
 	cr_assert_eq(geometry_plan((8ull << 40) / BLOCK_BYTES, (9ull << 40) / BLOCK_BYTES, 0,
@@ -339,6 +339,36 @@ Test(check, a_linear_run_out_of_range_is_found)
 	image->entries[0].base = geometry_slab_pbn(&image->geometry, 0, SLAB_DATA_BLOCKS - 1);
 	image_write(image);
 	expect_one(image, "root entry of region 0", "length 100");
+	image_free(image);
+}
+
+/* Goal: mending would write it off as a hole. */
+Test(check, a_hole_without_a_place_that_has_a_run_is_found)
+{
+	struct image *image = image_new_filled();
+
+	image->entries[2] = (struct root_entry){.base = image_pbn(image, 600)};
+	image_count(image);
+	image_write(image);
+	expect_one(image, "root entry of region 2", "kind 0");
+	expect_refused(image);
+	image_free(image);
+}
+
+Test(check, a_leaf_written_to_no_place_is_found)
+{
+	struct image *image = image_new_filled();
+
+	image->entries[2] = (struct root_entry){.generation = 3};
+	image_count(image);
+	image_write(image);
+	expect_clean(image); /* it had one once */
+	image->entries[2].written = true;
+	/* By hand: image_write() would write the leaf. */
+	root_page_put(image_root(image), 2, root_entry_encode(&image->entries[2]));
+	page_seal(image_root(image), &(struct page_header){PAGE_ROOT, 0, 4, 99}, image->super.uuid);
+	expect_one(image, "root entry of region 2", "place 0");
+	expect_refused(image);
 	image_free(image);
 }
 

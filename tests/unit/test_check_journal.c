@@ -271,6 +271,50 @@ Test(check, a_record_that_cannot_be_is_found)
 }
 
 /* Goal: replay flags the source only if it is the source. */
+/* Goal: recovery looks at an entry before the journal changes it. */
+Test(check, a_bad_root_entry_that_the_journal_replaces_is_found)
+{
+	struct image *image = image_new_filled();
+
+	image->entries[2].base = image_pbn(image, 600);
+	image_write(image);
+	image_record(image, (struct record){.kind = RECORD_UNPLACE,
+					    .count = 2,
+					    .lbn = {1024},
+					    .old = image_pbn(image, 4)});
+	image_seal(image, true);
+	expect_run(image, false);
+	cr_assert_gt(report.findings_total, 0);
+	cr_assert(strstr(report.findings[0].where, "root entry of region 2"));
+	expect_refused(image);
+	image_free(image);
+}
+
+/* Goal: a count that ends right did not pass through what cannot be. */
+static void expect_misfit_of_counts(struct record record, uint32_t index, uint16_t count)
+{
+	struct image *image = image_new_filled();
+
+	image->counts[0][index] = count;
+	image_write(image);
+	image_record(image, record);
+	image_seal(image, true);
+	expect_one(image, "refs of slab 0, journal record 100", "blocks at");
+	expect_mended(image);
+	image_free(image);
+}
+
+Test(check, a_record_that_the_counts_cannot_take_is_found)
+{
+	struct image *image = image_new_filled();
+
+	expect_misfit_of_counts(unmap_record(image, 513, 2, 201), 202, 0);
+	expect_misfit_of_counts(map_record(image, 600, 2, 0, 300), 301, 1);
+	expect_misfit_of_counts(share_record(image, 600, 2, 201, 513), 202, 0);
+	expect_misfit_of_counts(share_record(image, 600, 2, 201, 513), 201, REFS_MAX);
+	image_free(image);
+}
+
 Test(check, a_share_from_a_source_that_reads_other_blocks_is_found)
 {
 	struct image *image = image_new_filled();

@@ -38,7 +38,7 @@ static struct fixture fixture_new(void)
 	f.super.tail_group = 0x6122334455667788;
 	f.super.mapped_blocks = 0x7122334455667788;
 	f.super.places = 0x8122334455667788;
-	f.super.log_reaches_lsn = 0x9122334455667788;
+	f.super.log_reaches_lsn = 0x5922334455667788;
 	for (uint32_t i = 0; i < geometry_tops(&f.super.geometry); i++)
 		f.generations[i] = 0xff000000 + i;
 	f.len_bytes = (size_t)f.super.geometry.super_blocks * BLOCK_BYTES;
@@ -174,6 +174,53 @@ Test(format_super, a_head_with_an_impossible_geometry_is_refused)
 		cr_assert_not(super_decode_head(f.bytes, &super, &why), "byte %u", at);
 		put_le32(f.bytes + at, value);
 	}
+	free(f.bytes);
+}
+
+static bool decodes(struct fixture *f, const struct super *super)
+{
+	uint32_t generations[TOPS_MAX];
+	struct super out;
+	struct why why = {0};
+	bool good;
+
+	super_encode(super, f->generations, f->bytes);
+	good = super_decode(f->bytes, super->checkpoint & 1, &out, generations, &why);
+	cr_assert(good || (why.expected[0] && why.found[0]));
+	return good;
+}
+
+/* Goal: what counts on from there does not wrap. */
+Test(format_super, a_counter_that_cannot_have_come_so_far_is_refused)
+{
+	struct fixture f = fixture_new();
+	struct super bad = f.super;
+	uint64_t *counters[] = {&bad.checkpoint, &bad.epoch, &bad.tail_sequence, &bad.tail_group,
+				&bad.log_reaches_lsn};
+
+	for (unsigned i = 0; i < sizeof(counters) / sizeof(counters[0]); i++) {
+		bad = f.super;
+		*counters[i] = INT64_MAX;
+		cr_expect(decodes(&f, &bad), "counter %u", i);
+		*counters[i] = 1ull << 63;
+		cr_expect_not(decodes(&f, &bad), "counter %u", i);
+	}
+	free(f.bytes);
+}
+
+Test(format_super, the_logs_tail_is_not_behind_its_end)
+{
+	struct fixture f = fixture_new();
+	struct super super = f.super;
+
+	super.log_reaches_lsn = super.tail_lsn;
+	cr_expect(decodes(&f, &super));
+	super.log_reaches_lsn--;
+	cr_expect_not(decodes(&f, &super));
+	super.tail_lsn = 1;
+	cr_expect(decodes(&f, &super));
+	super.tail_lsn = 0;
+	cr_expect_not(decodes(&f, &super));
 	free(f.bytes);
 }
 

@@ -114,6 +114,7 @@ Test(recovery_super, the_newer_of_two_valid_copies_is_in_force)
 
 		newer.checkpoint++;
 		newer.tail_lsn += 7;
+		newer.log_reaches_lsn += 7;
 		put_super(&newer);
 		cr_assert_eq(read_super(false), 0);
 		cr_assert_eq(super.checkpoint, newer.checkpoint);
