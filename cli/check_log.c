@@ -34,6 +34,7 @@ struct ring_slot {
 /* Where the walk from the tail ended. */
 struct ring_walk {
 	uint64_t whole_sequence; /* after the last whole group */
+	uint64_t sequence; /* after the last block: those of a group cut short are not replayed */
 	uint64_t group; /* the one at which the log broke off: it is not whole */
 	uint64_t lsn; /* after the last whole group */
 	uint32_t records;
@@ -92,6 +93,7 @@ static struct ring_walk ring_walk(const struct super *super, const struct ring_s
 	};
 	struct ring_walk walk = {
 		.whole_sequence = next.sequence,
+		.sequence = next.sequence,
 		.group = next.group,
 		.lsn = next.lsn,
 	};
@@ -103,7 +105,7 @@ static struct ring_walk ring_walk(const struct super *super, const struct ring_s
 
 		if (!walk_continues(super, slot, &next))
 			break;
-		next.sequence++;
+		walk.sequence = ++next.sequence;
 		next.prev = slot->checksum;
 		next.lsn += slot->header.count;
 		next.group += slot->header.last;
@@ -231,10 +233,12 @@ static int records_load(struct check *check, const struct ring_walk *walk,
 	struct why why;
 	int r;
 
-	check->log.records = calloc(walk->records, sizeof(*check->log.records));
+	check->log.records =
+		calloc(walk->records + 1, sizeof(*check->log.records)); /* 0 is no size */
 	if (!check->log.records)
 		return -ENOMEM;
-	for (uint64_t s = check->super.tail_sequence; s < walk->whole_sequence; s++) {
+	/* Recovery looks at the records of a group cut short, too: they were written like that. */
+	for (uint64_t s = check->super.tail_sequence; s < walk->sequence; s++) {
 		const struct journal_header *header = &ring[s % geometry->ring_blocks].header;
 
 		r = check_read(check, geometry_ring_block(geometry, s), 1, check->page);
@@ -242,7 +246,8 @@ static int records_load(struct check *check, const struct ring_walk *walk,
 			return r;
 		for (uint32_t i = 0; i < header->count; i++) {
 			if (record_get(check->page, i, geometry, &record, &why)) {
-				records_add(check, &record, header->first_lsn + i);
+				if (s < walk->whole_sequence)
+					records_add(check, &record, header->first_lsn + i);
 				continue;
 			}
 			check_find_why(check, DAMAGE_FATAL, &why, "journal record %" PRIu64,
@@ -393,8 +398,7 @@ int check_log_load(struct check *check)
 		ring_find_lost_super(check, ring, &walk);
 		ring_find_lost_group(check, ring, &walk);
 		log_find_lost_end(check, &walk);
-		if (walk.records > 0)
-			r = records_load(check, &walk, ring);
+		r = records_load(check, &walk, ring);
 	}
 	free(ring);
 	if (r == 0 && check->log.record_count > 0)

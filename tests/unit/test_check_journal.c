@@ -270,7 +270,24 @@ Test(check, a_record_that_cannot_be_is_found)
 	image_free(image);
 }
 
-/* Goal: replay flags the source only if it is the source. */
+/* Goal: recovery looks at it as well, though it would not be replayed. */
+Test(check, a_record_that_cannot_be_in_a_group_cut_short_is_found)
+{
+	for (unsigned groups = 0; groups < 2; groups++) {
+		struct image *image = image_new_filled();
+
+		if (groups > 0) {
+			image_record(image, map_record(image, 522, 3, 0, 210));
+			image_seal(image, true);
+		}
+		image_record(image, map_record(image, 2000, 1, 0, 111));
+		image_seal(image, false);
+		expect_one(image, "journal record 10", "lbn 2000");
+		expect_refused(image);
+		image_free(image);
+	}
+}
+
 /* Goal: recovery looks at an entry before the journal changes it. */
 Test(check, a_bad_root_entry_that_the_journal_replaces_is_found)
 {
@@ -315,6 +332,7 @@ Test(check, a_record_that_the_counts_cannot_take_is_found)
 	image_free(image);
 }
 
+/* Goal: replay flags the source only if it is the source. */
 Test(check, a_share_from_a_source_that_reads_other_blocks_is_found)
 {
 	struct image *image = image_new_filled();

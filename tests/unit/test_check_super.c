@@ -185,6 +185,7 @@ Test(check, an_unknown_version_is_refused_and_a_bad_copy_is_not_one)
 		cr_assert_gt(report.findings_total, 0);
 		cr_assert_eq(report.repaired_total, 0);
 		cr_assert(strstr(report.findings[0].found, "version 2"));
+		check_report_done(&report);
 		image_free(image);
 	}
 }
