@@ -42,7 +42,9 @@
 #include "server/options.h"
 #include "server/store_file.h"
 #include "server/systemd.h"
+#include "server/ublk_detach.h"
 #include "server/ublk_process.h"
+#include "server/ublk_record.h"
 #include "server/ublk_server.h"
 
 #define EXIT_FAILED   2
@@ -75,6 +77,9 @@ struct daemon {
 	struct nbd_listen_tcp tcp;
 	struct nbd_tls_keys *tls_keys;
 	struct ublk_server ublk;
+	struct ublk_detach detach;
+	int argc;
+	char **argv;
 	int single_fd;
 	struct ctl_server *control;
 	struct ctl_server_options control_options;
@@ -87,9 +92,10 @@ struct daemon {
 
 static int stop_fd = -1;
 static volatile sig_atomic_t signals_seen;
+static _Atomic bool stop_asked;
 
 /* From anywhere: a signal, the control thread, a loop. */
-static void stop_soon(void *context)
+static void wake_main(void *context)
 {
 	uint64_t one = 1;
 	int saved = errno;
@@ -99,6 +105,12 @@ static void stop_soon(void *context)
 	(void)written;
 	(void)context;
 	errno = saved;
+}
+
+static void stop_soon(void *context)
+{
+	atomic_store(&stop_asked, true);
+	wake_main(context);
 }
 
 static void on_signal(int number)
@@ -124,12 +136,15 @@ static int catch_signals(void)
 	return 0;
 }
 
-static void wait_for_stop(void)
+static void wait_for_wake(void)
 {
 	struct pollfd event = {.fd = stop_fd, .events = POLLIN};
+	uint64_t count;
 
 	while (poll(&event, 1, -1) < 0)
 		assert(errno == EINTR);
+	if (read(stop_fd, &count, sizeof(count)) < 0)
+		assert(errno == EAGAIN);
 }
 
 /* --- up --- */
@@ -475,6 +490,22 @@ static int start_nbd(struct daemon *daemon)
 	return 0;
 }
 
+static void save_record(struct daemon *daemon)
+{
+	const struct ublk_record_fields fields = {
+		.uuid = volume_uuid(daemon->volume),
+		.id = daemon->ublk.info.id,
+		.store = daemon->options.store,
+		.argc = daemon->argc,
+		.argv = daemon->argv,
+	};
+	int r = ublk_record_save(&fields);
+
+	if (r < 0)
+		log_warn("%s: no record for sameblk recover could be made: %s", daemon->ublk.path,
+			 strerror(-r));
+}
+
 static int start_ublk(struct daemon *daemon)
 {
 	int r;
@@ -489,7 +520,15 @@ static int start_ublk(struct daemon *daemon)
 	}
 	snprintf(new_uri(daemon), NBD_URI_BYTES, "%s", daemon->ublk.path);
 	add_uri(daemon);
+	save_record(daemon);
 	return 0;
+}
+
+static int ask_detach(void *context, bool force, char *ret_text)
+{
+	struct daemon *daemon = context;
+
+	return ublk_detach_ask(&daemon->detach, force, ret_text);
 }
 
 static unsigned count_clients(void *context)
@@ -524,6 +563,7 @@ static int start_control(struct daemon *daemon)
 		.stop = stop_soon,
 		.clients = count_clients,
 		.latency = sum_latency,
+		.detach = options->ublk ? ask_detach : NULL,
 		.context = daemon,
 		.listen_fd = daemon->sockets.control,
 	};
@@ -566,7 +606,72 @@ static int go_up(struct daemon *daemon)
 	return r;
 }
 
+/* --- in between --- */
+
+static int remove_ublk(struct daemon *daemon, bool force)
+{
+	int r = ublk_server_remove(&daemon->ublk, force);
+
+	if (r == 0) {
+		ublk_record_remove(volume_uuid(daemon->volume));
+		log_info("%s is removed", daemon->ublk.path);
+	}
+	return r;
+}
+
+/* The device goes, and the server with it unless it serves something else too. */
+static void detach_ublk(struct daemon *daemon, bool force)
+{
+	const struct options *options = &daemon->options;
+	struct ublk_server *ublk = &daemon->ublk;
+	int r;
+
+	if (ublk->state != UBLK_SERVER_LIVE) {
+		ublk_detach_answer(&daemon->detach, -ENODEV, "the block device is removed already");
+		return;
+	}
+	r = remove_ublk(daemon, force);
+	if (r == 0) /* the last one; whoever reads them waits for the answer */
+		daemon->uris[--daemon->uri_count] = NULL;
+	ublk_detach_answer(&daemon->detach, r, r < 0 ? ublk->why : ublk->path);
+	if (r == 0 && options->unix_path == NULL && !options->has_tcp && !options->single &&
+	    daemon->sockets.nbd_count == 0)
+		stop_soon(NULL);
+}
+
+static void serve(struct daemon *daemon)
+{
+	bool force;
+
+	while (!atomic_load(&stop_asked)) {
+		wait_for_wake();
+		if (ublk_detach_take(&daemon->detach, &force))
+			detach_ublk(daemon, force);
+	}
+}
+
 /* --- down --- */
+
+static void stop_ublk(struct daemon *daemon)
+{
+	struct ublk_server *ublk = &daemon->ublk;
+	int r;
+
+	ublk_detach_close(&daemon->detach);
+	if (ublk->state != UBLK_SERVER_LIVE)
+		return;
+	r = remove_ublk(daemon, false);
+	if (r == 0)
+		return;
+	if (r == -EBUSY)
+		log_warn("%s; it stays, and its I/O waits until sameblkd --ublk serves %s again "
+			 "(sameblk recover)",
+			 ublk->why, daemon->options.store);
+	else
+		log_error("%s; the device stays (sameblk cleanup)", ublk->why);
+	ublk_server_leave(ublk);
+	ublk_process_forget_mounts(ublk->path);
+}
 
 static bool nbd_gone(struct nbd_server *nbd, unsigned limit_ms)
 {
@@ -578,26 +683,6 @@ static bool nbd_gone(struct nbd_server *nbd, unsigned limit_ms)
 		nanosleep(&pause, NULL);
 	}
 	return false;
-}
-
-static void stop_ublk(struct daemon *daemon)
-{
-	struct ublk_server *ublk = &daemon->ublk;
-	int r;
-
-	if (ublk->state != UBLK_SERVER_LIVE)
-		return;
-	r = ublk_server_remove(ublk, false);
-	if (r == 0)
-		return;
-	if (r == -EBUSY)
-		log_warn("%s; it stays, and its I/O waits until sameblkd --ublk serves %s again "
-			 "(sameblk recover)",
-			 ublk->why, daemon->options.store);
-	else
-		log_error("%s; the device stays (sameblk cleanup)", ublk->why);
-	ublk_server_leave(ublk);
-	ublk_process_forget_mounts(ublk->path);
 }
 
 static void stop_nbd(struct daemon *daemon)
@@ -684,6 +769,9 @@ int main(int argc, char **argv)
 		free(daemon);
 		return r < 0 ? EXIT_FAILED : 0;
 	}
+	daemon->argc = argc;
+	daemon->argv = argv;
+	ublk_detach_init(&daemon->detach, wake_main, NULL);
 	log_init(daemon->options.verbose);
 	r = systemd_sockets(&daemon->sockets);
 	if (r < 0)
@@ -694,10 +782,11 @@ int main(int argc, char **argv)
 		return EXIT_FAILED;
 	up = go_up(daemon);
 	if (up == 0) {
-		wait_for_stop();
+		serve(daemon);
 		log_debug("stopping");
 	}
 	down = go_down(daemon);
+	ublk_detach_done(&daemon->detach);
 	free(daemon);
 	return up < 0 || down < 0 ? EXIT_FAILED : 0;
 }
