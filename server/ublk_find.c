@@ -6,16 +6,21 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <time.h>
 #include <unistd.h>
 
 #define CLASS_DIR "/sys/class/ublk-char"
 #define PREFIX	  "ublkc"
 #define COMM_MAX  16u
+/* udev looks into a device whenever somebody has written to it. */
+#define CLAIM_MS       1000u
+#define CLAIM_PAUSE_MS 50u
 
 void ublk_block_path(uint32_t id, char ret_path[UBLK_PATH_BYTES])
 {
@@ -202,7 +207,7 @@ static void say_mount(const char *disk, char *ret_who, size_t who_bytes)
 	fclose(file);
 }
 
-int ublk_claim(uint32_t id, int *ret_fd, char *reterr_who, size_t who_bytes)
+static int claim_now(uint32_t id, int *ret_fd, char *reterr_who, size_t who_bytes)
 {
 	char path[UBLK_PATH_BYTES];
 	const char *disk = path + strlen("/dev/");
@@ -223,13 +228,24 @@ int ublk_claim(uint32_t id, int *ret_fd, char *reterr_who, size_t who_bytes)
 		close(fd);
 		return -EBUSY;
 	}
-	if (fsync(fd) < 0) {
-		r = -errno;
-		snprintf(reterr_who, who_bytes, "cannot write back what is cached of %s: %s", path,
-			 strerror(-r));
-		close(fd);
-		return r;
-	}
 	*ret_fd = fd;
 	return 0;
+}
+
+int ublk_claim(uint32_t id, bool write_back, int *ret_fd, char *reterr_who, size_t who_bytes)
+{
+	const struct timespec pause = {.tv_nsec = CLAIM_PAUSE_MS * 1000000L};
+	int r = claim_now(id, ret_fd, reterr_who, who_bytes);
+
+	for (unsigned ms = 0; r == -EBUSY && ms < CLAIM_MS; ms += CLAIM_PAUSE_MS) {
+		nanosleep(&pause, NULL);
+		r = claim_now(id, ret_fd, reterr_who, who_bytes);
+	}
+	if (r == 0 && write_back && fsync(*ret_fd) < 0) {
+		r = -errno;
+		snprintf(reterr_who, who_bytes, "what is cached cannot be written back: %s",
+			 strerror(-r));
+		close(*ret_fd);
+	}
+	return r;
 }

@@ -9,6 +9,7 @@
 #ifndef SERVER_UBLK_FIND_H
 #define SERVER_UBLK_FIND_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -26,9 +27,10 @@ int ublk_find_ids(uint32_t **ret_ids, size_t *ret_count);
 /* The device with this mark. ENOENT: there is none. */
 int ublk_find_mark(struct ublk_control *control, uint64_t mark, struct ublk_info *ret_info);
 
-/* Claims the device, so that nobody mounts it from now on, and writes back what the kernel has
- * cached of it. EBUSY: it is mounted, claimed or open; reterr_who then says by whom, as far as
- * that can be seen. *ret_fd: close it when the device has been stopped. */
-int ublk_claim(uint32_t id, int *ret_fd, char *reterr_who, size_t who_bytes);
+/* Claims the device, so that nobody mounts it from now on. EBUSY: it is mounted, claimed or open;
+ * reterr_who then says by whom, as far as that can be seen. write_back: also writes back what the
+ * kernel has cached of it, for which it must be served. *ret_fd: close it when the device has been
+ * stopped. */
+int ublk_claim(uint32_t id, bool write_back, int *ret_fd, char *reterr_who, size_t who_bytes);
 
 #endif

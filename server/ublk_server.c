@@ -387,7 +387,7 @@ int ublk_server_remove(struct ublk_server *server, bool force)
 	int fd = -1, r;
 
 	assert(server->state == UBLK_SERVER_LIVE);
-	r = ublk_claim(server->info.id, &fd, who, sizeof(who));
+	r = ublk_claim(server->info.id, true, &fd, who, sizeof(who));
 	if (r < 0 && !force) {
 		snprintf(server->why, sizeof(server->why), "%s: %s", server->path, who);
 		return r;
