@@ -131,10 +131,10 @@ static void fetch_done(struct ring_op *op, int res, uint32_t flags)
 	queue->loop->ring->parked--;
 	if (res == UBLK_RES_REQUEST && !queue->leaving) {
 		start_request(tag);
-	} else if (res != UBLK_RES_REQUEST && res != UBLK_RES_GONE && !queue->ended) {
+	} else if (res != UBLK_RES_REQUEST && res != UBLK_RES_GONE && !queue->ended &&
+		   !atomic_exchange(&queue->shared->refused, true)) {
 		log_error("ublk: queue %u, tag %u: the kernel refused a command: %s", queue->number,
 			  tag->number, strerror(-res));
-		atomic_store(&queue->shared->refused, true);
 	}
 	end_if_done(queue);
 }
