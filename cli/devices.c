@@ -248,12 +248,12 @@ static int check_unused(const struct device *device)
 	if (has_waiting_io(device->info.id)) {
 		say_error("cannot remove", device->path,
 			  "requests wait for its server (sameblk recover); --force fails them");
-		return -1;
+		return -EBUSY;
 	}
 	r = ublk_claim(device->info.id, false, &fd, who, sizeof(who));
 	if (r < 0) {
 		say_error("cannot remove", device->path, "%s", who);
-		return -1;
+		return r;
 	}
 	close(fd);
 	return 0;
@@ -262,10 +262,10 @@ static int check_unused(const struct device *device)
 int device_remove(const struct devices *devices, const struct device *device, bool force)
 {
 	struct ublk_control *control = devices->control;
-	int r = 0;
+	int r = force ? 0 : check_unused(device);
 
-	if (!force && check_unused(device) < 0)
-		return -1;
+	if (r < 0)
+		return r;
 	ublk_control_set_unprivileged(control, (device->info.flags & UBLK_F_UNPRIVILEGED) != 0);
 	if (device->info.state != UBLK_STATE_DEAD)
 		r = ublk_control_plain(control, UBLK_CTL_STOP, device->info.id);
@@ -273,7 +273,7 @@ int device_remove(const struct devices *devices, const struct device *device, bo
 		r = ublk_control_plain(control, UBLK_CTL_DEL, device->info.id);
 	if (r < 0) {
 		say_error("cannot remove", device->path, "%s", ublk_control_why(control));
-		return -1;
+		return r;
 	}
 	if (device->record != NULL)
 		unlink(device->record->path);

@@ -57,7 +57,8 @@ const struct device *devices_find(const struct devices *devices, const char *ope
 /* The server of a store; NULL: none. */
 const struct server *devices_find_server(const struct devices *devices, const char *store);
 
-/* Stops and deletes a device that has no server. Says what it did or why not. 0 or -1. */
+/* Stops and deletes a device that has no server; unless force, only if nobody uses it. 0 or a
+ * negative errno, and says why; EBUSY: it is used. */
 int device_remove(const struct devices *devices, const struct device *device, bool force);
 
 /* Starts the server of a device again, with the arguments of the one before. 0 or -1. */

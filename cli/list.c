@@ -2,6 +2,9 @@
 /*
  * list - the command `sameblk list`: the ublk devices of this machine, also those of other
  * programs, and the servers that have none
+ *
+ * With --udev it prints what the udev rule gives its names from, and asks the driver only: at that
+ * moment the device's server may still be starting.
  */
 #include <inttypes.h>
 #include <stdbool.h>
@@ -13,6 +16,7 @@
 #include "cli/devices.h"
 #include "cli/parse.h"
 #include "cli/say.h"
+#include "server/ublk_shape.h"
 
 static json_t *encode_device(const struct device *device)
 {
@@ -25,6 +29,13 @@ static json_t *encode_device(const struct device *device)
 
 	if (device->info.state == UBLK_STATE_LIVE)
 		json_object_set_new(object, "pid", json_integer(device->info.pid));
+	if (device->ours) {
+		char text[24];
+
+		snprintf(text, sizeof(text), "%012" PRIx64,
+			 ublk_mark_id(device->info.server_flags));
+		json_object_set_new(object, "volume_id", json_string(text));
+	}
 	if (store != NULL)
 		json_object_set_new(object, "store", json_string(store));
 	if (device->server != NULL)
@@ -93,11 +104,42 @@ static void print_text(const struct devices *devices)
 	}
 }
 
+/* KEY=VALUE lines; none for a device that is not ours. */
+static int print_udev(const char *name)
+{
+	struct ublk_control *control;
+	char why[UBLK_WHY_BYTES];
+	struct ublk_info info;
+	unsigned id;
+	int r;
+
+	if (sscanf(name, "ublkb%u", &id) != 1) {
+		say_error("cannot read", name, "not the name of a ublk device");
+		return EXIT_FAILED;
+	}
+	r = ublk_control_open(&control, why);
+	if (r < 0) {
+		say_error("cannot ask for ublk devices", name, "%s", why);
+		return EXIT_FAILED;
+	}
+	r = ublk_control_info(control, id, &info);
+	if (r < 0)
+		say_error("cannot ask for", name, "%s", ublk_control_why(control));
+	ublk_control_close(control);
+	if (r < 0)
+		return EXIT_FAILED;
+	if (ublk_mark_is_ours(info.server_flags))
+		printf("SAMEBLK_ID=%012" PRIx64 "\n", ublk_mark_id(info.server_flags));
+	return EXIT_GOOD;
+}
+
 int list_main(int argc, char **argv)
 {
+	const char *udev = NULL;
 	bool json = false;
 	const struct parse_option options[] = {
 		PARSE_JSON(&json),
+		{"udev", 0, PARSE_TEXT, &udev, "NAME", "for udev's rule: the id of the volume"},
 		{NULL, 0, PARSE_FLAG, NULL, NULL, NULL},
 	};
 	const struct parse_command command = {
@@ -114,6 +156,8 @@ int list_main(int argc, char **argv)
 	case PARSE_BAD:
 		return EXIT_FAILED;
 	}
+	if (udev != NULL)
+		return say_finish(print_udev(udev));
 	status = devices_load(&devices) == 0 ? EXIT_GOOD : EXIT_FAILED;
 	if (json)
 		print_json(&devices);

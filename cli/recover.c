@@ -3,9 +3,11 @@
  * recover - the commands `sameblk recover` and `sameblk cleanup`, for devices whose server has gone
  *
  * recover starts their servers again, with the arguments they had; I/O that waits goes on. cleanup
- * takes away what nobody needs: devices that were never started or are stopped, records of devices
- * that are no more, and with --force also devices that wait for a server.
+ * takes away what nobody uses: devices that were never started or are stopped, or that wait for a
+ * server while nobody has them open (with --force also others), and records of devices that are no
+ * more.
  */
+#include <errno.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <unistd.h>
@@ -87,15 +89,13 @@ int recover_main(int argc, char **argv)
 
 static int clean_device(const struct devices *devices, const struct device *device, bool force)
 {
+	int r;
+
 	if (!device->ours || device->server != NULL || device->info.state == UBLK_STATE_LIVE)
 		return EXIT_GOOD;
-	if (waits(device) && !force) {
-		printf("%s waits for its server and is left: sameblk recover, or --force\n",
-		       device->path);
-		return EXIT_SEE;
-	}
-	if (device_remove(devices, device, force) < 0)
-		return EXIT_FAILED;
+	r = device_remove(devices, device, force);
+	if (r < 0)
+		return r == -EBUSY ? EXIT_SEE : EXIT_FAILED;
 	printf("%s is removed\n", device->path);
 	return EXIT_GOOD;
 }
@@ -118,7 +118,7 @@ int cleanup_main(int argc, char **argv)
 	bool force = false;
 	const struct parse_option options[] = {
 		{"force", 'f', PARSE_FLAG, &force, NULL,
-		 "also devices that wait for a server: their I/O fails"},
+		 "also devices that are used while they wait for a server: their I/O fails"},
 		{NULL, 0, PARSE_FLAG, NULL, NULL, NULL},
 	};
 	const struct parse_command command = {

@@ -98,6 +98,11 @@ bool ublk_mark_is_ours(uint64_t mark)
 	return mark >> MARK_SHIFT == MARK_OURS;
 }
 
+uint64_t ublk_mark_id(uint64_t mark)
+{
+	return mark & ((1ull << MARK_SHIFT) - 1);
+}
+
 size_t ublk_descs_bytes(unsigned depth, size_t page_bytes)
 {
 	return div_up(depth * sizeof(struct ublk_io_desc), page_bytes) * page_bytes;

@@ -49,6 +49,8 @@ int ublk_shape_adopt(struct ublk_shape *shape, const struct ublk_params *params)
 
 uint64_t ublk_mark(const uint8_t uuid[16]);
 bool ublk_mark_is_ours(uint64_t mark);
+/* The first six bytes of the UUID, as a number that prints like them. */
+uint64_t ublk_mark_id(uint64_t mark);
 
 /* Bytes to map for a queue's descriptions, and where in /dev/ublkcN they begin. */
 size_t ublk_descs_bytes(unsigned depth, size_t page_bytes);

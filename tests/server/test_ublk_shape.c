@@ -123,6 +123,7 @@ Test(ublk_shape, a_mark_is_of_one_volume_and_tells_that_it_is_ours)
 	b[5] = 0xfe;
 	cr_assert_eq(ublk_mark(a), 0x5342ffffffffffffull);
 	cr_assert_neq(ublk_mark(a), ublk_mark(b));
+	cr_assert_eq(ublk_mark_id(ublk_mark(b)), 0xfffffffffffeull);
 	cr_assert(ublk_mark_is_ours(ublk_mark(a)));
 	cr_assert(ublk_mark_is_ours(ublk_mark(b)));
 	cr_assert(!ublk_mark_is_ours(0));
