@@ -166,11 +166,12 @@ static int read_line(int fd, unsigned seconds, char ret_line[LINE_BYTES])
 }
 
 /* `ready WORD [WORD...]`: the word that is a block device. */
-static int find_device(char *line, char ret_device[BACKGROUND_DEVICE_BYTES])
+static int find_device(const char *line, char ret_device[BACKGROUND_DEVICE_BYTES])
 {
-	char *rest = NULL;
+	char words[LINE_BYTES], *rest = NULL;
 
-	for (char *word = strtok_r(line, " ", &rest); word != NULL;
+	strcpy(words, line);
+	for (char *word = strtok_r(words, " ", &rest); word != NULL;
 	     word = strtok_r(NULL, " ", &rest)) {
 		if (strncmp(word, "/dev/", 5) != 0 || strlen(word) >= BACKGROUND_DEVICE_BYTES)
 			continue;

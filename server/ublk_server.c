@@ -381,27 +381,45 @@ static void write_back(const char *path)
 		close(fd);
 }
 
-int ublk_server_remove(struct ublk_server *server, bool force)
+/* Claimed, so that nobody can mount it in between; where the driver itself refuses to stop a device
+ * that is open, the claim must be given up for that. */
+static int stop_unused(struct ublk_server *server)
 {
+	bool can_try = (ublk_control_features(server->control) & UBLK_F_TRY_STOP) != 0;
+	uint32_t op = can_try ? UBLK_CTL_TRY_STOP : UBLK_CTL_STOP;
 	char who[UBLK_WHY_BYTES - UBLK_PATH_BYTES - 8];
-	int fd = -1, r;
+	int fd, r = ublk_claim(server->info.id, true, &fd, who, sizeof(who));
 
-	assert(server->state == UBLK_SERVER_LIVE);
-	r = ublk_claim(server->info.id, true, &fd, who, sizeof(who));
-	if (r < 0 && !force) {
+	if (r < 0) {
 		snprintf(server->why, sizeof(server->why), "%s: %s", server->path, who);
 		return r;
 	}
-	if (r < 0)
-		write_back(server->path);
-	r = ublk_control_plain(server->control, UBLK_CTL_STOP, server->info.id);
-	if (r < 0)
-		r = fail_command(server, r);
-	else
-		r = take_away(server);
-	if (fd >= 0)
+	if (can_try)
 		close(fd);
-	return r;
+	r = ublk_control_plain(server->control, op, server->info.id);
+	if (!can_try)
+		close(fd);
+	return r < 0 ? fail_command(server, r) : 0;
+}
+
+static int stop_used(struct ublk_server *server)
+{
+	int r;
+
+	write_back(server->path);
+	r = ublk_control_plain(server->control, UBLK_CTL_STOP, server->info.id);
+	return r < 0 ? fail_command(server, r) : 0;
+}
+
+int ublk_server_remove(struct ublk_server *server, bool force)
+{
+	int r;
+
+	assert(server->state == UBLK_SERVER_LIVE);
+	r = stop_unused(server);
+	if (r < 0 && force)
+		r = stop_used(server);
+	return r < 0 ? r : take_away(server);
 }
 
 void ublk_server_leave(struct ublk_server *server)
@@ -416,6 +434,8 @@ void ublk_server_leave(struct ublk_server *server)
 
 void ublk_server_done(struct ublk_server *server)
 {
+	if (server->state == UBLK_SERVER_CLOSED)
+		return;
 	close_char(server);
 	free(server->queues);
 	ublk_control_close(server->control);

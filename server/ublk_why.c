@@ -112,6 +112,8 @@ static const char *reason(uint32_t op, int error)
 		return "there is no such device";
 	if (error == -ETIMEDOUT)
 		return "the kernel did not answer in time";
+	if (op == UBLK_CTL_TRY_STOP && error == -EBUSY)
+		return "it is open";
 	if (op == UBLK_CTL_START_RECOVERY && error == -EBUSY)
 		return "its server before has not ended yet";
 	if (op == UBLK_CTL_START_RECOVERY && error == -EINVAL)
