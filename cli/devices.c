@@ -116,6 +116,17 @@ static int load_devices(struct devices *devices)
 	return 0;
 }
 
+static bool has_devices(void)
+{
+	uint32_t *ids;
+	size_t count;
+
+	if (ublk_find_ids(&ids, &count) < 0)
+		return true;
+	free(ids);
+	return count > 0;
+}
+
 int devices_load(struct devices *ret_devices)
 {
 	char why[UBLK_WHY_BYTES];
@@ -128,8 +139,8 @@ int devices_load(struct devices *ret_devices)
 	r = ublk_control_open(&devices->control, why);
 	if (r == 0)
 		return load_devices(devices);
-	/* Without a driver there are no devices. */
-	if (r == -ENOENT || r == -ENODEV || r == -ENXIO)
+	/* Without a driver there are no devices, and none need not be asked about. */
+	if (r == -ENOENT || r == -ENODEV || r == -ENXIO || !has_devices())
 		return 0;
 	say_error("cannot ask for ublk devices", "this machine", "%s", why);
 	return -1;
