@@ -29,8 +29,7 @@ static bool same_socket(const char *a, const char *b)
 	       strcmp(real_a, real_b) == 0;
 }
 
-/* Keeps those of the list where a server listens, each once; returns how many. */
-static size_t keep_live(struct ctl_path_list *list)
+size_t client_keep_live(struct ctl_path_list *list)
 {
 	size_t live = 0;
 
@@ -68,7 +67,7 @@ static int find_server(char ret_path[CTL_PATH_BYTES])
 		say_error("cannot look for a server", "this machine", "%s", strerror(-r));
 		return -1;
 	}
-	live = keep_live(&list);
+	live = client_keep_live(&list);
 	if (live == 1)
 		strcpy(ret_path, list.paths[0]);
 	else if (live == 0)

@@ -20,6 +20,7 @@
 #include <stdint.h>
 
 #include "server/ctl_frame.h"
+#include "server/ctl_path.h"
 
 struct client {
 	int fd;
@@ -39,6 +40,9 @@ struct client_answer {
 	const char *error_name; /* "EINVAL"; borrowed */
 	const char *message; /* borrowed */
 };
+
+/* Moves those of the list where a server listens, each once, to its front; returns how many. */
+size_t client_keep_live(struct ctl_path_list *list);
 
 /* path NULL: the only running server of this user. */
 int client_open(const char *path, struct client *ret_client);

@@ -15,5 +15,10 @@ int map_main(int argc, char **argv);
 int status_main(int argc, char **argv);
 int stats_main(int argc, char **argv);
 int stop_main(int argc, char **argv);
+int attach_main(int argc, char **argv);
+int detach_main(int argc, char **argv);
+int list_main(int argc, char **argv);
+int recover_main(int argc, char **argv);
+int cleanup_main(int argc, char **argv);
 
 #endif

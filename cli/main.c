@@ -25,6 +25,11 @@ static const struct entry entries[] = {
 	{"status", status_main, "print which server this is and how it is"},
 	{"stats", stats_main, "print the server's counters"},
 	{"stop", stop_main, "stop the server"},
+	{"attach", attach_main, "make a store's volume a block device"},
+	{"detach", detach_main, "remove a block device"},
+	{"list", list_main, "list block devices and servers"},
+	{"recover", recover_main, "start the servers of block devices that wait for one"},
+	{"cleanup", cleanup_main, "remove block devices that no server needs"},
 	{"check", check_main, "verify a store that no server has open"},
 	{"dump", dump_main, "print a store's metadata"},
 };

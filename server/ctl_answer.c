@@ -294,8 +294,9 @@ json_t *ctl_answer(const struct ctl_call *call, const struct ctl_answer_server *
 	case CTL_METHOD_STATS:
 		return answer_stats(&call->stats, server->latency);
 	case CTL_METHOD_STOP:
+	case CTL_METHOD_DETACH:
 		break;
 	}
-	assert(!"stop is answered without a call");
+	assert(!"this is answered without a call");
 	return NULL;
 }

@@ -187,6 +187,7 @@ static void run_call(struct task *task)
 		finish_call(call);
 		return;
 	case CTL_METHOD_STOP:
+	case CTL_METHOD_DETACH:
 		break;
 	}
 	assert(!"a call that is no business of the volume");

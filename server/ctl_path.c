@@ -153,7 +153,7 @@ static int list_add(struct ctl_path_list *list, const char *dir, const char *nam
 }
 
 /* A directory that is missing or not ours to read holds nothing for us. */
-static int list_dir(struct ctl_path_list *list, const char *dir)
+static int list_dir(struct ctl_path_list *list, const char *dir, const char *suffix)
 {
 	DIR *stream = opendir(dir);
 	struct dirent *entry;
@@ -162,9 +162,9 @@ static int list_dir(struct ctl_path_list *list, const char *dir)
 	if (stream == NULL)
 		return 0;
 	while (r == 0 && (entry = readdir(stream)) != NULL) {
-		size_t len = strlen(entry->d_name);
+		size_t len = strlen(entry->d_name), suffix_len = strlen(suffix);
 
-		if (len > 4 && strcmp(entry->d_name + len - 4, CTL_PATH_SUFFIX) == 0)
+		if (len > suffix_len && strcmp(entry->d_name + len - suffix_len, suffix) == 0)
 			r = list_add(list, dir, entry->d_name);
 	}
 	closedir(stream);
@@ -187,7 +187,7 @@ static void drop_dead_records(const char *dir)
 {
 	struct ctl_path_list list = {NULL, 0};
 
-	list_dir(&list, dir);
+	list_dir(&list, dir, CTL_PATH_SUFFIX);
 	for (size_t i = 0; i < list.count; i++)
 		if (is_dead_record(list.paths[i]))
 			unlink(list.paths[i]);
@@ -270,15 +270,20 @@ static int compare_paths(const void *a, const void *b)
 
 int ctl_path_list(struct ctl_path_list *ret_list)
 {
+	return ctl_path_list_ending(CTL_PATH_SUFFIX, ret_list);
+}
+
+int ctl_path_list_ending(const char *suffix, struct ctl_path_list *ret_list)
+{
 	struct ctl_path_list list = {NULL, 0};
 	char dir[CTL_PATH_BYTES];
 	int r;
 
 	r = ctl_path_dir(dir);
 	if (r == 0)
-		r = list_dir(&list, dir);
+		r = list_dir(&list, dir, suffix);
 	if (r == 0 && absolute_env("SAMEBLK_CONTROL_DIR") == NULL && strcmp(dir, SYSTEM_DIR) != 0)
-		r = list_dir(&list, SYSTEM_DIR);
+		r = list_dir(&list, SYSTEM_DIR, suffix);
 	if (r < 0) {
 		ctl_path_list_done(&list);
 		return r;

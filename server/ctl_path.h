@@ -48,6 +48,8 @@ struct ctl_path_list {
 };
 
 int ctl_path_list(struct ctl_path_list *ret_list);
+/* The same for other files there. */
+int ctl_path_list_ending(const char *suffix, struct ctl_path_list *ret_list);
 void ctl_path_list_done(struct ctl_path_list *list);
 
 #endif

@@ -34,7 +34,7 @@ struct method {
 };
 
 static param_read_fn read_src, read_src_or_zero, read_length, read_dsts, read_dst, read_sync,
-	read_offset;
+	read_offset, read_force;
 
 static const struct method methods[] = {
 	{"same",
@@ -58,6 +58,7 @@ static const struct method methods[] = {
 	{"status", CTL_METHOD_STATUS, false, {{NULL, NULL, false}}},
 	{"stats", CTL_METHOD_STATS, false, {{NULL, NULL, false}}},
 	{"stop", CTL_METHOD_STOP, true, {{NULL, NULL, false}}},
+	{"detach", CTL_METHOD_DETACH, true, {{"force", read_force, false}}},
 };
 
 #define METHOD_COUNT (sizeof(methods) / sizeof(methods[0]))
@@ -173,6 +174,16 @@ static int read_sync(const json_t *value, struct ctl_rpc_call *call, struct ctl_
 		return -1;
 	}
 	call->sync = json_is_true(value);
+	return 0;
+}
+
+static int read_force(const json_t *value, struct ctl_rpc_call *call, struct ctl_rpc_fault *fault)
+{
+	if (!json_is_boolean(value)) {
+		ctl_rpc_fault_set(fault, CTL_CODE_PARAMS, EINVAL, "force must be true or false");
+		return -1;
+	}
+	call->force = json_is_true(value);
 	return 0;
 }
 

@@ -24,6 +24,7 @@ enum ctl_method {
 	CTL_METHOD_STATUS,
 	CTL_METHOD_STATS,
 	CTL_METHOD_STOP,
+	CTL_METHOD_DETACH,
 };
 
 /* Codes of JSON-RPC, and the one of ours: see errno_name in its data. */
@@ -49,6 +50,7 @@ struct ctl_rpc_call {
 	uint64_t len_bytes;
 	bool has_len; /* MAP: false means up to the end */
 	bool sync;
+	bool force; /* DETACH */
 	uint64_t *dsts; /* owned */
 	uint32_t dst_count;
 };

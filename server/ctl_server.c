@@ -141,6 +141,30 @@ static void answer_stop(struct ctl_server *server, struct ctl_conn *conn, json_t
 	server->stop_asked = true;
 }
 
+/* Nothing else is answered meanwhile. It takes as long as what is cached of the device takes to be
+ * written. */
+static bool answer_detach(struct ctl_server *server, struct ctl_conn *conn,
+			  const struct ctl_rpc_call *rpc, struct ctl_rpc_fault *fault)
+{
+	char text[CTL_DETACH_TEXT_BYTES] = "this server has no block device";
+	int r = -ENODEV;
+
+	if (server->options.detach != NULL)
+		r = server->options.detach(server->options.context, rpc->force, text);
+	server->now_ms = clock_ms();
+	if (r < 0) {
+		ctl_rpc_fault_set(fault, CTL_CODE_FAILED, -r, "%s", text);
+		return false;
+	}
+	if (rpc->id != NULL)
+		ctl_conn_send(
+			conn,
+			ctl_rpc_encode_result(rpc->id, json_pack("{s:s, s:I}", "device", text,
+								 "pid", (json_int_t)getpid())),
+			server->now_ms);
+	return true;
+}
+
 static bool start_call(struct ctl_server *server, struct ctl_conn *conn, struct ctl_rpc_call *rpc,
 		       struct ctl_rpc_fault *fault)
 {
@@ -155,6 +179,8 @@ static bool start_call(struct ctl_server *server, struct ctl_conn *conn, struct 
 		answer_stop(server, conn, rpc->id);
 		return true;
 	}
+	if (rpc->method == CTL_METHOD_DETACH)
+		return answer_detach(server, conn, rpc, fault);
 	if (ctl_call_start(&server->calls, rpc, conn) == NULL) {
 		ctl_rpc_fault_set(fault, CTL_CODE_FAILED, ENOMEM, "out of memory");
 		return false;

@@ -17,10 +17,13 @@
 #ifndef SERVER_CTL_SERVER_H
 #define SERVER_CTL_SERVER_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
 #include "server/latency.h"
+
+#define CTL_DETACH_TEXT_BYTES 160u
 
 /* Time limits; what they are for is written at their defaults in ctl_limits.h. */
 struct ctl_times {
@@ -43,6 +46,9 @@ struct ctl_server_options {
 	const char *const *uris; /* what the ready line says; NULL-terminated; NULL: none */
 	void (*stop)(void *context); /* as SIGTERM; returns at once */
 	unsigned (*clients)(void *context); /* connected front-end clients; may be NULL */
+	/* Removes the block device and waits for that; NULL: there is none. 0 or a negative errno,
+	 * with the device's path, or why not, in at least CTL_DETACH_TEXT_BYTES. */
+	int (*detach)(void *context, bool force, char *ret_text);
 	/* How long their requests took; may be NULL. */
 	void (*latency)(void *context, struct latency_sums *ret_sums);
 	void *context;

@@ -202,14 +202,13 @@ static void run(struct loop *loop)
 /* Leaves the lane's ring empty, so that another thread can take the lane over. */
 static void disarm(struct loop *loop)
 {
+	int r;
+
 	loop->ended = true;
 	ring_cancel(loop->ring, &loop->event_op);
 	ring_cancel(loop->ring, &loop->timer_op);
-	while (loop->ring->in_flight > 0) {
-		int r = ring_turn(loop->ring, true);
-
-		assert(r >= 0);
-	}
+	r = ring_settle(loop->ring);
+	assert(r >= 0);
 	ring_unregister(loop->ring);
 }
 

@@ -3,13 +3,15 @@
  * main - sameblkd: opens a store, serves it, stops cleanly
  *
  * The main thread opens and closes; in between it only waits to be told to stop. Worker threads
- * (loop.h) serve NBD and do the engine's work, the control thread (ctl_server.h) answers `sameblk`.
+ * (loop.h) serve NBD and ublk and do the engine's work, the control thread (ctl_server.h) answers
+ * `sameblk`.
  *
- * Up:    keys for TLS, store (locked), sockets bound, loops, volume recovered, NBD accepts,
- *        control, `ready`
- * Down:  NBD accepts no more and answers what it has, control likewise, loops end, volume
- *        checkpointed and marked clean, store closed. Each step that may take long has a limit;
- *        what is not done by then is left to recovery.
+ * Up:    keys for TLS, the ublk driver probed, store (locked), sockets bound, loops, volume
+ *        recovered, NBD accepts, the ublk device live, control, `ready`
+ * Down:  the ublk device is removed, or left if somebody has it open; NBD accepts no more and
+ *        answers what it has, control likewise, loops end, volume checkpointed and marked clean,
+ *        store closed. Each step that may take long has a limit; what is not done by then is left
+ *        to recovery.
  *
  * Exit status: 0 stopped cleanly; 2 could not start, or could not stop cleanly, or a second signal.
  */
@@ -40,13 +42,17 @@
 #include "server/options.h"
 #include "server/store_file.h"
 #include "server/systemd.h"
+#include "server/ublk_detach.h"
+#include "server/ublk_process.h"
+#include "server/ublk_record.h"
+#include "server/ublk_server.h"
 
 #define EXIT_FAILED   2
 #define DRAIN_MS      10000u
 #define CUT_MS	      20000u
 #define STOP_PAUSE_MS 5u
 #define CONTROL_MS    1000u
-#define URIS_MAX      (2 + SYSTEMD_NBD_MAX)
+#define URIS_MAX      (3 + SYSTEMD_NBD_MAX)
 
 static_assert(1 + NBD_LISTEN_TCP_MAX + SYSTEMD_NBD_MAX <= NBD_LISTENERS_MAX,
 	      "every socket is listened on");
@@ -70,6 +76,10 @@ struct daemon {
 	bool has_socket;
 	struct nbd_listen_tcp tcp;
 	struct nbd_tls_keys *tls_keys;
+	struct ublk_server ublk;
+	struct ublk_detach detach;
+	int argc;
+	char **argv;
 	int single_fd;
 	struct ctl_server *control;
 	struct ctl_server_options control_options;
@@ -82,9 +92,10 @@ struct daemon {
 
 static int stop_fd = -1;
 static volatile sig_atomic_t signals_seen;
+static _Atomic bool stop_asked;
 
 /* From anywhere: a signal, the control thread, a loop. */
-static void stop_soon(void *context)
+static void wake_main(void *context)
 {
 	uint64_t one = 1;
 	int saved = errno;
@@ -94,6 +105,12 @@ static void stop_soon(void *context)
 	(void)written;
 	(void)context;
 	errno = saved;
+}
+
+static void stop_soon(void *context)
+{
+	atomic_store(&stop_asked, true);
+	wake_main(context);
 }
 
 static void on_signal(int number)
@@ -119,12 +136,15 @@ static int catch_signals(void)
 	return 0;
 }
 
-static void wait_for_stop(void)
+static void wait_for_wake(void)
 {
 	struct pollfd event = {.fd = stop_fd, .events = POLLIN};
+	uint64_t count;
 
 	while (poll(&event, 1, -1) < 0)
 		assert(errno == EINTR);
+	if (read(stop_fd, &count, sizeof(count)) < 0)
+		assert(errno == EAGAIN);
 }
 
 /* --- up --- */
@@ -163,6 +183,28 @@ static int load_keys(struct daemon *daemon)
 	if (r < 0)
 		log_error("--%s: %s", options->tls_psk != NULL ? "tls-psk" : "tls-certificates",
 			  message);
+	return r;
+}
+
+static int open_ublk(struct daemon *daemon)
+{
+	const struct options *options = &daemon->options;
+	const struct ublk_server_options ublk_options = {
+		.id = options->ublk_id,
+		.queues = options->queues,
+		.depth = options->depth,
+		.sector_bytes = options->sector_bytes,
+		.memory_bytes = options->buffer_bytes / 2,
+		.read_only = options->read_only,
+	};
+	int r;
+
+	if (!options->ublk)
+		return 0;
+	ublk_process_prepare();
+	r = ublk_server_open(&daemon->ublk, &ublk_options);
+	if (r < 0)
+		log_error("cannot make a ublk device: %s", daemon->ublk.why);
 	return r;
 }
 
@@ -292,10 +334,10 @@ static int open_sockets(struct daemon *daemon)
 	const struct options *options = &daemon->options;
 	int r = 0;
 
-	if (options->unix_path == NULL && !options->has_tcp && !options->single &&
+	if (options->unix_path == NULL && !options->has_tcp && !options->single && !options->ublk &&
 	    daemon->sockets.nbd_count == 0) {
 		log_error("nothing to serve: say -U PATH for NBD on a Unix socket, -p PORT for NBD "
-			  "over TCP (or -s)");
+			  "over TCP (or -s), --ublk for a block device");
 		return -EINVAL;
 	}
 	if (options->single)
@@ -309,11 +351,17 @@ static int open_sockets(struct daemon *daemon)
 	return r;
 }
 
-/* Of the payload memory, three quarters are what connections have for themselves. */
+/* A ublk device has half of the payload memory. */
+static uint64_t nbd_buffer_bytes(const struct options *options)
+{
+	return options->ublk ? options->buffer_bytes / 2 : options->buffer_bytes;
+}
+
+/* Of what NBD has, three quarters are what connections have for themselves. */
 static int make_loops(struct daemon *daemon)
 {
 	unsigned count = daemon->options.workers;
-	uint64_t shared_bytes = daemon->options.buffer_bytes / 4 / count;
+	uint64_t shared_bytes = nbd_buffer_bytes(&daemon->options) / 4 / count;
 
 	daemon->loops = calloc(count, sizeof(*daemon->loops));
 	if (daemon->loops == NULL)
@@ -414,7 +462,7 @@ static int start_nbd(struct daemon *daemon)
 		.tls_available = options_tls(options),
 		.tls_required = options->tls_required,
 	};
-	uint64_t own = options->buffer_bytes / 4 * 3 / NBD_CONN_BYTES;
+	uint64_t own = nbd_buffer_bytes(options) / 4 * 3 / NBD_CONN_BYTES;
 	int r = nbd_server_init(&daemon->nbd, daemon->loop_pointers, options->workers,
 				daemon->volume, &export);
 
@@ -442,6 +490,47 @@ static int start_nbd(struct daemon *daemon)
 	return 0;
 }
 
+static void save_record(struct daemon *daemon)
+{
+	const struct ublk_record_fields fields = {
+		.uuid = volume_uuid(daemon->volume),
+		.id = daemon->ublk.info.id,
+		.store = daemon->options.store,
+		.argc = daemon->argc,
+		.argv = daemon->argv,
+	};
+	int r = ublk_record_save(&fields);
+
+	if (r < 0)
+		log_warn("%s: no record for sameblk recover could be made: %s", daemon->ublk.path,
+			 strerror(-r));
+}
+
+static int start_ublk(struct daemon *daemon)
+{
+	int r;
+
+	if (!daemon->options.ublk)
+		return 0;
+	r = ublk_server_start(&daemon->ublk, daemon->loop_pointers, daemon->options.workers,
+			      daemon->volume);
+	if (r < 0) {
+		log_error("cannot make a ublk device: %s", daemon->ublk.why);
+		return r;
+	}
+	snprintf(new_uri(daemon), NBD_URI_BYTES, "%s", daemon->ublk.path);
+	add_uri(daemon);
+	save_record(daemon);
+	return 0;
+}
+
+static int ask_detach(void *context, bool force, char *ret_text)
+{
+	struct daemon *daemon = context;
+
+	return ublk_detach_ask(&daemon->detach, force, ret_text);
+}
+
 static unsigned count_clients(void *context)
 {
 	struct daemon *daemon = context;
@@ -454,6 +543,7 @@ static void sum_latency(void *context, struct latency_sums *ret_sums)
 	struct daemon *daemon = context;
 
 	nbd_server_latency(&daemon->nbd, ret_sums);
+	ublk_server_latency(&daemon->ublk, ret_sums);
 }
 
 static int start_control(struct daemon *daemon)
@@ -473,6 +563,7 @@ static int start_control(struct daemon *daemon)
 		.stop = stop_soon,
 		.clients = count_clients,
 		.latency = sum_latency,
+		.detach = options->ublk ? ask_detach : NULL,
 		.context = daemon,
 		.listen_fd = daemon->sockets.control,
 	};
@@ -505,8 +596,8 @@ static int say_ready(struct daemon *daemon)
 static int go_up(struct daemon *daemon)
 {
 	static int (*const steps[])(struct daemon *) = {
-		load_keys,   open_store, open_sockets,	make_loops, open_volume,
-		start_loops, start_nbd,	 start_control, say_ready,
+		load_keys,   open_ublk, open_store, open_sockets,  make_loops, open_volume,
+		start_loops, start_nbd, start_ublk, start_control, say_ready,
 	};
 	int r = 0;
 
@@ -515,7 +606,72 @@ static int go_up(struct daemon *daemon)
 	return r;
 }
 
+/* --- in between --- */
+
+static int remove_ublk(struct daemon *daemon, bool force)
+{
+	int r = ublk_server_remove(&daemon->ublk, force);
+
+	if (r == 0) {
+		ublk_record_remove(volume_uuid(daemon->volume));
+		log_info("%s is removed", daemon->ublk.path);
+	}
+	return r;
+}
+
+/* The device goes, and the server with it unless it serves something else too. */
+static void detach_ublk(struct daemon *daemon, bool force)
+{
+	const struct options *options = &daemon->options;
+	struct ublk_server *ublk = &daemon->ublk;
+	int r;
+
+	if (ublk->state != UBLK_SERVER_LIVE) {
+		ublk_detach_answer(&daemon->detach, -ENODEV, "the block device is removed already");
+		return;
+	}
+	r = remove_ublk(daemon, force);
+	if (r == 0) /* the last one; whoever reads them waits for the answer */
+		daemon->uris[--daemon->uri_count] = NULL;
+	ublk_detach_answer(&daemon->detach, r, r < 0 ? ublk->why : ublk->path);
+	if (r == 0 && options->unix_path == NULL && !options->has_tcp && !options->single &&
+	    daemon->sockets.nbd_count == 0)
+		stop_soon(NULL);
+}
+
+static void serve(struct daemon *daemon)
+{
+	bool force;
+
+	while (!atomic_load(&stop_asked)) {
+		wait_for_wake();
+		if (ublk_detach_take(&daemon->detach, &force))
+			detach_ublk(daemon, force);
+	}
+}
+
 /* --- down --- */
+
+static void stop_ublk(struct daemon *daemon)
+{
+	struct ublk_server *ublk = &daemon->ublk;
+	int r;
+
+	ublk_detach_close(&daemon->detach);
+	if (ublk->state != UBLK_SERVER_LIVE)
+		return;
+	r = remove_ublk(daemon, false);
+	if (r == 0)
+		return;
+	if (r == -EBUSY)
+		log_warn("%s; it stays, and its I/O waits until sameblkd --ublk serves %s again "
+			 "(sameblk recover)",
+			 ublk->why, daemon->options.store);
+	else
+		log_error("%s; the device stays (sameblk cleanup)", ublk->why);
+	ublk_server_leave(ublk);
+	ublk_process_forget_mounts(ublk->path);
+}
 
 static bool nbd_gone(struct nbd_server *nbd, unsigned limit_ms)
 {
@@ -574,6 +730,7 @@ static int go_down(struct daemon *daemon)
 	int r = 0;
 
 	systemd_notify("STOPPING=1");
+	stop_ublk(daemon);
 	stop_nbd(daemon);
 	for (unsigned i = 0; i < daemon->loops_started; i++)
 		loop_stop(&daemon->loops[i]);
@@ -586,6 +743,7 @@ static int go_down(struct daemon *daemon)
 			log_error("%s could not be closed cleanly: %s; recovery will do the rest",
 				  daemon->options.store, strerror(-r));
 	}
+	ublk_server_done(&daemon->ublk);
 	if (daemon->has_nbd)
 		nbd_server_done(&daemon->nbd);
 	nbd_tls_keys_free(daemon->tls_keys);
@@ -611,6 +769,9 @@ int main(int argc, char **argv)
 		free(daemon);
 		return r < 0 ? EXIT_FAILED : 0;
 	}
+	daemon->argc = argc;
+	daemon->argv = argv;
+	ublk_detach_init(&daemon->detach, wake_main, NULL);
 	log_init(daemon->options.verbose);
 	r = systemd_sockets(&daemon->sockets);
 	if (r < 0)
@@ -621,10 +782,11 @@ int main(int argc, char **argv)
 		return EXIT_FAILED;
 	up = go_up(daemon);
 	if (up == 0) {
-		wait_for_stop();
+		serve(daemon);
 		log_debug("stopping");
 	}
 	down = go_down(daemon);
+	ublk_detach_done(&daemon->detach);
 	free(daemon);
 	return up < 0 || down < 0 ? EXIT_FAILED : 0;
 }

@@ -14,6 +14,10 @@
 #include "core/volume.h"
 #include "server/log.h"
 #include "server/nbd_wire.h"
+#include "server/ublk_abi.h"
+
+#define OPTIONS_QUEUES_MAX 256u
+#define OPTIONS_DEPTH_MAX  1024u
 
 enum {
 	OPTION_GROUP = 256,
@@ -27,6 +31,10 @@ enum {
 	OPTION_TLS_NO_VERIFY_PEER,
 	OPTION_TLS_REQUIRED,
 	OPTION_INSECURE_TCP,
+	OPTION_UBLK,
+	OPTION_QUEUES,
+	OPTION_DEPTH,
+	OPTION_SECTOR_SIZE,
 	OPTION_HELP,
 	OPTION_VERSION,
 };
@@ -42,6 +50,10 @@ static const struct option long_options[] = {
 	{"tls-no-verify-peer", no_argument, NULL, OPTION_TLS_NO_VERIFY_PEER},
 	{"tls-required", no_argument, NULL, OPTION_TLS_REQUIRED},
 	{"insecure-tcp", no_argument, NULL, OPTION_INSECURE_TCP},
+	{"ublk", optional_argument, NULL, OPTION_UBLK},
+	{"queues", required_argument, NULL, OPTION_QUEUES},
+	{"depth", required_argument, NULL, OPTION_DEPTH},
+	{"sector-size", required_argument, NULL, OPTION_SECTOR_SIZE},
 	{"control", required_argument, NULL, 'c'},
 	{"group", required_argument, NULL, OPTION_GROUP},
 	{"read-only", no_argument, NULL, 'r'},
@@ -72,6 +84,11 @@ static const char help_text[] =
 	"      --tls-no-verify-peer clients need no certificate\n"
 	"      --tls-required       on Unix sockets too, where it is only offered otherwise\n"
 	"      --insecure-tcp       TCP without TLS: for whoever reaches the port\n"
+	"      --ublk[=ID]          a block device, /dev/ublkbID; without ID the next one that is\n"
+	"                           free, or the one that a server before left\n"
+	"      --queues N           of the device (default: one per worker)\n"
+	"      --depth N            requests in flight in each queue (default 128)\n"
+	"      --sector-size N      512 (default) or 4096\n"
 	"  -c, --control PATH       the control socket; default: NAME.ctl in\n"
 	"                           $XDG_RUNTIME_DIR/sameblk or /run/sameblk\n"
 	"      --group NAME         who besides root and this user may control\n"
@@ -86,7 +103,9 @@ static const char help_text[] =
 	"      --help, --version\n"
 	"\n"
 	"SIZE takes plain bytes, 0x..., and K M G T (powers of 1024). Prints `ready URI` when\n"
-	"clients can connect. SIGTERM and SIGINT stop cleanly.\n";
+	"clients can connect, `ready /dev/ublkbN` when the device can be opened. SIGTERM and "
+	"SIGINT\n"
+	"stop cleanly.\n";
 
 /* Decimal or 0x..., with K, M, G or T behind it. */
 static int parse_size(const char *text, uint64_t *ret_bytes)
@@ -176,17 +195,39 @@ static int port_option(const char *text, struct options *options)
 	return 0;
 }
 
-static int workers_option(const char *text, unsigned *ret_workers)
+static int number_option(const char *name, const char *text, unsigned min, unsigned max,
+			 unsigned *ret_number)
 {
 	char *end;
-	unsigned long value = strtoul(text, &end, 10);
+	unsigned long value;
 
-	if (!isdigit((unsigned char)text[0]) || *end != '\0' || value == 0 ||
-	    value > VOLUME_WORKERS_MAX) {
-		log_error("--workers %s: must be from 1 to %u", text, VOLUME_WORKERS_MAX);
+	errno = 0;
+	value = strtoul(text, &end, 10);
+	if (!isdigit((unsigned char)text[0]) || *end != '\0' || errno != 0 || value < min ||
+	    value > max) {
+		log_error("--%s %s: must be from %u to %u", name, text, min, max);
 		return -EINVAL;
 	}
-	*ret_workers = (unsigned)value;
+	*ret_number = (unsigned)value;
+	return 0;
+}
+
+static int ublk_option(const char *text, struct options *options)
+{
+	options->ublk = true;
+	options->ublk_id = UINT32_MAX;
+	if (text == NULL)
+		return 0;
+	return number_option("ublk", text, 0, UBLK_IDS_MAX - 1, &options->ublk_id);
+}
+
+static int sector_size_option(const char *text, uint32_t *ret_bytes)
+{
+	if (strcmp(text, "512") != 0 && strcmp(text, "4096") != 0) {
+		log_error("--sector-size %s: must be 512 or 4096", text);
+		return -EINVAL;
+	}
+	*ret_bytes = (uint32_t)strtoul(text, NULL, 10);
 	return 0;
 }
 
@@ -269,7 +310,15 @@ static int take_option(int option, struct options *options)
 		options->control_path = optarg;
 		return 0;
 	case 'w':
-		return workers_option(optarg, &options->workers);
+		return number_option("workers", optarg, 1, VOLUME_WORKERS_MAX, &options->workers);
+	case OPTION_UBLK:
+		return ublk_option(optarg, options);
+	case OPTION_QUEUES:
+		return number_option("queues", optarg, 1, OPTIONS_QUEUES_MAX, &options->queues);
+	case OPTION_DEPTH:
+		return number_option("depth", optarg, 1, OPTIONS_DEPTH_MAX, &options->depth);
+	case OPTION_SECTOR_SIZE:
+		return sector_size_option(optarg, &options->sector_bytes);
 	case OPTION_GROUP:
 		return group_option(optarg, &options->group);
 	case OPTION_METADATA_CACHE:
@@ -319,7 +368,23 @@ static int check(const struct options *options)
 			  options->workers * OPTIONS_BUFFER_BYTES_PER_WORKER_MIN);
 		return -EINVAL;
 	}
+	if (!options->ublk &&
+	    (options->queues != 0 || options->depth != 0 || options->sector_bytes != 0)) {
+		log_error("--queues, --depth and --sector-size go with --ublk only");
+		return -EINVAL;
+	}
 	return check_tls(options);
+}
+
+/* What was not said, where it depends on something else. */
+static void complete(struct options *options)
+{
+	if (options->queues == 0)
+		options->queues = options->workers;
+	if (options->depth == 0)
+		options->depth = OPTIONS_DEPTH_DEFAULT;
+	if (options->sector_bytes == 0)
+		options->sector_bytes = UBLK_SECTOR_BYTES;
 }
 
 int options_parse(int argc, char **argv, struct options *ret_options)
@@ -348,7 +413,9 @@ int options_parse(int argc, char **argv, struct options *ret_options)
 	if (argc > optind)
 		options.store = argv[optind];
 	r = check(&options);
-	if (r == 0)
-		*ret_options = options;
-	return r;
+	if (r < 0)
+		return r;
+	complete(&options);
+	*ret_options = options;
+	return 0;
 }

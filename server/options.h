@@ -11,6 +11,7 @@
 #include <sys/types.h>
 
 #define OPTIONS_PORT_DEFAULT		    10809u
+#define OPTIONS_DEPTH_DEFAULT		    128u
 #define OPTIONS_BUFFER_BYTES_PER_WORKER_MIN (2ull << 20)
 
 struct options {
@@ -32,6 +33,11 @@ struct options {
 	bool direct;
 	bool discard;
 	bool verbose;
+	bool ublk;
+	uint32_t ublk_id; /* UINT32_MAX: any */
+	unsigned queues; /* of ublk */
+	unsigned depth;
+	uint32_t sector_bytes;
 	unsigned workers;
 	uint64_t cache_bytes;
 	uint64_t buffer_bytes;

@@ -178,3 +178,16 @@ int ring_turn(struct ring *ring, bool wait)
 		return r;
 	return deliver(ring);
 }
+
+int ring_settle(struct ring *ring)
+{
+	do {
+		int r = ring_turn(ring, ring->in_flight > ring->parked);
+
+		if (r < 0)
+			return r;
+	} while (ring->in_flight > ring->parked || ring->aside != NULL);
+	ring->in_flight = 0;
+	ring->parked = 0;
+	return 0;
+}

@@ -7,6 +7,10 @@
  * caller always gets an entry. Should the kernel refuse submissions for lack of memory, completions
  * are set aside and delivered by the next turn.
  *
+ * An op that only ends with the ring (the kernel offers no way to call it back) is parked: who
+ * submits one counts it in and, when it is delivered, out again. ring_settle() waits for all else
+ * and then forgets the parked ones, whose done() is never called.
+ *
  * Errors    0 or a negative errno from ring_init() and ring_turn(); ring_sqe() does not fail.
  * Memory    the op belongs to the caller and stays until done(); no op is in flight twice.
  * Threads   everything on the thread that called ring_init(), but ring_done(), which may come from
@@ -34,6 +38,7 @@ struct ring_op {
 struct ring {
 	struct io_uring uring;
 	unsigned in_flight; /* ops submitted or about to be, not yet delivered */
+	unsigned parked; /* those of them that only end with the ring */
 	struct ring_op *aside; /* completions set aside, oldest first */
 	struct ring_op **aside_last;
 	bool fd_registered;
@@ -56,6 +61,9 @@ void ring_tag(struct ring *ring, struct io_uring_sqe *sqe, struct ring_op *op);
 /* Submits, waits for a completion if there is none and wait is set (a signal may end that), and
  * delivers all that are there. Returns how many were delivered. */
 int ring_turn(struct ring *ring, bool wait);
+
+/* Waits for everything that is in flight but not parked. The ring is to be used no more. */
+int ring_settle(struct ring *ring);
 
 /* Asks for op to end early; its done() comes with ECANCELED, or with its result if that was
  * quicker. */

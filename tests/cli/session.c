@@ -21,6 +21,15 @@ static void count_stop(void *context)
 	atomic_fetch_add(&session->stops, 1);
 }
 
+static int answer_detach(void *context, bool force, char *ret_text)
+{
+	struct session *session = context;
+
+	session->detach_force = force;
+	strcpy(ret_text, session->detach_result < 0 ? "it is mounted on /mnt" : "/dev/ublkb3");
+	return session->detach_result;
+}
+
 static unsigned three_clients(void *context)
 {
 	(void)context;
@@ -36,6 +45,7 @@ void session_begin(struct session *session, const struct ctl_times *times)
 		.uris = uris,
 		.stop = count_stop,
 		.clients = three_clients,
+		.detach = session->has_device ? answer_detach : NULL,
 		.context = session,
 		.times = times,
 	};

@@ -10,6 +10,7 @@
 
 #include <jansson.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "server/ctl_server.h"
@@ -21,6 +22,9 @@ struct session {
 	struct volume *volume;
 	struct ctl_server *server;
 	_Atomic unsigned stops; /* how often the server asked to be stopped */
+	bool has_device; /* set it before session_begin() */
+	int detach_result;
+	bool detach_force; /* as the last one was asked for */
 };
 
 /* times NULL: the defaults. */

@@ -363,6 +363,48 @@ Test(ctl_server, stop_is_answered_with_the_process)
 	session_end(&session);
 }
 
+#define DETACH(params) "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"detach\"" params "}\n"
+
+Test(ctl_server, detach_is_answered_with_the_device_or_who_has_it_open)
+{
+	json_t *answer, *result;
+	int fd;
+
+	session.has_device = true;
+	session.detach_result = -EBUSY;
+	session_begin(&session, NULL);
+	fd = session_connect(&session);
+	answer = session_ask(fd, DETACH(""));
+	cr_assert_str_eq(
+		json_string_value(json_object_get(json_object_get(answer, "error"), "message")),
+		"it is mounted on /mnt");
+	cr_assert_str_eq(session_fault(answer), "EBUSY");
+	cr_assert(!session.detach_force);
+	session.detach_result = 0;
+	answer = session_ask(fd, DETACH(",\"params\":{\"force\":true}"));
+	result = json_object_get(answer, "result");
+	cr_assert_str_eq(json_string_value(json_object_get(result, "device")), "/dev/ublkb3");
+	cr_assert_eq(json_integer_value(json_object_get(result, "pid")), getpid());
+	cr_assert(session.detach_force);
+	json_decref(answer);
+	close(fd);
+	session_end(&session);
+}
+
+Test(ctl_server, a_server_without_a_device_has_nothing_to_detach)
+{
+	int fd;
+
+	session_begin(&session, NULL);
+	fd = session_connect(&session);
+	cr_assert_str_eq(session_fault(session_ask(fd, DETACH(""))), "ENODEV");
+	cr_assert_str_eq(session_fault(session_ask(fd, DETACH(",\"params\":{\"force\":1}"))),
+			 "EINVAL");
+	expect_alive();
+	close(fd);
+	session_end(&session);
+}
+
 /* Row 21 of the same-range rules: shutdown. */
 Test(ctl_server, what_runs_when_the_server_stops_is_cancelled_and_answered)
 {

@@ -223,7 +223,8 @@ static void carry_out(struct world *world, struct ctl_rpc_call *rpc)
 {
 	struct ctl_call *call;
 
-	if (rpc->method == CTL_METHOD_STOP || world->started == CALLS_MAX)
+	if (rpc->method == CTL_METHOD_STOP || rpc->method == CTL_METHOD_DETACH ||
+	    world->started == CALLS_MAX)
 		return;
 	if (!world->open)
 		open_world(world);

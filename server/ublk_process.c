@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* ublk_process - see the header */
+#include "server/ublk_process.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <sched.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+
+#include "server/log.h"
+
+#ifndef PR_SET_IO_FLUSHER
+#define PR_SET_IO_FLUSHER 57
+#endif
+#define ROUNDS_MAX 64u
+
+static bool own_namespace;
+
+void ublk_process_prepare(void)
+{
+	if (prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0) < 0)
+		log_debug("ublk: not marked as a flusher of I/O: %s", strerror(errno));
+	if (unshare(CLONE_NEWNS) < 0) {
+		log_debug("ublk: no mount namespace of its own: %s", strerror(errno));
+		return;
+	}
+	if (mount("none", "/", NULL, MS_REC | MS_SLAVE, NULL) < 0)
+		log_warn("ublk: the mount namespace does not follow its parent: %s",
+			 strerror(errno));
+	else
+		own_namespace = true;
+}
+
+/* The device or a partition of it. */
+static bool is_of(const char *device, const char *block_path)
+{
+	size_t len = strlen(block_path);
+
+	return strncmp(device, block_path, len) == 0 && !isdigit((unsigned char)device[len]);
+}
+
+/* True: one was forgotten, and there may be more. */
+static bool forget_one(const char *block_path)
+{
+	FILE *file = fopen("/proc/self/mounts", "re");
+	char line[1024], device[256], where[512];
+	bool forgot = false;
+
+	if (file == NULL)
+		return false;
+	while (!forgot && fgets(line, sizeof(line), file) != NULL)
+		if (sscanf(line, "%255s %511s", device, where) == 2 && is_of(device, block_path))
+			forgot = umount2(where, MNT_DETACH) == 0;
+	fclose(file);
+	return forgot;
+}
+
+void ublk_process_forget_mounts(const char *block_path)
+{
+	for (unsigned i = 0; own_namespace && i < ROUNDS_MAX && forget_one(block_path); i++)
+		;
+}

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * ublk_process - what a process has to do so that it cannot wait for a device that it serves itself
+ *
+ * Memory: the kernel frees memory for whoever asks by writing dirty pages out, perhaps to our own
+ * device. A thread marked IO_FLUSHER never waits for that.
+ *
+ * Mounts: the last process of a mount namespace unmounts what is mounted there when it exits, after
+ * its files are closed. Were that a file system on our own device, it would wait for a server that
+ * is just ending. So the server has a namespace of its own that follows the one it came from, and
+ * forgets mounts of its device before it ends.
+ *
+ * Threads   prepare on the main thread before there are others: they inherit both.
+ */
+#ifndef SERVER_UBLK_PROCESS_H
+#define SERVER_UBLK_PROCESS_H
+
+#include <stdint.h>
+
+/* What may not be done is left, with a line in the log. */
+void ublk_process_prepare(void);
+/* Forgets mounts of the device in our namespace only. */
+void ublk_process_forget_mounts(const char *block_path);
+
+#endif

@@ -1,0 +1,245 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* ublk_queue - see the header */
+#include "server/ublk_queue.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "server/log.h"
+#include "server/ublk_io.h"
+
+static uint8_t *buffer_of(const struct ublk_tag *tag)
+{
+	const struct ublk_queue *queue = tag->queue;
+
+	return queue->buffers + (size_t)tag->number * queue->shared->shape.io_bytes_max;
+}
+
+static uint8_t *scratch_of(const struct ublk_tag *tag)
+{
+	const struct ublk_queue *queue = tag->queue;
+
+	return queue->buffers + (size_t)queue->depth * queue->shared->shape.io_bytes_max +
+	       (size_t)tag->number * SCRATCH_BYTES;
+}
+
+/* --- the time, asked once for all that a turn brings --- */
+
+static void forget_time(struct loop_soon *soon)
+{
+	container_of(soon, struct ublk_queue, soon)->now_ns = 0;
+}
+
+static uint64_t now_ns(struct ublk_queue *queue)
+{
+	if (queue->now_ns == 0) {
+		queue->now_ns = latency_clock_ns();
+		loop_run_soon(queue->loop, &queue->soon);
+	}
+	return queue->now_ns;
+}
+
+/* --- commands --- */
+
+static void end_if_done(struct ublk_queue *queue)
+{
+	if (queue->ended || queue->in_engine > 0 || (queue->fetching > 0 && !queue->leaving))
+		return;
+	queue->ended = true;
+	queue->loop->busy--;
+	atomic_fetch_sub(&queue->shared->running, 1);
+}
+
+static void command(struct ublk_tag *tag, uint32_t op, int32_t result)
+{
+	struct ublk_queue *queue = tag->queue;
+	struct ring *ring = queue->loop->ring;
+	struct io_uring_sqe *sqe = ring_sqe(ring);
+	const struct ublk_io_cmd cmd = {
+		.queue = queue->number,
+		.tag = tag->number,
+		.result = result,
+		.addr = (uintptr_t)buffer_of(tag),
+	};
+
+	io_uring_prep_rw(IORING_OP_URING_CMD, sqe, queue->shared->fd, NULL, 0, 0);
+	sqe->cmd_op = op;
+	memcpy(sqe->cmd, &cmd, sizeof(cmd));
+	ring_tag(ring, sqe, &tag->op);
+	ring->parked++;
+	queue->fetching++;
+}
+
+static void engine_done(struct request *request, int res)
+{
+	struct ublk_tag *tag = request->context;
+	struct ublk_queue *queue = tag->queue;
+
+	assert(queue->in_engine > 0);
+	queue->in_engine--;
+	if (res >= 0) {
+		latency_note(&queue->latency, tag->latency_op,
+			     latency_clock_ns() - tag->started_ns);
+		res = (int)tag->answer_bytes;
+	}
+	command(tag, UBLK_IO_COMMIT_AND_FETCH, res);
+	end_if_done(queue);
+}
+
+static void start_request(struct ublk_tag *tag)
+{
+	struct ublk_queue *queue = tag->queue;
+	const volatile struct ublk_io_desc *mapped = &queue->descs[tag->number];
+	const struct ublk_io_desc desc = {
+		.op_flags = mapped->op_flags,
+		.sectors = mapped->sectors,
+		.start_sector = mapped->start_sector,
+	};
+	struct request *request = &tag->request;
+	struct ublk_io io;
+	int r = ublk_io_decode(&desc, &queue->shared->shape, &io);
+
+	if (r < 0) {
+		command(tag, UBLK_IO_COMMIT_AND_FETCH, r);
+		return;
+	}
+	tag->started_ns = now_ns(queue);
+	tag->latency_op = (uint8_t)io.latency_op;
+	tag->answer_bytes = io.answer_bytes;
+	request->op = io.op;
+	request->data = buffer_of(tag); /* the engine may have put another there */
+	request->fua = io.fua;
+	request->no_hole = io.no_hole;
+	request->off_bytes = io.off_bytes;
+	request->len_bytes = io.len_bytes;
+	queue->in_engine++;
+	request_submit(request);
+}
+
+static void fetch_done(struct ring_op *op, int res, uint32_t flags)
+{
+	struct ublk_tag *tag = container_of(op, struct ublk_tag, op);
+	struct ublk_queue *queue = tag->queue;
+
+	(void)flags;
+	assert(queue->fetching > 0);
+	queue->fetching--;
+	queue->loop->ring->parked--;
+	if (res == UBLK_RES_REQUEST && !queue->leaving) {
+		start_request(tag);
+	} else if (res != UBLK_RES_REQUEST && res != UBLK_RES_GONE && !queue->ended &&
+		   !atomic_exchange(&queue->shared->refused, true)) {
+		log_error("ublk: queue %u, tag %u: the kernel refused a command: %s", queue->number,
+			  tag->number, strerror(-res));
+	}
+	end_if_done(queue);
+}
+
+/* --- on the loop's thread --- */
+
+static void start_task(struct task *task)
+{
+	struct ublk_queue *queue = container_of(task, struct ublk_queue, start_task);
+
+	queue->loop->busy++;
+	for (unsigned i = 0; i < queue->depth; i++)
+		command(&queue->tags[i], UBLK_IO_FETCH, 0);
+}
+
+static void leave_task(struct task *task)
+{
+	struct ublk_queue *queue = container_of(task, struct ublk_queue, leave_task);
+
+	queue->leaving = true;
+	end_if_done(queue);
+}
+
+/* --- on the main thread --- */
+
+static void init_tag(struct ublk_queue *queue, uint16_t number)
+{
+	struct ublk_tag *tag = &queue->tags[number];
+
+	tag->queue = queue;
+	tag->number = number;
+	tag->op.done = fetch_done;
+	tag->request.scratch = scratch_of(tag);
+	tag->request.volume = queue->shared->volume;
+	tag->request.worker = &queue->loop->worker;
+	tag->request.done = engine_done;
+	tag->request.context = tag;
+}
+
+static int map_all(struct ublk_queue *queue)
+{
+	size_t page = (size_t)sysconf(_SC_PAGESIZE);
+	void *descs, *buffers;
+
+	queue->descs_bytes = ublk_descs_bytes(queue->depth, page);
+	queue->buffers_bytes =
+		(size_t)queue->depth * (queue->shared->shape.io_bytes_max + SCRATCH_BYTES);
+	descs = mmap(NULL, queue->descs_bytes, PROT_READ, MAP_SHARED | MAP_POPULATE,
+		     queue->shared->fd, (off_t)ublk_descs_offset(queue->number, page));
+	if (descs == MAP_FAILED)
+		return -errno;
+	queue->descs = descs;
+	buffers = mmap(NULL, queue->buffers_bytes, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (buffers == MAP_FAILED)
+		return -errno;
+	queue->buffers = buffers;
+	return 0;
+}
+
+int ublk_queue_init(struct ublk_queue *queue, struct ublk_queues *shared, struct loop *loop,
+		    uint16_t number, uint16_t depth)
+{
+	int r;
+
+	*queue = (struct ublk_queue){
+		.shared = shared,
+		.loop = loop,
+		.number = number,
+		.depth = depth,
+		.soon = {.run = forget_time},
+		.start_task = {.worker = &loop->worker, .run = start_task},
+		.leave_task = {.worker = &loop->worker, .run = leave_task},
+	};
+	list_init(&queue->soon.node);
+	queue->tags = calloc(depth, sizeof(*queue->tags));
+	r = queue->tags != NULL ? map_all(queue) : -ENOMEM;
+	if (r < 0) {
+		ublk_queue_done(queue);
+		return r;
+	}
+	for (uint16_t i = 0; i < depth; i++)
+		init_tag(queue, i);
+	return 0;
+}
+
+void ublk_queue_done(struct ublk_queue *queue)
+{
+	if (queue->descs != NULL)
+		munmap((void *)(uintptr_t)queue->descs, queue->descs_bytes);
+	if (queue->buffers != NULL)
+		munmap(queue->buffers, queue->buffers_bytes);
+	free(queue->tags);
+	queue->descs = NULL;
+	queue->buffers = NULL;
+	queue->tags = NULL;
+}
+
+void ublk_queue_start(struct ublk_queue *queue)
+{
+	atomic_fetch_add(&queue->shared->running, 1);
+	worker_post(&queue->start_task);
+}
+
+void ublk_queue_leave(struct ublk_queue *queue)
+{
+	worker_post(&queue->leave_task);
+}

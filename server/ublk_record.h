@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * ublk_record - what a server leaves behind about its device: which store it is of, and how the
+ * server was started
+ *
+ * A file UUID.ublk in the directory of the control sockets (ctl_path.h), made when the device is
+ * live and taken away with it. A device whose server was killed keeps it, so that `sameblk recover`
+ * can start the server again. It is a help only: a server knows its device by the mark that the
+ * kernel keeps (ublk_shape.h).
+ *
+ * Errors    0 or a negative errno.
+ * Memory    a loaded record is freed by ublk_record_done().
+ */
+#ifndef SERVER_UBLK_RECORD_H
+#define SERVER_UBLK_RECORD_H
+
+#include <jansson.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#define UBLK_RECORD_SUFFIX ".ublk"
+
+struct ublk_record {
+	char *path; /* of the record itself */
+	json_t *root;
+	/* Borrowed from root. */
+	const char *store; /* absolute */
+	const char *directory; /* where the server was started */
+	json_t *arguments; /* strings, without the program's name */
+	uint64_t mark;
+	uint32_t id;
+	pid_t pid;
+};
+
+struct ublk_record_fields {
+	const uint8_t *uuid;
+	uint32_t id;
+	const char *store;
+	int argc;
+	char **argv; /* as main() got them */
+};
+
+int ublk_record_save(const struct ublk_record_fields *fields);
+void ublk_record_remove(const uint8_t uuid[16]);
+
+struct ublk_records {
+	struct ublk_record *records;
+	size_t count;
+};
+
+/* All that can be read, of both directories. What is none is passed over. */
+int ublk_records_load(struct ublk_records *ret_records);
+void ublk_records_done(struct ublk_records *records);
+/* NULL: there is none. */
+const struct ublk_record *ublk_records_find(const struct ublk_records *records, uint64_t mark);
+
+#endif

@@ -1,0 +1,451 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* ublk_server - see the header */
+#include "server/ublk_server.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "server/log.h"
+
+#define PAUSE_MS 10u
+/* udev holds a node it has just made, or makes it a little later. */
+#define NODE_MS 10000u
+/* The last I/O of a killed server has to end before its device can be had. */
+#define TAKE_OVER_MS 60000u
+#define DRAIN_MS     20000u
+
+static void pause_ms(unsigned ms)
+{
+	const struct timespec pause = {.tv_nsec = ms * 1000000L};
+
+	nanosleep(&pause, NULL);
+}
+
+static int fail(struct ublk_server *server, int r, const char *what)
+{
+	snprintf(server->why, sizeof(server->why), "%s: %s", what, strerror(-r));
+	return r;
+}
+
+static int fail_command(struct ublk_server *server, int r)
+{
+	snprintf(server->why, sizeof(server->why), "%s", ublk_control_why(server->control));
+	return r;
+}
+
+int ublk_server_open(struct ublk_server *server, const struct ublk_server_options *options)
+{
+	int r;
+
+	assert(server->state == UBLK_SERVER_CLOSED);
+	server->options = *options;
+	server->shared.fd = -1;
+	r = ublk_control_open(&server->control, server->why);
+	if (r == 0)
+		server->state = UBLK_SERVER_OPEN;
+	return r;
+}
+
+/* --- the device --- */
+
+static int add(struct ublk_server *server, uint64_t mark)
+{
+	const struct ublk_server_options *options = &server->options;
+	struct ublk_shape *shape = &server->shared.shape;
+	struct ublk_info info = {
+		.id = options->id,
+		.queues = (uint16_t)options->queues,
+		.depth = (uint16_t)options->depth,
+		.io_bytes_max = shape->io_bytes_max,
+		.flags = UBLK_F_RECOVERY | UBLK_F_RECOVERY_REISSUE | UBLK_F_IOCTL_ENCODE,
+		.server_flags = mark,
+	};
+	int r;
+
+	server->info = info;
+	r = ublk_control_add(server->control, &server->info);
+	if (r == -EPERM && (ublk_control_features(server->control) & UBLK_F_UNPRIVILEGED) != 0) {
+		server->info = info;
+		server->info.flags = UBLK_F_UNPRIVILEGED | UBLK_F_IOCTL_ENCODE;
+		r = ublk_control_add(server->control, &server->info);
+		if (r == 0)
+			log_warn("ublk: without privileges a device does not outlive its server");
+	}
+	if (r < 0)
+		return fail_command(server, r);
+	ublk_control_set_unprivileged(server->control,
+				      (server->info.flags & UBLK_F_UNPRIVILEGED) != 0);
+	if (server->info.queues != options->queues)
+		log_info("ublk: %u queues, as many as there are processors", server->info.queues);
+	return 0;
+}
+
+static int set_params(struct ublk_server *server)
+{
+	struct ublk_params params;
+	int r;
+
+	ublk_shape_params(&server->shared.shape, &params);
+	r = ublk_control_set_params(server->control, server->info.id, &params);
+	return r < 0 ? fail_command(server, r) : 0;
+}
+
+/* Opens a node that may only just be coming. */
+static int open_node(const char *path, int flags, int *ret_fd)
+{
+	int r = 0;
+
+	for (unsigned ms = 0; ms < NODE_MS; ms += PAUSE_MS) {
+		*ret_fd = open(path, flags | O_CLOEXEC);
+		if (*ret_fd >= 0)
+			return 0;
+		r = -errno;
+		if (r != -ENOENT && r != -EBUSY && r != -EACCES && r != -EPERM && r != -ENXIO)
+			break;
+		pause_ms(PAUSE_MS);
+	}
+	return r;
+}
+
+static int open_char(struct ublk_server *server)
+{
+	char path[UBLK_PATH_BYTES];
+	int r;
+
+	ublk_char_path(server->info.id, path);
+	r = open_node(path, O_RDWR, &server->shared.fd);
+	return r < 0 ? fail(server, r, path) : 0;
+}
+
+static int make_queues(struct ublk_server *server, struct loop **loops, unsigned loop_count)
+{
+	unsigned count = server->info.queues;
+
+	server->queues = calloc(count, sizeof(*server->queues));
+	if (server->queues == NULL)
+		return fail(server, -ENOMEM, "queues");
+	for (unsigned i = 0; i < count; i++) {
+		int r = ublk_queue_init(&server->queues[i], &server->shared, loops[i % loop_count],
+					(uint16_t)i, server->info.depth);
+
+		if (r < 0)
+			return fail(server, r, "cannot map a queue");
+		server->queue_count++;
+	}
+	return 0;
+}
+
+static int go_live(struct ublk_server *server)
+{
+	uint32_t op = server->taken_over ? UBLK_CTL_END_RECOVERY : UBLK_CTL_START;
+	int r;
+
+	for (unsigned i = 0; i < server->queue_count; i++)
+		ublk_queue_start(&server->queues[i]);
+	r = ublk_control_go_live(server->control, op, server->info.id, &server->shared.refused);
+	return r < 0 ? fail_command(server, r) : 0;
+}
+
+/* Whoever reads the ready line wants to open it. */
+static int see_block(struct ublk_server *server)
+{
+	int fd, r = open_node(server->path, O_RDONLY, &fd);
+
+	if (r < 0)
+		return fail(server, r, server->path);
+	close(fd);
+	return 0;
+}
+
+/* --- taking a device over --- */
+
+/* ENOENT: no device of this volume waits for a server. */
+static int find_left(struct ublk_server *server, uint64_t mark)
+{
+	struct ublk_info *info = &server->info;
+	int r = ublk_find_mark(server->control, mark, info);
+
+	if (r < 0)
+		return r;
+	/* The store is locked by us, so its server is dying or dead. */
+	for (unsigned ms = 0; info->state == UBLK_STATE_LIVE && ms < TAKE_OVER_MS; ms += PAUSE_MS) {
+		pause_ms(PAUSE_MS);
+		r = ublk_control_info(server->control, info->id, info);
+		if (r == -ENODEV)
+			return -ENOENT;
+		if (r < 0)
+			return fail_command(server, r);
+	}
+	if (info->state == UBLK_STATE_LIVE) {
+		snprintf(server->why, sizeof(server->why),
+			 "/dev/ublkb%u is this volume's and process %d serves it", info->id,
+			 info->pid);
+		return -EBUSY;
+	}
+	if (info->state != UBLK_STATE_DEAD)
+		return 0;
+	/* Never started, or stopped and not deleted. */
+	log_info("ublk: an unfinished device %u of this volume is removed", info->id);
+	r = ublk_control_plain(server->control, UBLK_CTL_DEL, info->id);
+	return r < 0 ? fail_command(server, r) : -ENOENT;
+}
+
+static int adopt(struct ublk_server *server)
+{
+	const struct ublk_server_options *options = &server->options;
+	struct ublk_shape *shape = &server->shared.shape;
+	const struct ublk_info *info = &server->info;
+	struct ublk_params params;
+	int r;
+
+	if (options->id != UINT32_MAX && options->id != info->id) {
+		snprintf(server->why, sizeof(server->why),
+			 "the volume still has /dev/ublkb%u: say --ublk=%u, or sameblk cleanup",
+			 info->id, info->id);
+		return -EEXIST;
+	}
+	r = ublk_control_get_params(server->control, info->id, &params);
+	if (r < 0)
+		return fail_command(server, r);
+	r = ublk_shape_adopt(shape, &params);
+	if (r < 0) {
+		snprintf(
+			server->why, sizeof(server->why),
+			"/dev/ublkb%u was made with another size, or is %s: sameblk detach --force",
+			info->id, options->read_only ? "writable" : "read-only");
+		return r;
+	}
+	if (info->queues != options->queues || info->depth != options->depth ||
+	    shape->sector_bytes != options->sector_bytes)
+		log_info("ublk: /dev/ublkb%u goes on as it was made: %u queues, depth %u, sectors "
+			 "of %u",
+			 info->id, info->queues, info->depth, shape->sector_bytes);
+	return 0;
+}
+
+static int take_over(struct ublk_server *server)
+{
+	int r = adopt(server);
+
+	if (r < 0)
+		return r;
+	r = -EBUSY;
+	for (unsigned ms = 0; r == -EBUSY && ms < TAKE_OVER_MS; ms += PAUSE_MS) {
+		r = ublk_control_plain(server->control, UBLK_CTL_START_RECOVERY, server->info.id);
+		if (r == -EBUSY)
+			pause_ms(PAUSE_MS);
+	}
+	if (r < 0)
+		return fail_command(server, r);
+	server->taken_over = true;
+	return 0;
+}
+
+static int make_anew(struct ublk_server *server, uint64_t mark)
+{
+	int r = add(server, mark);
+
+	if (r < 0)
+		return r;
+	r = set_params(server);
+	if (r < 0)
+		(void)ublk_control_plain(server->control, UBLK_CTL_DEL, server->info.id);
+	return r;
+}
+
+/* --- up --- */
+
+static int bring_up(struct ublk_server *server, struct loop **loops, unsigned loop_count)
+{
+	int r = open_char(server);
+
+	if (r == 0)
+		r = make_queues(server, loops, loop_count);
+	if (r == 0)
+		r = go_live(server);
+	ublk_block_path(server->info.id, server->path);
+	if (r == 0)
+		r = see_block(server);
+	return r;
+}
+
+static bool all_ended(const struct ublk_server *server)
+{
+	for (unsigned ms = 0; ms < DRAIN_MS; ms += PAUSE_MS) {
+		if (atomic_load(&server->shared.running) == 0)
+			return true;
+		pause_ms(PAUSE_MS);
+	}
+	return false;
+}
+
+static void close_char(struct ublk_server *server)
+{
+	for (unsigned i = 0; i < server->queue_count; i++)
+		ublk_queue_done(&server->queues[i]);
+	if (server->shared.fd >= 0)
+		close(server->shared.fd);
+	server->shared.fd = -1;
+}
+
+/* Stopped, so every fetch comes back; only then can it be closed, and only then deleted. */
+static int take_away(struct ublk_server *server)
+{
+	int r;
+
+	if (!all_ended(server)) {
+		snprintf(server->why, sizeof(server->why), "%s: requests are stuck", server->path);
+		return -ETIMEDOUT;
+	}
+	close_char(server);
+	r = ublk_control_plain(server->control, UBLK_CTL_DEL, server->info.id);
+	if (r < 0 && r != -ENODEV)
+		return fail_command(server, r);
+	server->state = UBLK_SERVER_REMOVED;
+	return 0;
+}
+
+/* A device that did not come up goes away again, unless it was there before. */
+static void give_up(struct ublk_server *server)
+{
+	char why[UBLK_WHY_BYTES];
+
+	strcpy(why, server->why);
+	if (server->taken_over) {
+		ublk_server_leave(server);
+	} else {
+		(void)ublk_control_plain(server->control, UBLK_CTL_STOP, server->info.id);
+		(void)take_away(server);
+	}
+	strcpy(server->why, why);
+}
+
+int ublk_server_start(struct ublk_server *server, struct loop **loops, unsigned loop_count,
+		      struct volume *volume)
+{
+	const struct ublk_server_options *options = &server->options;
+	uint64_t mark = ublk_mark(volume_uuid(volume));
+	struct ublk_shape *shape = &server->shared.shape;
+	int r;
+
+	assert(server->state == UBLK_SERVER_OPEN);
+	*shape = (struct ublk_shape){
+		.size_bytes = volume_size_bytes(volume),
+		.sector_bytes = options->sector_bytes,
+		.read_only = options->read_only,
+	};
+	server->shared.volume = volume;
+	r = ublk_shape_io_bytes(options->memory_bytes, options->queues, options->depth,
+				&shape->io_bytes_max);
+	if (r < 0) {
+		snprintf(server->why, sizeof(server->why),
+			 "%u queues of depth %u need --buffer-memory of at least %llu bytes",
+			 options->queues, options->depth,
+			 2ull * options->queues * options->depth * UBLK_IO_BYTES_MIN);
+		return r;
+	}
+	r = find_left(server, mark);
+	if (r == 0)
+		r = take_over(server);
+	else if (r == -ENOENT)
+		r = make_anew(server, mark);
+	if (r < 0)
+		return r;
+	server->state = UBLK_SERVER_LIVE;
+	r = bring_up(server, loops, loop_count);
+	if (r < 0) {
+		give_up(server);
+		return r;
+	}
+	if (server->taken_over)
+		log_info("ublk: %s is served again", server->path);
+	return 0;
+}
+
+/* --- down --- */
+
+/* Of what is cached, at least that is not lost. */
+static void write_back(const char *path)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0 || fsync(fd) < 0)
+		log_warn("%s: what is cached could not be written back: %s", path, strerror(errno));
+	if (fd >= 0)
+		close(fd);
+}
+
+/* Claimed, so that nobody can mount it in between; where the driver itself refuses to stop a device
+ * that is open, the claim must be given up for that. */
+static int stop_unused(struct ublk_server *server)
+{
+	bool can_try = (ublk_control_features(server->control) & UBLK_F_TRY_STOP) != 0;
+	uint32_t op = can_try ? UBLK_CTL_TRY_STOP : UBLK_CTL_STOP;
+	char who[UBLK_WHY_BYTES - UBLK_PATH_BYTES - 8];
+	int fd, r = ublk_claim(server->info.id, true, &fd, who, sizeof(who));
+
+	if (r < 0) {
+		snprintf(server->why, sizeof(server->why), "%s: %s", server->path, who);
+		return r;
+	}
+	if (can_try)
+		close(fd);
+	r = ublk_control_plain(server->control, op, server->info.id);
+	if (!can_try)
+		close(fd);
+	return r < 0 ? fail_command(server, r) : 0;
+}
+
+static int stop_used(struct ublk_server *server)
+{
+	int r;
+
+	write_back(server->path);
+	r = ublk_control_plain(server->control, UBLK_CTL_STOP, server->info.id);
+	return r < 0 ? fail_command(server, r) : 0;
+}
+
+int ublk_server_remove(struct ublk_server *server, bool force)
+{
+	int r;
+
+	assert(server->state == UBLK_SERVER_LIVE);
+	r = stop_unused(server);
+	if (r < 0 && force)
+		r = stop_used(server);
+	return r < 0 ? r : take_away(server);
+}
+
+void ublk_server_leave(struct ublk_server *server)
+{
+	assert(server->state == UBLK_SERVER_LIVE);
+	for (unsigned i = 0; i < server->queue_count; i++)
+		ublk_queue_leave(&server->queues[i]);
+	if (!all_ended(server))
+		log_warn("%s: requests are stuck; they are asked for again later", server->path);
+	server->state = UBLK_SERVER_LEFT;
+}
+
+void ublk_server_done(struct ublk_server *server)
+{
+	if (server->state == UBLK_SERVER_CLOSED)
+		return;
+	close_char(server);
+	free(server->queues);
+	ublk_control_close(server->control);
+	server->queues = NULL;
+	server->control = NULL;
+	server->state = UBLK_SERVER_CLOSED;
+}
+
+void ublk_server_latency(const struct ublk_server *server, struct latency_sums *sums)
+{
+	for (unsigned i = 0; i < server->queue_count; i++)
+		latency_add(&server->queues[i].latency, sums);
+}

@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * ublk_server - the ublk front end: the volume as /dev/ublkbN
+ *
+ *   CLOSED ----> OPEN ----> LIVE ----> REMOVED
+ *                            |
+ *                            +-------> LEFT
+ *
+ *   CLOSED -> OPEN     ublk_server_open    the driver is there and can do what is needed
+ *   OPEN   -> LIVE     ublk_server_start   a device was made, or one that a server before left was
+ *                                          taken over; requests are served
+ *   LIVE   -> REMOVED  ublk_server_remove  nobody has it open (or force)
+ *   LIVE   -> LEFT     ublk_server_leave   the device stays and its I/O waits for the next server
+ *
+ * A device is known by its mark (ublk_shape.h), so the next server finds it whatever became of this
+ * one. What was in flight when a server died is asked for again: every operation may be done twice.
+ *
+ * The queues are spread over the loops; each is served by one. This file runs on the main thread
+ * only, which serves none, so the kernel's commands may wait for requests to be served.
+ *
+ * Errors    0 or a negative errno, with a sentence in server->why.
+ * Threads   everything on the main thread, but ublk_server_latency(), which any may call between
+ *           start and done.
+ * Blocking  open, start, remove; each with time limits.
+ */
+#ifndef SERVER_UBLK_SERVER_H
+#define SERVER_UBLK_SERVER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/volume.h"
+#include "server/latency.h"
+#include "server/loop.h"
+#include "server/ublk_control.h"
+#include "server/ublk_find.h"
+#include "server/ublk_queue.h"
+
+struct ublk_server_options {
+	uint32_t id; /* UINT32_MAX: any */
+	unsigned queues;
+	unsigned depth;
+	uint32_t sector_bytes;
+	uint64_t memory_bytes; /* for payloads */
+	bool read_only;
+};
+
+enum ublk_server_state {
+	UBLK_SERVER_CLOSED,
+	UBLK_SERVER_OPEN,
+	UBLK_SERVER_LIVE,
+	UBLK_SERVER_REMOVED,
+	UBLK_SERVER_LEFT,
+};
+
+struct ublk_server {
+	enum ublk_server_state state;
+	struct ublk_server_options options;
+	struct ublk_control *control;
+	struct ublk_info info; /* as the driver granted it */
+	struct ublk_queues shared;
+	struct ublk_queue *queues;
+	unsigned queue_count;
+	bool taken_over;
+	char path[UBLK_PATH_BYTES]; /* of the block device */
+	char why[UBLK_WHY_BYTES];
+};
+
+int ublk_server_open(struct ublk_server *server, const struct ublk_server_options *options);
+int ublk_server_start(struct ublk_server *server, struct loop **loops, unsigned loop_count,
+		      struct volume *volume);
+
+/* EBUSY: somebody has it open, and nothing has changed. force: removed all the same, and what they
+ * have not written back is lost. */
+int ublk_server_remove(struct ublk_server *server, bool force);
+/* Begins nothing more and answers what it has. */
+void ublk_server_leave(struct ublk_server *server);
+/* All threads of the loops have ended. */
+void ublk_server_done(struct ublk_server *server);
+
+/* Adds to ret_sums. */
+void ublk_server_latency(const struct ublk_server *server, struct latency_sums *sums);
+
+#endif

@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * test_ublk_queue - a queue on a loop, with a kernel that takes none of its commands; and
+ * operations that only end with their ring
+ *
+ * What a real driver does with a queue is tested in a virtual machine (tests/vm).
+ */
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "server/loop.h"
+#include "server/store_file.h"
+#include "server/ublk_queue.h"
+
+#define STORE_BYTES (1u << 20)
+#define DEPTH	    8u
+
+static char path[64];
+static struct store *store;
+
+static void setup(void)
+{
+	struct store_file_options options = {.create_bytes = STORE_BYTES};
+	const char *message;
+
+	snprintf(path, sizeof(path), "/tmp/sameblk-test.%d", getpid());
+	cr_assert_eq(store_file_open(path, &options, &store, &message), 0);
+}
+
+static void teardown(void)
+{
+	store_file_close(store);
+	unlink(path);
+}
+
+TestSuite(ublk_queue, .init = setup, .fini = teardown, .timeout = 30);
+
+static void wait_until_ended(struct ublk_queues *shared)
+{
+	const struct timespec pause = {.tv_nsec = 1000000};
+
+	while (atomic_load(&shared->running) > 0)
+		nanosleep(&pause, NULL);
+}
+
+/* A regular file stands for the driver: it can be mapped, and knows no commands. */
+Test(ublk_queue, a_queue_whose_commands_are_refused_says_so_and_ends)
+{
+	struct ublk_queues shared = {
+		.fd = store_file_cached_fd(store),
+		.shape = {.io_bytes_max = 65536, .size_bytes = STORE_BYTES, .sector_bytes = 512},
+	};
+	static struct loop loop;
+	static struct ublk_queue queue;
+
+	cr_assert_eq(loop_init(&loop, store, 0, 1 << 20), 0);
+	cr_assert_eq(ublk_queue_init(&queue, &shared, &loop, 0, DEPTH), 0);
+	cr_assert_eq(loop_start(&loop), 0);
+	ublk_queue_start(&queue);
+	wait_until_ended(&shared);
+	cr_assert(atomic_load(&shared.refused));
+	loop_stop(&loop);
+	loop_join(&loop);
+	cr_assert_eq(queue.fetching, 0);
+	ublk_queue_done(&queue);
+	loop_done(&loop);
+}
+
+Test(ublk_queue, a_queue_that_cannot_be_mapped_leaves_nothing_behind)
+{
+	struct ublk_queues shared = {.fd = -1, .shape = {.io_bytes_max = 65536}};
+	static struct loop loop;
+	static struct ublk_queue queue;
+
+	cr_assert_eq(loop_init(&loop, store, 0, 1 << 20), 0);
+	cr_assert_eq(ublk_queue_init(&queue, &shared, &loop, 0, DEPTH), -EBADF);
+	cr_assert_null(queue.tags);
+	cr_assert_null(queue.buffers);
+	loop_done(&loop);
+}
+
+static void never(struct ring_op *op, int res, uint32_t flags)
+{
+	(void)op, (void)res, (void)flags;
+	cr_assert_fail("a parked operation has no end");
+}
+
+static int done_count;
+
+static void count_done(struct ring_op *op, int res, uint32_t flags)
+{
+	(void)op, (void)res, (void)flags;
+	done_count++;
+}
+
+Test(ublk_queue, a_ring_settles_although_parked_operations_never_end)
+{
+	struct ring_op parked = {.done = never}, other = {.done = count_done};
+	struct io_uring_sqe *sqe;
+	struct ring ring;
+	int ends[2];
+
+	cr_assert_eq(pipe(ends), 0);
+	cr_assert_eq(ring_init(&ring), 0);
+	sqe = ring_sqe(&ring);
+	io_uring_prep_poll_add(sqe, ends[0], POLLIN);
+	ring_tag(&ring, sqe, &parked);
+	ring.parked++;
+	sqe = ring_sqe(&ring);
+	io_uring_prep_nop(sqe);
+	ring_tag(&ring, sqe, &other);
+	cr_assert_eq(ring_settle(&ring), 0);
+	cr_assert_eq(done_count, 1);
+	cr_assert_eq(ring.in_flight, 0);
+	cr_assert_eq(ring.parked, 0);
+	ring_done(&ring);
+	close(ends[0]);
+	close(ends[1]);
+}

@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * test_ublk_record - what a server leaves behind about its device can be read again, and nothing
+ * else is taken for it
+ */
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "server/ublk_record.h"
+#include "server/ublk_shape.h"
+
+static char folder[64];
+static char store[128];
+static const uint8_t uuid_a[16] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16};
+static const uint8_t uuid_b[16] = {0xff, 2, 3};
+
+static void setup(void)
+{
+	int fd;
+
+	strcpy(folder, "/tmp/sameblk-test.XXXXXX");
+	cr_assert_not_null(mkdtemp(folder));
+	setenv("SAMEBLK_CONTROL_DIR", folder, 1);
+	snprintf(store, sizeof(store), "%s/a store", folder);
+	fd = open(store, O_CREAT | O_WRONLY, 0600);
+	cr_assert_geq(fd, 0);
+	close(fd);
+}
+
+static void teardown(void)
+{
+	char command[128];
+
+	snprintf(command, sizeof(command), "rm -rf %s", folder);
+	cr_assert_eq(system(command), 0);
+}
+
+TestSuite(ublk_record, .init = setup, .fini = teardown);
+
+static int save(const uint8_t *uuid, uint32_t id)
+{
+	char *argv[] = {"sameblkd", "--ublk", "--queues", "2", store, NULL};
+	const struct ublk_record_fields fields = {
+		.uuid = uuid, .id = id, .store = store, .argc = 5, .argv = argv};
+
+	return ublk_record_save(&fields);
+}
+
+Test(ublk_record, what_was_saved_is_found_by_the_mark_of_its_volume)
+{
+	struct ublk_records records;
+	const struct ublk_record *record;
+	char real[4096];
+
+	cr_assert_eq(save(uuid_a, 3), 0);
+	cr_assert_eq(save(uuid_b, 7), 0);
+	cr_assert_eq(ublk_records_load(&records), 0);
+	cr_assert_eq(records.count, 2);
+	record = ublk_records_find(&records, ublk_mark(uuid_b));
+	cr_assert_not_null(record);
+	cr_assert_eq(record->id, 7);
+	cr_assert_eq(record->pid, getpid());
+	cr_assert_not_null(realpath(store, real));
+	cr_assert_str_eq(record->store, real);
+	cr_assert_not_null(getcwd(real, sizeof(real)));
+	cr_assert_str_eq(record->directory, real);
+	cr_assert_eq(json_array_size(record->arguments), 4);
+	cr_assert_str_eq(json_string_value(json_array_get(record->arguments, 2)), "2");
+	cr_assert_null(ublk_records_find(&records, ublk_mark(uuid_b) + 1));
+	ublk_records_done(&records);
+}
+
+Test(ublk_record, a_later_one_of_the_same_volume_takes_the_place_of_the_earlier)
+{
+	struct ublk_records records;
+
+	cr_assert_eq(save(uuid_a, 3), 0);
+	cr_assert_eq(save(uuid_a, 4), 0);
+	cr_assert_eq(ublk_records_load(&records), 0);
+	cr_assert_eq(records.count, 1);
+	cr_assert_eq(records.records[0].id, 4);
+	ublk_records_done(&records);
+	ublk_record_remove(uuid_a);
+	cr_assert_eq(ublk_records_load(&records), 0);
+	cr_assert_eq(records.count, 0);
+	ublk_records_done(&records);
+}
+
+static void write_file(const char *name, const char *text)
+{
+	char path[200];
+	FILE *file;
+
+	snprintf(path, sizeof(path), "%s/%s", folder, name);
+	file = fopen(path, "w");
+	cr_assert_not_null(file);
+	fputs(text, file);
+	fclose(file);
+}
+
+Test(ublk_record, what_is_no_record_is_passed_over)
+{
+	static const char *const texts[] = {
+		"",
+		"{",
+		"[]",
+		"{\"id\": 1, \"uuid\": \"00\", \"store\": \"/s\", \"directory\": \"/\", "
+		"\"arguments\": []}",
+		"{\"id\": \"1\", \"uuid\": \"000102030405060708090a0b0c0d0e0f\", \"store\": \"/s\","
+		" \"directory\": \"/\", \"arguments\": []}",
+		"{\"id\": 1, \"uuid\": \"000102030405060708090a0b0c0d0e0f\", \"store\": \"/s\","
+		" \"directory\": \"/\", \"arguments\": [1]}",
+		"{\"id\": 1, \"uuid\": \"zz0102030405060708090a0b0c0d0e0f\", \"store\": \"/s\","
+		" \"directory\": \"/\", \"arguments\": []}",
+	};
+	struct ublk_records records;
+	char name[32];
+
+	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+		snprintf(name, sizeof(name), "%zu%s", i, UBLK_RECORD_SUFFIX);
+		write_file(name, texts[i]);
+	}
+	cr_assert_eq(save(uuid_a, 3), 0);
+	cr_assert_eq(ublk_records_load(&records), 0);
+	cr_assert_eq(records.count, 1);
+	cr_assert_eq(records.records[0].id, 3);
+	ublk_records_done(&records);
+}
+
+Test(ublk_record, a_store_that_is_not_there_has_none)
+{
+	cr_assert_eq(unlink(store), 0);
+	cr_assert_eq(save(uuid_a, 3), -EINVAL);
+}
