@@ -257,7 +257,7 @@ static int brings_something(struct dedupe_find *find, const struct dedupe_match 
 
 static int try_match(struct dedupe_find *find, uint64_t dst, uint64_t src)
 {
-	uint64_t most = (dst < src ? src - dst : dst - src) - 1, before, after;
+	uint64_t most = (dst < src ? src - dst : dst - src) - 1, before = 0, after = 0;
 	struct dedupe_match match;
 	int r;
 

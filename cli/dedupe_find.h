@@ -57,8 +57,7 @@ struct dedupe_find {
 	struct dedupe_cursor dst;
 	struct dedupe_cursor src;
 	uint64_t regions_done;
-	uint64_t tried_distance; /* a run that was too short, not to be tried at each of its blocks
-		**/
+	uint64_t tried_distance; /* of a run that was too short; it is not tried again */
 	uint64_t tried_end;
 	uint64_t duplicate_blocks; /* of destinations that lie elsewhere than their sources */
 	double freed_blocks; /* an estimate: what a block with n references gives is 1/n */
