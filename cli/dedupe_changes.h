@@ -22,11 +22,12 @@ struct dedupe_changes {
 	bool complete; /* false: it does not know since then; everything counts as changed */
 	uint64_t generation;
 	uint64_t life; /* another one: the store was replaced by a copy of it; 0: not told */
-	json_t *answer; /* owns ranges */
-	const json_t *ranges;
+	json_t *ranges;
 };
 
-int dedupe_changes_ask(struct client *client, uint64_t since, struct dedupe_changes *ret_changes);
+/* since 0: only the generation is of use, and the list may be cut short. */
+int dedupe_changes_ask(struct client *client, uint64_t since, uint64_t size_bytes,
+		       struct dedupe_changes *ret_changes);
 void dedupe_changes_done(struct dedupe_changes *changes);
 
 uint64_t dedupe_changes_count(const struct dedupe_changes *changes);

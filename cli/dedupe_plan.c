@@ -74,7 +74,8 @@ int dedupe_plan_begin(const struct dedupe_plan *plan, struct client *client,
 		      struct dedupe_file *file, bool *ret_anything)
 {
 	struct dedupe_changes changes;
-	int r = dedupe_changes_ask(client, file->about[DEDUPE_ABOUT_GENERATION], &changes);
+	int r = dedupe_changes_ask(client, file->about[DEDUPE_ABOUT_GENERATION],
+				   file->about[DEDUPE_ABOUT_SIZE], &changes);
 
 	if (r < 0)
 		return r;

@@ -117,6 +117,37 @@ Test(dedupe_plan, regions_that_were_written_are_forgotten_and_no_others)
 	cr_assert_eq(rows(), 7);
 }
 
+/* Goal: a list in several answers is taken whole, and its generation is that of the first one. */
+Test(dedupe_plan, a_long_list_is_asked_for_to_its_end)
+{
+	char asked[256];
+
+	run_whole(5);
+	cr_assert(begin(&whole,
+			"\"result\":{\"generation\":6,\"complete\":true,\"listed_to\":4194304,"
+			"\"ranges\":[[0,2097152]]}}\n{\"jsonrpc\":\"2.0\",\"id\":2,\"result\":{"
+			"\"generation\":8,\"complete\":true,\"listed_to\":1073741824,"
+			"\"ranges\":[[8388608,2097152]]}",
+			asked));
+	cr_assert_eq(rows(), 8);
+	cr_assert_eq(dedupe_file_has(&file, 4), 0);
+	cr_assert_eq(file.about[DEDUPE_ABOUT_GENERATION], 6);
+	cr_assert_not_null(strstr(asked, "\"from\":4194304"));
+}
+
+Test(dedupe_plan, a_store_made_without_tracking_is_read_whole_each_time)
+{
+	const char *none = "\"result\":{\"generation\":0,\"complete\":false,\"ranges\":[]}";
+
+	cr_assert(begin(&whole, none, NULL));
+	put(1);
+	cr_assert(begin(&whole, none, NULL));
+	cr_assert_eq(rows(), 1, "an interrupted run goes on");
+	cr_assert_eq(dedupe_plan_end(&whole, &file, 0), 0);
+	cr_assert(begin(&whole, none, NULL));
+	cr_assert_eq(rows(), 0);
+}
+
 Test(dedupe_plan, an_interrupted_run_goes_on_with_what_it_had)
 {
 	cr_assert(begin_at(5, "true", ""));

@@ -192,7 +192,8 @@ def test_constant_data(r):
     expect_equal(before - after, account["freed"], "freed")
     least = -(-size // BLOCK // REFERENCES_MAX)
     # Requests in flight may each find the block full, and choose a new one each.
-    expect(least <= after // BLOCK <= 40 * least, f"{after // BLOCK} blocks hold what {least} could")
+    expect(least <= after // BLOCK <= 40 * least,
+           f"{after // BLOCK} blocks hold what {least} could")
     expect_equal(account["kept"] + BLOCK, after, "kept: those, and the first")
     for off in range(0, size, 64 * MIB):
         expect(disk.read(off, len(piece)) == piece, f"content at {off}")
