@@ -151,6 +151,13 @@ static int take_match(void *context, const struct dedupe_match *match)
 	return 0;
 }
 
+static int take_rejected(void *context, uint64_t dst_block)
+{
+	struct dedupe *dedupe = context;
+
+	return dedupe_scratch_put_again(&dedupe->scratch, dedupe_region_of(dst_block));
+}
+
 static int find_all(struct dedupe *dedupe)
 {
 	int r;
@@ -189,6 +196,8 @@ static int find_and_merge(struct dedupe *dedupe)
 		return r;
 	}
 	dedupe_submit_init(&dedupe->submit, &dedupe->client, &dedupe->rate, &dedupe->progress);
+	dedupe->submit.rejected = take_rejected;
+	dedupe->submit.context = dedupe;
 	/* Roles that leave memory are written down; nobody needs them when the run is over. */
 	r = dedupe_file_begin(&dedupe->file);
 	if (r == 0)
@@ -221,7 +230,7 @@ static int run_all(struct dedupe *dedupe)
 	account->complete = account->errors == 0;
 	if (account->dry_run || !account->complete)
 		return 0;
-	return dedupe_plan_end(&dedupe->plan, &dedupe->file, account->sample_bits);
+	return dedupe_plan_end(&dedupe->plan, &dedupe->scratch, account->sample_bits);
 }
 
 static int run(struct dedupe *dedupe)

@@ -3,8 +3,8 @@
  * dedupe_hash - what a block's content is recognised by: XXH3 with 128 bits
  *
  * A hash finds candidates and proves nothing: the server compares byte for byte. So it needs to be
- * fast and well spread, not strong. Its form in a hashfile is 16 bytes, `low` first, both little
- * endian.
+ * fast and well spread, not strong. In a hashfile it has 16 bytes, `low` first, both in the
+ * byte order of the machine.
  */
 #ifndef CLI_DEDUPE_HASH_H
 #define CLI_DEDUPE_HASH_H

@@ -118,13 +118,17 @@ static int cover(const struct dedupe_plan *plan, struct dedupe_file *file)
 	return r < 0 ? r : dedupe_file_set(file, DEDUPE_ABOUT_MIN_RUN, min_run);
 }
 
-int dedupe_plan_end(const struct dedupe_plan *plan, struct dedupe_file *file, unsigned sample_bits)
+int dedupe_plan_end(const struct dedupe_plan *plan, struct dedupe_scratch *scratch,
+		    unsigned sample_bits)
 {
+	struct dedupe_file *file = scratch->file;
 	int r = dedupe_file_begin(file);
 
 	if (r == 0)
 		r = dedupe_file_set_pending(file, plan->whole_first_region, plan->whole_end_region,
 					    false);
+	if (r == 0)
+		r = dedupe_scratch_keep_pending(scratch);
 	if (r == 0)
 		r = cover(plan, file);
 	if (r == 0)

@@ -8,7 +8,8 @@
  * exception: without tracking, a run that was interrupted is gone on with, and what was written
  * meanwhile is found out by the server's compare.
  *
- * After: what was covered, with which shortest run and how much memory.
+ * After: what was covered, with which shortest run and how much memory. Regions in which something
+ * was rejected stay pending: a source that was written leaves copies behind that are still equal.
  *
  * Errors    a negative errno, after a complaint on stderr.
  */
@@ -19,7 +20,7 @@
 #include <stdint.h>
 
 #include "cli/client.h"
-#include "cli/dedupe_file.h"
+#include "cli/dedupe_scratch.h"
 
 struct dedupe_plan {
 	uint64_t first_region; /* all that the range touches */
@@ -33,7 +34,8 @@ struct dedupe_plan {
 /* ret_anything: whether the run has anything to do. */
 int dedupe_plan_begin(const struct dedupe_plan *plan, struct client *client,
 		      struct dedupe_file *file, bool *ret_anything);
-/* All matches of the range were carried out. */
-int dedupe_plan_end(const struct dedupe_plan *plan, struct dedupe_file *file, unsigned sample_bits);
+/* All matches of the range were carried out, or rejected. */
+int dedupe_plan_end(const struct dedupe_plan *plan, struct dedupe_scratch *scratch,
+		    unsigned sample_bits);
 
 #endif

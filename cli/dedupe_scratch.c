@@ -42,6 +42,7 @@ static int prepare_all(struct dedupe_scratch *scratch)
 				      " ORDER BY physical DESC LIMIT 1"},
 		{&scratch->seen_after, "SELECT physical FROM seen WHERE physical>?1"
 				       " ORDER BY physical LIMIT 1"},
+		{&scratch->put_again, "INSERT OR IGNORE INTO again VALUES(?1)"},
 		{&scratch->get_places, "SELECT places FROM place WHERE number=?1"},
 		{&scratch->load, "SELECT (SELECT hashes FROM region WHERE number=?1),"
 				 " (SELECT places FROM place WHERE number=?1),"
@@ -75,6 +76,7 @@ int dedupe_scratch_open(struct dedupe_scratch *scratch, struct dedupe_file *file
 		 "CREATE TEMP TABLE roles(number INTEGER PRIMARY KEY, roles BLOB NOT NULL);"
 		 "CREATE TEMP TABLE seen(physical INTEGER PRIMARY KEY, blocks INTEGER,"
 		 " logical INTEGER);"
+		 "CREATE TEMP TABLE again(number INTEGER PRIMARY KEY);"
 		 "PRAGMA temp.cache_size=-%llu; PRAGMA temp.journal_mode=OFF",
 		 (unsigned long long)(cache_bytes / 1024));
 	r = dedupe_sql_run(&file->sql, text);
@@ -88,9 +90,9 @@ int dedupe_scratch_open(struct dedupe_scratch *scratch, struct dedupe_file *file
 void dedupe_scratch_close(struct dedupe_scratch *scratch)
 {
 	sqlite3_stmt *const statements[] = {
-		scratch->put_place,  scratch->put_todo, scratch->next_todo,
-		scratch->put_roles,  scratch->put_seen, scratch->seen_from,
-		scratch->seen_after, scratch->load,	scratch->get_places,
+		scratch->put_place,  scratch->put_todo,	 scratch->next_todo,  scratch->put_roles,
+		scratch->put_seen,   scratch->seen_from, scratch->seen_after, scratch->load,
+		scratch->get_places, scratch->put_again,
 	};
 
 	for (size_t i = 0; i < sizeof(statements) / sizeof(statements[0]); i++)
@@ -182,6 +184,20 @@ int dedupe_scratch_seen(struct dedupe_scratch *scratch, uint64_t physical_block,
 						    physical_block);
 	sqlite3_reset(scratch->seen_after);
 	return r < 0 ? r : 0;
+}
+
+/* --- again --- */
+
+int dedupe_scratch_put_again(struct dedupe_scratch *scratch, uint64_t number)
+{
+	return dedupe_sql_do(&scratch->file->sql, scratch->put_again, number, 0);
+}
+
+int dedupe_scratch_keep_pending(struct dedupe_scratch *scratch)
+{
+	return dedupe_sql_run(&scratch->file->sql, "INSERT OR IGNORE INTO pending"
+						   " SELECT number FROM again WHERE number IN"
+						   " (SELECT number FROM region)");
 }
 
 /* --- a region --- */

@@ -7,6 +7,8 @@
  *   todo(number)                        regions to be read
  *   roles(number, roles)                of regions that left memory (dedupe_cache.h)
  *   seen(physical, blocks, logical)     shared blocks whose content was read, as runs, and where
+ *   again(number)                       regions with a destination that differed: it or its source
+ *                                       changed, so what else is equal has still to be found
  *
  * Errors    a negative errno, after a complaint on stderr.
  * Memory    pages, as many as open was given; the rest is on disk. Threads: one.
@@ -26,7 +28,7 @@ struct dedupe_scratch {
 	struct dedupe_source source; /* of what both know together */
 	sqlite3_stmt *put_place, *put_todo, *next_todo, *put_roles, *put_seen, *seen_from,
 		*seen_after;
-	sqlite3_stmt *get_places, *load;
+	sqlite3_stmt *get_places, *put_again, *load;
 };
 
 struct dedupe_seen {
@@ -53,6 +55,10 @@ int dedupe_scratch_put_seen(struct dedupe_scratch *scratch, const struct dedupe_
  * */
 int dedupe_scratch_seen(struct dedupe_scratch *scratch, uint64_t physical_block, uint64_t most,
 			uint64_t *ret_blocks, uint64_t *ret_logical_block);
+
+int dedupe_scratch_put_again(struct dedupe_scratch *scratch, uint64_t number);
+/* Those stay pending, or become it again. */
+int dedupe_scratch_keep_pending(struct dedupe_scratch *scratch);
 
 /* Hashes, places and all; the number is filled in too. */
 int dedupe_scratch_load(struct dedupe_scratch *scratch, uint64_t number,

@@ -160,7 +160,11 @@ static int take_differs(struct dedupe_submit *submit, const struct same_line *li
 	if (at < same || at >= blocks)
 		at = same;
 	submit->progress->account.rejected_bytes += BLOCK_BYTES;
-	r = ask_for_part(submit, line, outcome, same, at - same);
+	r = submit->rejected == NULL
+		    ? 0
+		    : submit->rejected(submit->context, outcome->dst_off_bytes / BLOCK_BYTES + at);
+	if (r == 0)
+		r = ask_for_part(submit, line, outcome, same, at - same);
 	return r < 0 ? r : ask_for_part(submit, line, outcome, at + 1, blocks - at - 1);
 }
 
@@ -173,9 +177,8 @@ static int take_full(struct dedupe_submit *submit, const struct same_line *line,
 
 	if (line->count > 1 || rest <= 1) {
 		submit->progress->account.kept_bytes += blocks_to_bytes(rest);
-		if (same == 0)
-			replace_source(submit, line->src_off_bytes / BLOCK_BYTES, rest,
-				       outcome->dst_off_bytes / BLOCK_BYTES);
+		replace_source(submit, line->src_off_bytes / BLOCK_BYTES + same, rest,
+			       outcome->dst_off_bytes / BLOCK_BYTES + same);
 		return 0;
 	}
 	r = ask_for_part(submit, line, outcome, same, rest / 2);

@@ -18,15 +18,18 @@
 static const struct dedupe_volume volume = {"5a5a5a5a-0000-0000-0000-000000000001", 1ull << 30};
 static const struct dedupe_hash hashes[DEDUPE_REGION_BLOCKS];
 static struct dedupe_file file;
+static struct dedupe_scratch scratch;
 static const struct dedupe_plan whole = {0, 512, 0, 512, 1, 256u << 20};
 
 static void open_file(void)
 {
 	cr_assert_eq(dedupe_file_open(&file, NULL, &volume, 256 * 1024), 0);
+	cr_assert_eq(dedupe_scratch_open(&scratch, &file, 256 * 1024), 0);
 }
 
 static void close_file(void)
 {
+	dedupe_scratch_close(&scratch);
 	dedupe_file_close(&file);
 }
 
@@ -88,7 +91,7 @@ static void run_whole(uint64_t generation)
 	cr_assert(begin_at(generation, "true", ""));
 	for (uint64_t i = 0; i < 10; i++)
 		put(i);
-	cr_assert_eq(dedupe_plan_end(&whole, &file, 0), 0);
+	cr_assert_eq(dedupe_plan_end(&whole, &scratch, 0), 0);
 }
 
 Test(dedupe_plan, a_second_run_with_nothing_written_has_nothing_to_do)
@@ -143,7 +146,7 @@ Test(dedupe_plan, a_store_made_without_tracking_is_read_whole_each_time)
 	put(1);
 	cr_assert(begin(&whole, none, NULL));
 	cr_assert_eq(rows(), 1, "an interrupted run goes on");
-	cr_assert_eq(dedupe_plan_end(&whole, &file, 0), 0);
+	cr_assert_eq(dedupe_plan_end(&whole, &scratch, 0), 0);
 	cr_assert(begin(&whole, none, NULL));
 	cr_assert_eq(rows(), 0);
 }
@@ -184,7 +187,7 @@ Test(dedupe_plan, without_tracking_a_finished_run_is_worth_nothing_and_an_interr
 	put(1);
 	cr_assert(begin(&whole, UNTRACKED, NULL));
 	cr_assert_eq(rows(), 1);
-	cr_assert_eq(dedupe_plan_end(&whole, &file, 0), 0);
+	cr_assert_eq(dedupe_plan_end(&whole, &scratch, 0), 0);
 	cr_assert(begin(&whole, UNTRACKED, NULL));
 	cr_assert_eq(rows(), 0);
 }
@@ -195,9 +198,25 @@ Test(dedupe_plan, a_server_that_no_longer_tracks_empties_it)
 	cr_assert(begin(&whole, UNTRACKED, NULL));
 	cr_assert_eq(rows(), 0);
 	put(1);
-	cr_assert_eq(dedupe_plan_end(&whole, &file, 0), 0);
+	cr_assert_eq(dedupe_plan_end(&whole, &scratch, 0), 0);
 	cr_assert(begin_at(6, "true", ""), "and one that tracks again knows nothing of before");
 	cr_assert_eq(rows(), 0);
+}
+
+static uint64_t pending(void);
+
+/* Goal: what was refused because its source was written is looked at again, though it was not. */
+Test(dedupe_plan, a_region_with_something_rejected_stays_pending)
+{
+	cr_assert(begin_at(5, "true", ""));
+	put(1);
+	put(2);
+	cr_assert_eq(dedupe_scratch_put_again(&scratch, 2), 0);
+	cr_assert_eq(dedupe_scratch_put_again(&scratch, 300), 0);
+	cr_assert_eq(dedupe_plan_end(&whole, &scratch, 0), 0);
+	cr_assert_eq(pending(), 1);
+	cr_assert(begin_at(6, "true", ""), "there is something to do");
+	cr_assert_eq(rows(), 2, "and nothing to read");
 }
 
 static uint64_t pending(void)
@@ -216,18 +235,18 @@ Test(dedupe_plan, a_shorter_run_or_more_memory_looks_at_all_again)
 	plan.min_run_blocks = 16;
 	cr_assert(begin(&plan, quiet, NULL));
 	put(1);
-	cr_assert_eq(dedupe_plan_end(&plan, &file, 2), 0);
+	cr_assert_eq(dedupe_plan_end(&plan, &scratch, 2), 0);
 	plan.min_run_blocks = 32;
 	cr_assert_not(begin(&plan, quiet, NULL), "longer ones were among them");
 	plan.min_run_blocks = 8;
 	cr_assert(begin(&plan, quiet, NULL));
 	cr_assert_eq(pending(), 1);
 	cr_assert_eq(rows(), 1, "nothing has to be read for it");
-	cr_assert_eq(dedupe_plan_end(&plan, &file, 2), 0);
+	cr_assert_eq(dedupe_plan_end(&plan, &scratch, 2), 0);
 	cr_assert_not(begin(&plan, quiet, NULL));
 	plan.memory_bytes *= 2;
 	cr_assert(begin(&plan, quiet, NULL), "there was a sample, and it can be larger now");
-	cr_assert_eq(dedupe_plan_end(&plan, &file, 0), 0);
+	cr_assert_eq(dedupe_plan_end(&plan, &scratch, 0), 0);
 	plan.memory_bytes *= 2;
 	cr_assert_not(begin(&plan, quiet, NULL), "there was none");
 }
@@ -241,10 +260,10 @@ Test(dedupe_plan, a_part_of_the_volume_is_no_more_than_that)
 	cr_assert(begin(&part, quiet, NULL));
 	for (uint64_t i = 2; i < 5; i++)
 		put(i);
-	cr_assert_eq(dedupe_plan_end(&part, &file, 0), 0);
+	cr_assert_eq(dedupe_plan_end(&part, &scratch, 0), 0);
 	cr_assert_eq(pending(), 2);
 	cr_assert(begin(&whole, quiet, NULL));
-	cr_assert_eq(dedupe_plan_end(&whole, &file, 0), 0);
+	cr_assert_eq(dedupe_plan_end(&whole, &scratch, 0), 0);
 	cr_assert_eq(pending(), 0);
 	cr_assert_not(begin(&part, quiet, NULL));
 }

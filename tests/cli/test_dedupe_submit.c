@@ -60,6 +60,15 @@ Test(dedupe_submit, the_account_is_what_the_server_says)
 	end();
 }
 
+static uint64_t rejected_sum;
+
+static int note_rejected(void *context, uint64_t dst_block)
+{
+	(void)context;
+	rejected_sum += dst_block;
+	return 0;
+}
+
 /* Goal: one block that was written meanwhile costs that block, and not its run. */
 Test(dedupe_submit, a_block_that_changed_is_rejected_and_its_neighbours_are_merged)
 {
@@ -68,7 +77,9 @@ Test(dedupe_submit, a_block_that_changed_is_rejected_and_its_neighbours_are_merg
 	fake_write(session.volume, (FAKE_PERIOD + 41) * BLOCK_BYTES, 9999);
 	fake_write(session.volume, (FAKE_PERIOD + 100) * BLOCK_BYTES, 9999);
 	add(1, FAKE_PERIOD + 1, 100);
+	submit.rejected = note_rejected;
 	cr_assert_eq(dedupe_submit_run(&submit, &list), 0);
+	cr_assert_eq(rejected_sum, 3 * FAKE_PERIOD + 40 + 41 + 100);
 	cr_assert_eq(progress.account.rejected_bytes, 3 * BLOCK_BYTES);
 	cr_assert_eq(progress.account.freed_bytes, 97 * BLOCK_BYTES);
 	cr_assert_eq(progress.account.errors, 0);
