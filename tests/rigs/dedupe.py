@@ -500,6 +500,37 @@ def test_an_nbd_connection_is_handed_out(r):
     offline_check(server.store)
 
 
+def handed_out(server):
+    """An NBD client on a connection that came over the control socket."""
+    import nbd
+    with server.control_connect() as connection:
+        connection.sendall(b'{"jsonrpc":"2.0","id":1,"method":"nbd"}\n')
+        _, fds, _, _ = socket.recv_fds(connection, 4096, 4)
+    client = nbd.NBD()
+    client.connect_socket(fds[0])
+    return client
+
+
+def test_where_tls_is_required(r):
+    """Whoever may control is let in without it, others are not."""
+    import nbd
+    with open(r.path("keys.psk"), "w", encoding="ascii") as f:
+        f.write("somebody:" + 64 * "5a" + "\n")
+    server = r.server(r.create("--size", "64M"), "--tls-psk", r.path("keys.psk"), "--tls-required")
+    try:
+        nbd.NBD().connect_uri(server.uri)
+        raise rig.Failure("a client without TLS was let in")
+    except nbd.Error:
+        pass
+    client = handed_out(server)
+    for off in range(0, 8 * MIB, MIB):
+        client.pwrite(blocks("behind TLS", MIB // BLOCK), off)
+    client.shutdown()
+    expect_equal(dedupe(server)["freed"], 7 * MIB, "freed")
+    server.stop()
+    offline_check(server.store)
+
+
 class Writer(threading.Thread):
     """Flips bytes of two images for as long as it may, and knows what they should hold."""
 
