@@ -82,9 +82,6 @@ static void break_off(struct dedupe_reader_thread *thread)
 {
 	struct dedupe_reader *reader = thread->reader;
 
-	pthread_mutex_lock(&reader->lock);
-	reader->broken = true;
-	pthread_mutex_unlock(&reader->lock);
 	/* No callback comes after this. */
 	nbd_close(thread->nbd);
 	thread->nbd = NULL;

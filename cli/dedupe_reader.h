@@ -13,7 +13,7 @@
  * DEDUPE_READER_DEPTH jobs under way, so that data comes while it hashes.
  *
  * Errors    of a job in job->error: EIO is that of a block and the others go on, EPIPE means that
- *           a connection is lost, and all jobs to come end with it. start complains on stderr.
+ *           a connection is lost, and the jobs that come to it end so. start complains on stderr.
  * Memory    the jobs, as many as start was given memory for, but one a thread at least.
  * Threads   all functions on one thread, which is not one of the reader's.
  * Blocking  dedupe_reader_take() until a job has finished.
@@ -67,13 +67,12 @@ struct dedupe_reader_thread {
 };
 
 struct dedupe_reader {
-	pthread_mutex_t lock; /* of the lists, stopping and broken */
+	pthread_mutex_t lock; /* of the lists, and of stopping */
 	pthread_cond_t work; /* for threads: something waits */
 	pthread_cond_t done; /* for the owner: something has finished */
 	struct dedupe_jobs waiting;
 	struct dedupe_jobs finished;
 	bool stopping;
-	bool broken;
 	/* The owner's. */
 	struct dedupe_job *free;
 	unsigned out; /* jobs that are neither free nor in the owner's hands */
