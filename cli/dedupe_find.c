@@ -17,6 +17,9 @@
 #include <stdbool.h>
 
 #include "core/base/units.h"
+#include "core/format.h"
+
+static_assert(REFS_MAX == DEDUPE_REFERENCES_MAX, "full is what the server takes for full");
 
 /* Shares of the memory, in eighths; what remains is the list of matches'. */
 #define TABLE_EIGHTHS 5
@@ -47,6 +50,15 @@ void dedupe_find_done(struct dedupe_find *find)
 
 /* --- the walk --- */
 
+/* Zeros do however many references they have: they become holes. */
+static bool takes_part(const struct dedupe_find *find, const struct dedupe_cursor *cursor)
+{
+	uint64_t place = dedupe_cursor_place(cursor);
+
+	return place != 0 && (!dedupe_place_is_full(place) ||
+			      dedupe_hash_equal(dedupe_cursor_hash(cursor), find->zero));
+}
+
 typedef int visit_fn(struct dedupe_find *find, uint64_t block);
 
 static bool in_range(const struct dedupe_find *find, uint64_t block)
@@ -63,7 +75,7 @@ static int visit_region(struct dedupe_find *find, uint64_t number, visit_fn *vis
 		if (!in_range(find, first + i))
 			continue;
 		r = dedupe_cursor_seek(&find->cache, &find->at, first + i);
-		if (r == 0 && dedupe_cursor_place(&find->at) != 0)
+		if (r == 0 && takes_part(find, &find->at))
 			r = visit(find, first + i);
 	}
 	return r;
@@ -163,7 +175,7 @@ static int pair_fits(struct dedupe_find *find, uint64_t dst, uint64_t src)
 	if (r < 0)
 		return r;
 	hash = dedupe_cursor_hash(&find->dst);
-	if (dedupe_cursor_place(&find->dst) == 0 || dedupe_cursor_place(&find->src) == 0 ||
+	if (!takes_part(find, &find->dst) || !takes_part(find, &find->src) ||
 	    !dedupe_hash_equal(hash, dedupe_cursor_hash(&find->src)) ||
 	    dedupe_hash_equal(hash, find->zero))
 		return 0;

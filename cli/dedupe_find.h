@@ -13,7 +13,8 @@
  * all copies of a content end up as destinations of one block, so that what is freed is exactly
  * what a count of equal blocks gives. A sample, or a longer shortest run, may leave some out.
  *
- * Blocks of zeros match SAME's word `zero`.
+ * Blocks of zeros match SAME's word `zero`. Blocks with all the references that they can have take
+ * no part.
  *
  * Errors    0 or a negative errno: of the source, of options.match or options.tick.
  * Memory    options.memory_bytes for all of it (at least DEDUPE_FIND_BYTES_MIN), in the proportions

@@ -18,10 +18,11 @@
 #include "cli/dedupe_hash.h"
 #include "core/base/units.h"
 
-#define DEDUPE_REGION_BLOCKS REGION_BLOCKS
-#define DEDUPE_REGION_SHIFT  REGION_SHIFT
-#define DEDUPE_ROLE_WORDS    (DEDUPE_REGION_BLOCKS / 64)
-#define DEDUPE_PLACE_BITS    16 /* of a place, how many of them count references */
+#define DEDUPE_REGION_BLOCKS  REGION_BLOCKS
+#define DEDUPE_REGION_SHIFT   REGION_SHIFT
+#define DEDUPE_ROLE_WORDS     (DEDUPE_REGION_BLOCKS / 64)
+#define DEDUPE_PLACE_BITS     16 /* of a place, how many of them count references */
+#define DEDUPE_REFERENCES_MAX ((1u << DEDUPE_PLACE_BITS) - 1)
 
 struct dedupe_roles {
 	uint64_t sources[DEDUPE_ROLE_WORDS];
@@ -38,9 +39,8 @@ struct dedupe_region {
 
 static inline uint64_t dedupe_place(uint64_t physical_block, uint64_t references)
 {
-	uint64_t most = (1u << DEDUPE_PLACE_BITS) - 1;
-
-	return physical_block << DEDUPE_PLACE_BITS | (references < most ? references : most);
+	return physical_block << DEDUPE_PLACE_BITS |
+	       (references < DEDUPE_REFERENCES_MAX ? references : DEDUPE_REFERENCES_MAX);
 }
 
 static inline uint64_t dedupe_place_block(uint64_t place)
@@ -50,7 +50,14 @@ static inline uint64_t dedupe_place_block(uint64_t place)
 
 static inline uint32_t dedupe_place_references(uint64_t place)
 {
-	return (uint32_t)(place & ((1u << DEDUPE_PLACE_BITS) - 1));
+	return (uint32_t)(place & DEDUPE_REFERENCES_MAX);
+}
+
+/* A block with all the references that it can have takes no more; and all of them cannot be taken
+ * away from it either, since another one that has any has no room for so many. */
+static inline bool dedupe_place_is_full(uint64_t place)
+{
+	return dedupe_place_references(place) == DEDUPE_REFERENCES_MAX;
 }
 
 static inline uint64_t dedupe_region_of(uint64_t block)

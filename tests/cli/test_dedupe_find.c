@@ -362,6 +362,28 @@ Test(dedupe_find, what_is_shared_already_is_no_match)
 	free(world);
 }
 
+/* Goal: a block that is full is neither a source nor a destination; its other copies go together.
+ * */
+Test(dedupe_find, a_full_block_takes_no_part)
+{
+	struct world *world = world_new();
+	struct dedupe_find finder;
+
+	for (uint32_t i = 0; i < 4; i++) {
+		put(world, 1000 * i + 5, 10);
+		put(world, 1000 * i + 6, 11);
+	}
+	world->references[5 + 1] = DEDUPE_REFERENCES_MAX;
+	world->references[2005 + 1] = DEDUPE_REFERENCES_MAX;
+	find(world, 0, BLOCKS, 1, &finder);
+	merge_backwards(world);
+	cr_assert_eq(world->places[5], 5 + 1);
+	cr_assert_eq(world->places[2005], 2005 + 1);
+	cr_assert_eq(world->places[3005], world->places[1005]);
+	cr_assert_eq(finder.duplicate_blocks, 1 + 3);
+	free(world);
+}
+
 /* Goal: a run that goes on from a hashfile looks at what is new, against all that is known. */
 Test(dedupe_find, of_two_regions_that_were_looked_at_before_nothing_is_asked)
 {

@@ -195,6 +195,12 @@ def test_constant_data(r):
     expect(least <= after // BLOCK <= 40 * least,
            f"{after // BLOCK} blocks hold what {least} could")
     expect_equal(account["kept"] + BLOCK, after, "kept: those, and the first")
+    # Those that are full stay as they are; the others come together.
+    again = dedupe(server)
+    expect_equal(after - used(server, disk), again["freed"], "freed by a second run")
+    if not r.long:
+        expect_equal(used(server, disk) // BLOCK, least, "blocks after a second run")
+    expect_equal(dedupe(server)["requests"], 0, "requests of a third run")
     for off in range(0, size, 64 * MIB):
         expect(disk.read(off, len(piece)) == piece, f"content at {off}")
     finish(server, disk)
