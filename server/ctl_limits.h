@@ -16,7 +16,8 @@
 #define CTL_CALLS_MAX	     64u /* unanswered, of one connection; then its reading stops */
 #define CTL_CONN_BYTES_MAX   (4u * 1024u * 1024u) /* calls and answers of one connection */
 #define CTL_HELD_BYTES_MAX   (32u * 1024u * 1024u) /* calls and answers of all */
-#define CTL_JOBS_MAX	     8u /* same and clone jobs that run at a time */
+#define CTL_JOBS_MAX	     16u /* same and clone jobs that run at a time */
+#define CTL_RANGES_MAX	     1024u /* of one call of same_ranges */
 #define CTL_MAP_RUNS_MAX     1024u /* of one answer; the caller goes on from `mapped_to` */
 #define CTL_MAP_BYTES_MAX    (64ull << 30)
 

@@ -38,6 +38,7 @@ struct stream {
 struct world {
 	struct engine engine;
 	struct ctl_calls calls;
+	struct worker *worker;
 	bool open;
 	unsigned started;
 };
@@ -171,7 +172,8 @@ static void open_world(struct world *world)
 	engine_init(&world->engine, &options);
 	engine_write(&world->engine, 0, 8, 1);
 	engine_write(&world->engine, 8, 8, 1);
-	r = ctl_calls_init(&world->calls, world->engine.volume, &world->engine.workers[0]);
+	world->worker = &world->engine.workers[0];
+	r = ctl_calls_init(&world->calls, world->engine.volume, &world->worker, 1);
 	FUZZ_CHECK(r == 0, "calls: %d", r);
 	world->open = true;
 }
@@ -238,11 +240,34 @@ static void carry_out(struct world *world, struct ctl_rpc_call *rpc)
 
 /* --- calls --- */
 
+static json_t *ranges_of(const struct ctl_rpc_call *call, json_t *params)
+{
+	json_t *ranges = json_array();
+
+	for (uint32_t i = 0; i < call->dst_count; i++) {
+		const struct ctl_range *range = &call->ranges[i];
+		json_t *src = range->src_off_bytes == SAME_SRC_ZERO
+				      ? json_string("zero")
+				      : json_integer((json_int_t)range->src_off_bytes);
+
+		json_array_append_new(ranges,
+				      json_pack("[o, I, I]", src, (json_int_t)range->len_bytes,
+						(json_int_t)call->dsts[i]));
+	}
+	json_object_set_new(params, "ranges", ranges);
+	json_object_set_new(params, "sync", json_boolean(call->sync));
+	return params;
+}
+
 static json_t *params_of(const struct ctl_rpc_call *call)
 {
 	json_t *params = json_object(), *dsts = json_array();
 	bool to_many = call->method == CTL_METHOD_SAME, job = to_many || call->dst_count;
 
+	if (call->method == CTL_METHOD_SAME_RANGES) {
+		json_decref(dsts);
+		return ranges_of(call, params);
+	}
 	for (uint32_t i = 0; to_many && i < call->dst_count; i++)
 		json_array_append_new(dsts, json_integer((json_int_t)call->dsts[i]));
 	if (job && call->src_off_bytes == SAME_SRC_ZERO)
@@ -265,8 +290,8 @@ static json_t *params_of(const struct ctl_rpc_call *call)
 
 static void look_at_round_trip(const struct ctl_rpc_call *call)
 {
-	static const char *const names[] = {"same",  "clone", "map",  "status",
-					    "stats", "nbd",   "stop", "detach"};
+	static const char *const names[] = {"same", "clone", "map",    "status",     "stats",
+					    "nbd",  "stop",  "detach", "same_ranges"};
 	char *line = ctl_rpc_encode_call(7, names[call->method], params_of(call));
 	struct ctl_rpc_fault fault = {.code = 0};
 	struct ctl_rpc_call again;
@@ -283,6 +308,9 @@ static void look_at_round_trip(const struct ctl_rpc_call *call)
 	FUZZ_CHECK(call->dst_count == 0 || memcmp(again.dsts, call->dsts,
 						  call->dst_count * sizeof(*call->dsts)) == 0,
 		   "other destinations: %s", line);
+	FUZZ_CHECK(call->ranges == NULL || memcmp(again.ranges, call->ranges,
+						  call->dst_count * sizeof(*call->ranges)) == 0,
+		   "other ranges: %s", line);
 	FUZZ_CHECK(json_integer_value(again.id) == 7, "another id");
 	ctl_rpc_call_done(&again);
 	free(line);
