@@ -147,6 +147,7 @@ bool request_wait_space(struct request *request, void (*step)(struct request *re
 		return false;
 	request->step = step;
 	list_add_tail(&volume->space_waits, &request->wait.node);
+	pending_reuse(&volume->pending);
 	journal_kick(&volume->journal, request->worker);
 	if (volume->pending.quarantine.count > 0)
 		checkpoint_start(&volume->checkpoint, request->worker, NULL);
@@ -170,17 +171,23 @@ bool request_reserve(struct request *request, uint32_t records,
 	return got;
 }
 
-void request_release(struct request *request)
+void request_release_held(struct request *request)
 {
-	struct volume *volume = request->volume;
-
 	if (request->reserved_records == 0)
 		return;
-	pthread_mutex_lock(&volume->meta);
-	journal_release(&volume->journal, request->unused_records, request->reserved_records);
-	pthread_mutex_unlock(&volume->meta);
+	journal_release(&request->volume->journal, request->unused_records,
+			request->reserved_records);
 	request->reserved_records = 0;
 	request->unused_records = 0;
+}
+
+void request_release(struct request *request)
+{
+	if (request->reserved_records == 0)
+		return;
+	pthread_mutex_lock(&request->volume->meta);
+	request_release_held(request);
+	pthread_mutex_unlock(&request->volume->meta);
 }
 
 void request_again(struct request *request, void (*step)(struct request *request))
@@ -259,6 +266,13 @@ void request_io_add(struct request *request, enum store_op op, uint64_t off_byte
 		.done = io_done,
 		.context = request,
 	};
+}
+
+void request_io_add_compare(struct request *request, uint64_t off_bytes, uint64_t other_off_bytes,
+			    uint64_t len_bytes)
+{
+	request_io_add(request, STORE_COMPARE, off_bytes, NULL, len_bytes, false);
+	request->ios[request->io_count - 1].other_off_bytes = other_off_bytes;
 }
 
 void request_io_submit(struct request *request, void (*step)(struct request *request))

@@ -42,8 +42,9 @@ bool request_wait_space(struct request *request, void (*step)(struct request *re
  * 0). */
 bool request_reserve(struct request *request, uint32_t records,
 		     void (*step)(struct request *request));
-/* Gives journal room back. */
+/* Gives journal room back; with meta held already. */
 void request_release(struct request *request);
+void request_release_held(struct request *request);
 /* Runs step again soon, after others had their turn. */
 void request_again(struct request *request, void (*step)(struct request *request));
 
@@ -66,6 +67,9 @@ void request_unfence(struct request *request);
 void request_io_begin(struct request *request);
 void request_io_add(struct request *request, enum store_op op, uint64_t off_bytes, void *buf,
 		    uint64_t len_bytes, bool fua);
+/* Of a store that can_compare. The answer is in request->ios[].equal_bytes, in the order added. */
+void request_io_add_compare(struct request *request, uint64_t off_bytes, uint64_t other_off_bytes,
+			    uint64_t len_bytes);
 void request_io_submit(struct request *request, void (*step)(struct request *request));
 
 /* Before a lookup whose blocks are read without a fence; after the reading. */

@@ -17,7 +17,7 @@
 
 static void trace_store(enum sim_event event, const struct store_io *io)
 {
-	static const char *const ops[] = {"read", "write", "flush", "discard"};
+	static const char *const ops[] = {"read", "write", "flush", "discard", "compare"};
 
 	sim_trace("    %s %s%s lane %u block %" PRIu64 "+%" PRIu64 " (+%" PRIu64 ")",
 		  event == SIM_EVENT_SUBMIT ? "submit" : "deliver", ops[io->op],
@@ -30,7 +30,8 @@ static void on_store(void *context, enum sim_event event, const struct store_io 
 	struct world *world = context;
 
 	trace_store(event, io);
-	if (world->latched && event == SIM_EVENT_SUBMIT && io->op != STORE_READ)
+	if (world->latched && event == SIM_EVENT_SUBMIT && io->op != STORE_READ &&
+	    io->op != STORE_COMPARE)
 		sim_fail("op %d is submitted to the store by a latched volume", io->op);
 	if (world->on_point)
 		world->on_point(world, true);
@@ -74,6 +75,8 @@ void world_begin(struct world *world, const struct scenario *scenario, uint64_t 
 	store_sim_init(&world->sim, blocks_to_bytes(scenario->store_blocks), scenario->workers,
 		       seed);
 	world->sim.store.can_discard = scenario->discard;
+	/* The engine compares by itself with every other seed. */
+	world->sim.store.can_compare = seed % 2 == 0;
 	oracle_init(&world->oracle, scenario->logical_blocks);
 	for (unsigned i = 0; i < scenario->depth; i++)
 		client_init(&world->clients[i], world);
