@@ -663,7 +663,9 @@ static void stop_ublk(struct daemon *daemon)
 	r = remove_ublk(daemon, false);
 	if (r == 0)
 		return;
-	if (r == -EBUSY)
+	if (r == -EBUSY && !ublk_server_outlives(ublk))
+		log_warn("%s; without privileges it ends with its server", ublk->why);
+	else if (r == -EBUSY)
 		log_warn("%s; it stays, and its I/O waits until sameblkd --ublk serves %s again "
 			 "(sameblk recover)",
 			 ublk->why, daemon->options.store);
@@ -671,6 +673,15 @@ static void stop_ublk(struct daemon *daemon)
 		log_error("%s; the device stays (sameblk cleanup)", ublk->why);
 	ublk_server_leave(ublk);
 	ublk_process_forget_mounts(ublk->path);
+}
+
+/* Their loops would not end. */
+static void give_up_if_stuck(const struct daemon *daemon)
+{
+	if (atomic_load(&daemon->ublk.shared.running) == 0)
+		return;
+	log_error("requests are stuck; recovery will do the rest");
+	_exit(EXIT_FAILED);
 }
 
 static bool nbd_gone(struct nbd_server *nbd, unsigned limit_ms)
@@ -732,6 +743,7 @@ static int go_down(struct daemon *daemon)
 	systemd_notify("STOPPING=1");
 	stop_ublk(daemon);
 	stop_nbd(daemon);
+	give_up_if_stuck(daemon);
 	for (unsigned i = 0; i < daemon->loops_started; i++)
 		loop_stop(&daemon->loops[i]);
 	for (unsigned i = 0; i < daemon->loops_started; i++)

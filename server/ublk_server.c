@@ -427,8 +427,7 @@ void ublk_server_leave(struct ublk_server *server)
 	assert(server->state == UBLK_SERVER_LIVE);
 	for (unsigned i = 0; i < server->queue_count; i++)
 		ublk_queue_leave(&server->queues[i]);
-	if (!all_ended(server))
-		log_warn("%s: requests are stuck; they are asked for again later", server->path);
+	(void)all_ended(server);
 	server->state = UBLK_SERVER_LEFT;
 }
 
