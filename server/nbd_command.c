@@ -67,6 +67,7 @@ static struct nbd_command *take_command(struct nbd_conn *conn)
 		list_init(&command->node);
 	}
 	conn->commands_used++;
+	conn->commands_begun++;
 	command->conn = conn;
 	command->started_ns = conn->now_ns;
 	command->total_bytes = 0;

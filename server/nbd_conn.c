@@ -265,6 +265,7 @@ static void conn_free(struct nbd_conn *conn)
 	assert(list_empty(&conn->tx) && list_empty(&conn->ordered) && !conn->own_used);
 	list_del(&conn->node);
 	list_del(&conn->turn.node);
+	nbd_near_gone(&conn->lane->near, conn);
 	buffers_unwait(&conn->buffers_waiter);
 	if (conn->tls != NULL && conn->handshake.tls && conn->state == NBD_CONN_DRAINING)
 		nbd_tls_bye(conn->tls);
@@ -316,6 +317,7 @@ static void turn(struct loop_soon *soon)
 
 	assert(conn->magic == NBD_CONN_MAGIC);
 	conn->now_ns = latency_clock_ns();
+	conn->commands_begun = 0;
 	/* While a receive is in flight, there is nothing new to look at. */
 	if (conn->state == NBD_CONN_HANDSHAKE && !conn->receiving)
 		wants_input = turn_handshake(conn);
@@ -323,6 +325,10 @@ static void turn(struct loop_soon *soon)
 		wants_input = turn_open(conn);
 	if ((conn->state == NBD_CONN_DRAINING || conn->state == NBD_CONN_BROKEN) && end_turn(conn))
 		return;
+	if (conn->commands_begun > 0)
+		nbd_near_request(&conn->lane->near, conn, conn->fd,
+				 conn->commands_begun == 1 && conn->commands_used <= 1,
+				 conn->now_ns);
 	nbd_send_now(conn);
 	if (wants_input && (conn->state == NBD_CONN_HANDSHAKE || conn->state == NBD_CONN_OPEN))
 		start_recv(conn);

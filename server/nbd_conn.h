@@ -150,6 +150,7 @@ struct nbd_conn {
 	struct list free_pieces;
 	unsigned commands_made; /* taken for the first time: what is beyond was never touched */
 	unsigned commands_used;
+	unsigned commands_begun; /* in this turn */
 	unsigned pieces_made;
 	unsigned pieces_used;
 	struct nbd_command commands[NBD_COMMANDS_MAX];

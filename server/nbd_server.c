@@ -191,6 +191,28 @@ static void cut_task(struct task *task)
 		nbd_conn_break(container_of(pos, struct nbd_conn, node), "the server stops");
 }
 
+static int find_client(void *context, int fd)
+{
+	(void)context;
+	return nbd_place_find(fd);
+}
+
+static int bind_lane(void *context, int cpu)
+{
+	struct nbd_lane *lane = context;
+
+	log_debug("worker %u: goes to its client on processor %d", lane->loop->worker.lane, cpu);
+	return nbd_place_bind(&lane->place, cpu);
+}
+
+static void unbind_lane(void *context)
+{
+	struct nbd_lane *lane = context;
+
+	log_debug("worker %u: may run anywhere again", lane->loop->worker.lane);
+	nbd_place_unbind(&lane->place);
+}
+
 static void lane_init(struct nbd_lane *lane, struct nbd_server *server, struct loop *loop)
 {
 	struct worker *worker = &loop->worker;
@@ -200,6 +222,12 @@ static void lane_init(struct nbd_lane *lane, struct nbd_server *server, struct l
 	list_init(&lane->conns);
 	list_init(&lane->tick.node);
 	lane->tick.run = lane_tick;
+	nbd_near_init(&lane->near, &(struct nbd_near_place){
+					   .find = find_client,
+					   .bind = bind_lane,
+					   .unbind = unbind_lane,
+					   .context = lane,
+				   });
 	lane->start_task = (struct task){.worker = worker, .run = start_task};
 	lane->drain_task = (struct task){.worker = worker, .run = drain_task};
 	lane->cut_task = (struct task){.worker = worker, .run = cut_task};

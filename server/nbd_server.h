@@ -21,6 +21,8 @@
 #include "server/latency.h"
 #include "server/loop.h"
 #include "server/nbd_handshake.h"
+#include "server/nbd_near.h"
+#include "server/nbd_place.h"
 #include "server/nbd_tls_keys.h"
 #include "server/store_map.h"
 
@@ -37,6 +39,8 @@ struct nbd_lane {
 	struct latency latency;
 	struct store_map_view view; /* map is NULL if the store is not mapped */
 	struct loop_tick tick;
+	struct nbd_near near;
+	struct nbd_place place;
 	bool draining;
 	struct task start_task;
 	struct task drain_task;

@@ -4,7 +4,9 @@
 All servers run at once, each on a volume that was written once: in order (linear), so that it lies
 in LINEAR regions, or in random 4 KiB order (leaf). In a round every job runs against every server,
 one server after the other; the next round begins with the next server. Whatever a job wrote goes to
-disk before the next one begins, so that nobody pays for another's writeback.
+disk before the next one begins, so that nobody pays for another's writeback; and the server's file
+is read once before each job, for it is to be in memory, and a kernel that gives memory back to its
+host (DAMON, a balloon) may have dropped it meanwhile.
 
 A fio with one connection is pinned to the last processor, the same for all servers, which run where
 they like: or chance decides whether the two share a processor, which at depth 1 is a factor of two
@@ -118,6 +120,7 @@ def run_round(number, servers, jobs, options, results):
         for server in servers[turn:] + servers[:turn]:
             if not job.runs_on(type(server)):
                 continue
+            server.warm()
             found = run_fio(server, job, options)
             results[job.name].setdefault(server.name, []).append(found)
             if job.writes:

@@ -20,6 +20,13 @@ def own_cpu_seconds():
     return used.ru_utime + used.ru_stime
 
 
+def read_through(path):
+    with open(path, "rb", buffering=0) as f:
+        piece = bytearray(1 << 20)
+        while f.readinto(piece):
+            pass
+
+
 def stat_fields(pid):
     """What follows the name in /proc/PID/stat, so that [1] is the parent; None if it is gone."""
     try:
@@ -47,6 +54,11 @@ class Server:
     def version(cls):
         """What it says about itself, or None: it is of this tree."""
         return None
+
+    def warm(self):
+        """Has the file in memory."""
+        if os.path.exists(self.file):
+            read_through(self.file)
 
     def make_file(self):
         with open(self.file, "wb") as f:
