@@ -11,7 +11,10 @@
  * Errors    done() gets 0 or a negative errno: EINVAL (range), EROFS, EIO, ENOSPC, ECANCELED.
  *           After a failed write each sector of its range is old or new.
  * Ordering  none between requests in flight, as on any disk. FLUSH covers what was answered before
- *           it was submitted. fua makes one request durable.
+ *           it was submitted. fua makes one request durable. kept is for front ends whose clients
+ *           do not notice when this process dies and another one takes over: what they were told
+ *           is done must still be there then. It costs a commit where the map was changed, and
+ *           nothing where a block is overwritten in place.
  * Memory    the request, its data and its scratch belong to the front end until done(). A request
  *           may be used again from inside done().
  * Blocking  never; a request waits inside as long as it has to (fences, space, a commit).
@@ -92,6 +95,7 @@ struct request {
 	/* Filled in by the front end. */
 	enum request_op op;
 	bool fua; /* WRITE, ZERO, DISCARD, CLONE, SAME: durable before the answer */
+	bool kept; /* the same: it outlives this process, if not a power cut, before the answer */
 	bool no_hole; /* ZERO: keep the blocks allocated */
 	uint64_t off_bytes;
 	uint64_t len_bytes;

@@ -382,3 +382,14 @@ int ublk_control_plain(struct ublk_control *control, uint32_t op, uint32_t id)
 
 	return run_or_say(control, &call);
 }
+
+int ublk_control_del(struct ublk_control *control, uint32_t id, bool used)
+{
+	int r = -EOPNOTSUPP;
+
+	if (used)
+		r = ublk_control_plain(control, UBLK_CTL_DEL_ASYNC, id);
+	if (r == -EOPNOTSUPP)
+		r = ublk_control_plain(control, UBLK_CTL_DEL, id);
+	return r == -ENODEV ? 0 : r;
+}

@@ -50,7 +50,11 @@ int ublk_control_get_params(struct ublk_control *control, uint32_t id,
 int ublk_control_go_live(struct ublk_control *control, uint32_t op, uint32_t id,
 			 const _Atomic bool *give_up);
 
-/* op: UBLK_CTL_STOP, TRY_STOP, DEL, START_RECOVERY. */
+/* op: UBLK_CTL_STOP, TRY_STOP, START_RECOVERY. */
 int ublk_control_plain(struct ublk_control *control, uint32_t op, uint32_t id);
+
+/* Deletes a stopped device and waits until its number is free; used: somebody has it open, and it
+ * goes, with its number, when that ends. */
+int ublk_control_del(struct ublk_control *control, uint32_t id, bool used);
 
 #endif

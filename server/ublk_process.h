@@ -8,7 +8,8 @@
  * Mounts: the last process of a mount namespace unmounts what is mounted there when it exits, after
  * its files are closed. Were that a file system on our own device, it would wait for a server that
  * is just ending. So the server has a namespace of its own that follows the one it came from, and
- * forgets mounts of its device before it ends.
+ * forgets mounts of its device before it ends. Where mounts are not shared (no systemd) it could
+ * not follow, and would keep everything busy that is unmounted elsewhere: there it has none.
  *
  * Threads   prepare on the main thread before there are others: they inherit both.
  */
