@@ -44,7 +44,8 @@ static bool in_range(const struct request *request)
 
 static bool changes(enum request_op op)
 {
-	return op != REQUEST_READ && op != REQUEST_MAP && op != REQUEST_FLUSH;
+	return op != REQUEST_READ && op != REQUEST_MAP && op != REQUEST_FLUSH &&
+	       op != REQUEST_CHANGES;
 }
 
 static void init(struct request *request)
@@ -61,6 +62,8 @@ static void init(struct request *request)
 	request->yielded = 0;
 	request->runs_count = 0;
 	request->mapped_to_bytes = 0;
+	request->generation = 0;
+	request->complete = false;
 	request->same = (struct same_result){0};
 	wait_init(&request->wait, request->worker, woken);
 	worker_inflight_init(&request->inflight);
@@ -76,10 +79,11 @@ static void init(struct request *request)
 void request_submit(struct request *request)
 {
 	static void (*const start[])(struct request *) = {
-		[REQUEST_READ] = read_start,   [REQUEST_WRITE] = write_start,
-		[REQUEST_ZERO] = unmap_start,  [REQUEST_DISCARD] = unmap_start,
-		[REQUEST_FLUSH] = flush_start, [REQUEST_MAP] = map_start,
-		[REQUEST_SAME] = same_start,   [REQUEST_CLONE] = same_start,
+		[REQUEST_READ] = read_start,	   [REQUEST_WRITE] = write_start,
+		[REQUEST_ZERO] = unmap_start,	   [REQUEST_DISCARD] = unmap_start,
+		[REQUEST_FLUSH] = flush_start,	   [REQUEST_MAP] = map_start,
+		[REQUEST_SAME] = same_start,	   [REQUEST_CLONE] = same_start,
+		[REQUEST_CHANGES] = changes_start,
 	};
 	struct volume *volume = request->volume;
 
@@ -204,6 +208,10 @@ bool request_fence(struct request *request, unsigned which, const struct fence_a
 	struct fence_hold *hold = &request->hold[which];
 	struct fence_stripe *stripe = fence_stripe(&volume->fence, lbn_region(ask->lbn));
 
+	request->step = step;
+	if (ask->changes && !tracking_is_open(&volume->tracking, lbn_region(ask->lbn)) &&
+	    tracking_ask(&volume->tracking, lbn_region(ask->lbn), &request->wait))
+		return false;
 	if (hold->state == FENCE_HELD && ask->mode <= hold->mode)
 		return true;
 	if (hold->state == FENCE_HELD)
@@ -213,7 +221,8 @@ bool request_fence(struct request *request, unsigned which, const struct fence_a
 	hold->mode = ask->mode;
 	hold->changes = ask->changes;
 	hold->passes = request->hold[1 - which].state == FENCE_HELD;
-	request->step = step;
+	if (MUTANT(54) && ask->changes) /* stamped before it changes */
+		tracking_stamp(&volume->tracking, lbn_region(ask->lbn));
 	return fence_take(&volume->fence, stripe, hold);
 }
 
@@ -227,6 +236,8 @@ void request_unfence(struct request *request)
 		if (hold->state != FENCE_HELD)
 			continue;
 		pthread_mutex_lock(&stripe->lock);
+		if (hold->changes && !MUTANT(54))
+			tracking_stamp(&request->volume->tracking, region);
 		fence_drop(stripe, hold);
 		pthread_mutex_unlock(&stripe->lock);
 		hold->ticket = 0;

@@ -19,6 +19,7 @@ void unmap_start(struct request *request);
 void flush_start(struct request *request);
 void map_start(struct request *request);
 void same_start(struct request *request);
+void changes_start(struct request *request);
 
 /* The next part of a request by bytes: whole blocks of one region, at most max_blocks, or a part of
  * one block. */
@@ -55,10 +56,12 @@ struct fence_ask {
 	bool changes; /* content may change: not a merge's */
 };
 
-/* Takes a fence; the stripe is held. False: step will be called with it held. */
+/* Takes a fence; the stripe is held. Content is changed only in an open area (tracking.h). False:
+ * step will be called to ask again; the fence may be held by then, or not. */
 bool request_fence(struct request *request, unsigned which, const struct fence_ask *ask,
 		   void (*step)(struct request *request));
-/* Gives up whatever fences it has. No stripe is held. */
+/* Gives up whatever fences it has, and stamps what may have been changed under them. No stripe is
+ * held. */
 void request_unfence(struct request *request);
 
 /* Store I/O: begin, add up to REQUEST_EXTENTS_MAX + 1, then submit; step runs when all are done,

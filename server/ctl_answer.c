@@ -190,6 +190,23 @@ static json_t *answer_map(const struct ctl_call *call)
 	return give_unless(failed, object);
 }
 
+static json_t *answer_changes(const struct ctl_call *call)
+{
+	const struct request *request = &call->map;
+	json_t *object = json_object();
+	json_t *ranges = json_array();
+	int failed = put_number(object, "generation", request->generation);
+
+	failed |= json_object_set_new(object, "complete", json_boolean(request->complete));
+	failed |= put_number(object, "listed_to", request->off_bytes + request->mapped_to_bytes);
+	failed |= json_object_set_new(object, "ranges", ranges);
+	for (uint32_t i = 0; failed == 0 && i < request->runs_count; i++)
+		failed |= json_array_append_new(
+			ranges, json_pack("[I, I]", (json_int_t)call->runs[i].off_bytes,
+					  (json_int_t)call->runs[i].len_bytes));
+	return give_unless(failed, object);
+}
+
 static int put_state(json_t *object, const struct volume_stats *stats)
 {
 	const char *state = "ok";
@@ -338,6 +355,8 @@ json_t *ctl_answer(const struct ctl_call *call, const struct ctl_answer_server *
 		return answer_clone(call);
 	case CTL_METHOD_MAP:
 		return answer_map(call);
+	case CTL_METHOD_CHANGES:
+		return answer_changes(call);
 	case CTL_METHOD_STATUS:
 		return answer_status(call, server);
 	case CTL_METHOD_STATS:

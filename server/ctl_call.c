@@ -11,9 +11,10 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define ANSWER_BYTES_PER_DST 160u
-#define ANSWER_BYTES_PER_RUN 100u
-#define RANGES_A_RUN	     16u /* some 20 us; then others have their turn */
+#define ANSWER_BYTES_PER_DST	160u
+#define ANSWER_BYTES_PER_RUN	100u
+#define ANSWER_BYTES_PER_CHANGE 60u
+#define RANGES_A_RUN		16u /* some 20 us; then others have their turn */
 
 static_assert(CTL_JOBS_MAX < 32, "slots are bits of a uint32_t");
 
@@ -64,6 +65,8 @@ size_t ctl_call_bytes(const struct ctl_rpc_call *rpc)
 		  sizeof(struct same_dst) + ANSWER_BYTES_PER_DST);
 	if (rpc->method == CTL_METHOD_MAP)
 		bytes += CTL_MAP_RUNS_MAX * (sizeof(struct map_run) + ANSWER_BYTES_PER_RUN);
+	if (rpc->method == CTL_METHOD_CHANGES)
+		bytes += CTL_CHANGES_MAX * (sizeof(struct map_run) + ANSWER_BYTES_PER_CHANGE);
 	return bytes;
 }
 
@@ -249,6 +252,32 @@ static void start_map(struct ctl_call *call)
 	request_submit(&call->map);
 }
 
+static void start_changes(struct ctl_call *call)
+{
+	uint64_t from = call->rpc.off_bytes;
+
+	if (from > call->size_bytes) {
+		snprintf(call->text, sizeof(call->text),
+			 "from must be inside the volume's %llu bytes",
+			 (unsigned long long)call->size_bytes);
+		fail_call(call, EINVAL, call->text);
+		return;
+	}
+	call->map = (struct request){
+		.op = REQUEST_CHANGES,
+		.off_bytes = from,
+		.len_bytes = call->size_bytes - from,
+		.since = call->rpc.since,
+		.runs = call->runs,
+		.runs_max = CTL_CHANGES_MAX,
+		.volume = call->calls->volume,
+		.worker = call->calls->worker,
+		.done = map_done,
+		.context = call,
+	};
+	request_submit(&call->map);
+}
+
 static void run_call(struct task *task)
 {
 	struct ctl_call *call = container_of(task, struct ctl_call, task);
@@ -266,6 +295,9 @@ static void run_call(struct task *task)
 		return;
 	case CTL_METHOD_MAP:
 		start_map(call);
+		return;
+	case CTL_METHOD_CHANGES:
+		start_changes(call);
 		return;
 	case CTL_METHOD_STATUS:
 		memcpy(call->uuid, volume_uuid(volume), CTL_UUID_BYTES);
@@ -308,8 +340,10 @@ static bool allocate_arrays(struct ctl_call *call)
 {
 	const struct ctl_rpc_call *rpc = &call->rpc;
 
-	if (rpc->method == CTL_METHOD_MAP) {
-		call->runs = calloc(CTL_MAP_RUNS_MAX, sizeof(*call->runs));
+	if (rpc->method == CTL_METHOD_MAP || rpc->method == CTL_METHOD_CHANGES) {
+		call->runs =
+			calloc(rpc->method == CTL_METHOD_MAP ? CTL_MAP_RUNS_MAX : CTL_CHANGES_MAX,
+			       sizeof(*call->runs));
 		return call->runs != NULL;
 	}
 	if (rpc->dst_count == 0)

@@ -5,7 +5,7 @@
  *   WAITING ----> POSTED ----> finished list ----> freed
  *      +------------------------^
  *
- *   WAITING -> POSTED    a job slot (with its scratch) came free; MAP, STATUS and STATS need none
+ *   WAITING -> POSTED    a job slot (with its scratch) came free; SAME and CLONE alone need one
  *   POSTED -> finished   the worker answered; the event descriptor says so
  *   WAITING -> finished  cancelled before it began
  *
@@ -70,11 +70,11 @@ struct ctl_call {
 	bool range_submitting;
 	bool range_answered;
 	struct map_run *runs;
-	uint64_t size_bytes; /* STATUS, MAP */
+	uint64_t size_bytes; /* STATUS, MAP, CHANGES */
 	uint8_t uuid[CTL_UUID_BYTES];
 	union {
 		struct same_job job;
-		struct request map;
+		struct request map; /* CHANGES too */
 		struct volume_stats stats;
 	};
 };

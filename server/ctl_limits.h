@@ -20,6 +20,7 @@
 #define CTL_RANGES_MAX	     1024u /* of one call of same_ranges */
 #define CTL_MAP_RUNS_MAX     1024u /* of one answer; the caller goes on from `mapped_to` */
 #define CTL_MAP_BYTES_MAX    (64ull << 30)
+#define CTL_CHANGES_MAX	     16384u /* ranges of one answer; the caller goes on from `listed_to` */
 
 #define CTL_HALF_LINE_MS 30000u /* from a message's first byte to its newline */
 #define CTL_UNSENT_MS	 30000u /* an answer of which no byte could be sent */

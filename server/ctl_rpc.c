@@ -36,7 +36,7 @@ struct method {
 };
 
 static param_read_fn read_src, read_src_or_zero, read_length, read_dsts, read_dst, read_sync,
-	read_offset, read_force, read_ranges;
+	read_offset, read_from, read_since, read_force, read_ranges;
 
 static const struct method methods[] = {
 	{"same",
@@ -61,6 +61,10 @@ static const struct method methods[] = {
 	 CTL_METHOD_MAP,
 	 true,
 	 {{"offset", read_offset, false}, {"length", read_length, false}}},
+	{"changes",
+	 CTL_METHOD_CHANGES,
+	 true,
+	 {{"since", read_since, true}, {"from", read_from, false}}},
 	{"status", CTL_METHOD_STATUS, false, {{NULL, NULL, false}}},
 	{"stats", CTL_METHOD_STATS, false, {{NULL, NULL, false}}},
 	{"nbd", CTL_METHOD_NBD, true, {{NULL, NULL, false}}},
@@ -134,6 +138,23 @@ static int read_src_or_zero(const json_t *value, struct ctl_rpc_call *call,
 static int read_offset(const json_t *value, struct ctl_rpc_call *call, struct ctl_rpc_fault *fault)
 {
 	return read_number("offset", value, &call->off_bytes, fault);
+}
+
+static int read_from(const json_t *value, struct ctl_rpc_call *call, struct ctl_rpc_fault *fault)
+{
+	return read_number("from", value, &call->off_bytes, fault);
+}
+
+static int read_since(const json_t *value, struct ctl_rpc_call *call, struct ctl_rpc_fault *fault)
+{
+	if (!json_is_integer(value) || json_integer_value(value) < 0 ||
+	    json_integer_value(value) > UINT32_MAX) {
+		ctl_rpc_fault_set(fault, CTL_CODE_PARAMS, EINVAL,
+				  "since must be 0 or a generation that was answered before");
+		return -1;
+	}
+	call->since = (uint32_t)json_integer_value(value);
+	return 0;
 }
 
 static int read_length(const json_t *value, struct ctl_rpc_call *call, struct ctl_rpc_fault *fault)

@@ -23,6 +23,7 @@ enum ctl_method {
 	CTL_METHOD_SAME,
 	CTL_METHOD_CLONE,
 	CTL_METHOD_MAP,
+	CTL_METHOD_CHANGES,
 	CTL_METHOD_STATUS,
 	CTL_METHOD_STATS,
 	CTL_METHOD_NBD,
@@ -56,7 +57,8 @@ struct ctl_rpc_call {
 	json_t *id; /* owned; NULL: a notification, or not known */
 	enum ctl_method method;
 	uint64_t src_off_bytes; /* SAME, CLONE; SAME_SRC_ZERO for the word zero */
-	uint64_t off_bytes; /* MAP */
+	uint64_t off_bytes; /* MAP, CHANGES */
+	uint32_t since; /* CHANGES */
 	uint64_t len_bytes;
 	bool has_len; /* MAP: false means up to the end */
 	bool sync;

@@ -139,6 +139,20 @@ Test(ctl_rpc, the_source_may_be_the_word_zero)
 	ctl_rpc_call_done(&call);
 }
 
+Test(ctl_rpc, changes_are_asked_since_a_generation)
+{
+	static const char line[] = "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"changes\","
+				   "\"params\":{\"since\":4294967295,\"from\":2097152}}";
+	struct ctl_rpc_call call;
+	struct ctl_rpc_fault fault;
+
+	cr_assert_eq(ctl_rpc_decode(line, strlen(line), &call, &fault), 0);
+	cr_assert_eq(call.method, CTL_METHOD_CHANGES);
+	cr_assert_eq(call.since, UINT32_MAX);
+	cr_assert_eq(call.off_bytes, 2097152);
+	ctl_rpc_call_done(&call);
+}
+
 #define CALL(method, params) "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"" method "\"" params "}"
 
 Test(ctl_rpc, good_calls_pass)
@@ -205,6 +219,11 @@ Test(ctl_rpc, wrong_parameters_are_refused)
 		CALL("clone", ",\"params\":{\"src\":0,\"length\":0,\"dst\":[1]}"),
 		CALL("status", ",\"params\":{\"x\":1}"),
 		CALL("map", ",\"params\":{\"offset\":null}"),
+		CALL("changes", ""),
+		CALL("changes", ",\"params\":{\"since\":-1}"),
+		CALL("changes", ",\"params\":{\"since\":4294967296}"),
+		CALL("changes", ",\"params\":{\"since\":\"0\"}"),
+		CALL("changes", ",\"params\":{\"since\":0,\"from\":-1}"),
 	};
 
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
@@ -285,6 +304,7 @@ Test(ctl_rpc, only_looking_needs_no_control)
 	cr_assert(ctl_method_needs_control(CTL_METHOD_SAME_RANGES));
 	cr_assert(ctl_method_needs_control(CTL_METHOD_CLONE));
 	cr_assert(ctl_method_needs_control(CTL_METHOD_MAP));
+	cr_assert(ctl_method_needs_control(CTL_METHOD_CHANGES));
 	cr_assert(ctl_method_needs_control(CTL_METHOD_NBD));
 	cr_assert(ctl_method_needs_control(CTL_METHOD_STOP));
 	cr_assert(ctl_method_needs_control(CTL_METHOD_DETACH));

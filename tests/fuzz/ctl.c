@@ -141,6 +141,24 @@ static void look_at_map(const struct ctl_call *call, const json_t *result)
 	FUZZ_CHECK((uint64_t)at <= call->rpc.off_bytes + call->rpc.len_bytes, "past the end");
 }
 
+/* Ranges in order, between the call's beginning and listed_to. */
+static void look_at_changes(const struct ctl_call *call, const json_t *result)
+{
+	const json_t *ranges = json_object_get(result, "ranges");
+	json_int_t at = (json_int_t)call->rpc.off_bytes;
+	json_int_t end = json_integer_value(json_object_get(result, "listed_to"));
+
+	for (size_t i = 0; i < json_array_size(ranges); i++) {
+		const json_t *range = json_array_get(ranges, i);
+		json_int_t off = json_integer_value(json_array_get(range, 0));
+		json_int_t len = json_integer_value(json_array_get(range, 1));
+
+		FUZZ_CHECK(off >= at && len > 0, "range %zu", i);
+		at = off + len;
+	}
+	FUZZ_CHECK(at <= end && (uint64_t)end <= call->size_bytes, "listed_to");
+}
+
 static void look_at_result(const struct ctl_call *call)
 {
 	static const char *const uris[] = {"nbd+unix:///?socket=/tmp/x", NULL};
@@ -157,6 +175,8 @@ static void look_at_result(const struct ctl_call *call)
 		look_at_results(call, result);
 	else if (call->rpc.method == CTL_METHOD_MAP)
 		look_at_map(call, result);
+	else if (call->rpc.method == CTL_METHOD_CHANGES)
+		look_at_changes(call, result);
 	json_decref(root);
 	free(line);
 }
@@ -166,7 +186,7 @@ static void look_at_result(const struct ctl_call *call)
 /* Two equal halves of the first 64 KiB, the rest holes. */
 static void open_world(struct world *world)
 {
-	struct engine_options options = {.logical_bytes = 1 << 20};
+	struct engine_options options = {.logical_bytes = 1 << 20, .tracking = true};
 	int r;
 
 	engine_init(&world->engine, &options);
@@ -284,14 +304,18 @@ static json_t *params_of(const struct ctl_rpc_call *call)
 		json_object_set_new(params, "length", json_integer((json_int_t)call->len_bytes));
 	if (call->method == CTL_METHOD_MAP)
 		json_object_set_new(params, "offset", json_integer((json_int_t)call->off_bytes));
+	if (call->method == CTL_METHOD_CHANGES) {
+		json_object_set_new(params, "from", json_integer((json_int_t)call->off_bytes));
+		json_object_set_new(params, "since", json_integer(call->since));
+	}
 	json_decref(dsts);
 	return params;
 }
 
 static void look_at_round_trip(const struct ctl_rpc_call *call)
 {
-	static const char *const names[] = {"same", "clone", "map",    "status",     "stats",
-					    "nbd",  "stop",  "detach", "same_ranges"};
+	static const char *const names[] = {"same",  "clone", "map",  "changes", "status",
+					    "stats", "nbd",   "stop", "detach",	 "same_ranges"};
 	char *line = ctl_rpc_encode_call(7, names[call->method], params_of(call));
 	struct ctl_rpc_fault fault = {.code = 0};
 	struct ctl_rpc_call again;
@@ -301,7 +325,7 @@ static void look_at_round_trip(const struct ctl_rpc_call *call)
 	r = ctl_rpc_decode(line, strlen(line) - 1, &again, &fault);
 	FUZZ_CHECK(r == 0, "decoded, encoded, refused: %s: %s", fault.message, line);
 	FUZZ_CHECK(again.method == call->method && again.src_off_bytes == call->src_off_bytes &&
-			   again.off_bytes == call->off_bytes &&
+			   again.off_bytes == call->off_bytes && again.since == call->since &&
 			   again.len_bytes == call->len_bytes && again.has_len == call->has_len &&
 			   again.sync == call->sync && again.dst_count == call->dst_count,
 		   "another call: %s", line);

@@ -32,25 +32,13 @@
 static const int errors[] = {EIO, ENOSPC, EAGAIN, ECANCELED, EINTR};
 static const char *const op_names[OPS] = {"read", "write", "flush", "discard", "compare"};
 static const char *const chosen[] = {
-	"write_linear",
-	"write_in_place",
-	"write_unaligned",
-	"copy_on_write",
-	"zero",
-	"discard_backing",
-	"fua",
-	"same",
-	"same_zero",
-	"same_many",
-	"clone",
-	"explode",
-	"checkpoint",
-	"regions",
-	"region_reuse",
-	"full_store",
-	"two_workers_same",
-	"read_race",
-	"mixed",
+	"write_linear",	 "write_in_place", "write_unaligned",
+	"copy_on_write", "zero",	   "discard_backing",
+	"fua",		 "same",	   "tracking",
+	"same_zero",	 "same_many",	   "clone",
+	"explode",	 "checkpoint",	   "regions",
+	"region_reuse",	 "full_store",	   "two_workers_same",
+	"read_race",	 "mixed",
 };
 
 #define CHOSEN_COUNT (sizeof(chosen) / sizeof(chosen[0]))
@@ -212,6 +200,8 @@ static bool run_fault(struct examiner *examiner, const struct scenario *scenario
 				       .doing = "opening"};
 	r = geometry_plan(scenario->logical_blocks, scenario->store_blocks, scenario->ring_blocks,
 			  &fault.geometry);
+	if (r == 0 && scenario->tracking)
+		r = geometry_track(&fault.geometry);
 	if (r < 0)
 		sim_fail("geometry: %d", r);
 	world_begin(world, scenario, seed);
