@@ -425,15 +425,10 @@ static void take_fences(struct request *request)
 /* What piece_done() would do, while the locks are held anyway. */
 static void give_up_fences(struct request *request)
 {
-	struct fence *fence = &request->volume->fence;
-
 	for (unsigned i = 0; i < 2; i++) {
-		struct fence_hold *hold = &request->hold[i];
-
 		if (request->watch[i].placed)
 			fence_unwatch(&request->watch[i]);
-		if (hold->state == FENCE_HELD)
-			fence_drop(fence_stripe(fence, lbn_region((lbn_t){hold->begin})), hold);
+		request_unfence_one(request, i);
 	}
 }
 

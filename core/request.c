@@ -226,21 +226,31 @@ bool request_fence(struct request *request, unsigned which, const struct fence_a
 	return fence_take(&volume->fence, stripe, hold);
 }
 
+void request_unfence_one(struct request *request, unsigned which)
+{
+	struct fence_hold *hold = &request->hold[which];
+	uint32_t region = lbn_region((lbn_t){hold->begin});
+
+	if (hold->state != FENCE_HELD)
+		return;
+	if (hold->changes && !MUTANT(54))
+		tracking_stamp(&request->volume->tracking, region);
+	fence_drop(fence_stripe(&request->volume->fence, region), hold);
+	hold->ticket = 0;
+}
+
 void request_unfence(struct request *request)
 {
 	for (unsigned i = 0; i < 2; i++) {
-		struct fence_hold *hold = &request->hold[i];
-		uint32_t region = lbn_region((lbn_t){hold->begin});
-		struct fence_stripe *stripe = fence_stripe(&request->volume->fence, region);
+		const struct fence_hold *hold = &request->hold[i];
+		struct fence_stripe *stripe =
+			fence_stripe(&request->volume->fence, lbn_region((lbn_t){hold->begin}));
 
 		if (hold->state != FENCE_HELD)
 			continue;
 		pthread_mutex_lock(&stripe->lock);
-		if (hold->changes && !MUTANT(54))
-			tracking_stamp(&request->volume->tracking, region);
-		fence_drop(stripe, hold);
+		request_unfence_one(request, i);
 		pthread_mutex_unlock(&stripe->lock);
-		hold->ticket = 0;
 	}
 }
 

@@ -63,6 +63,8 @@ bool request_fence(struct request *request, unsigned which, const struct fence_a
 /* Gives up whatever fences it has, and stamps what may have been changed under them. No stripe is
  * held. */
 void request_unfence(struct request *request);
+/* The same of one of them, whose stripe is held. */
+void request_unfence_one(struct request *request, unsigned which);
 
 /* Store I/O: begin, add up to REQUEST_EXTENTS_MAX + 1, then submit; step runs when all are done,
  * with the first
