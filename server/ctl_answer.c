@@ -293,6 +293,7 @@ json_t *ctl_answer(const struct ctl_call *call, const struct ctl_answer_server *
 		return answer_status(call, server);
 	case CTL_METHOD_STATS:
 		return answer_stats(&call->stats, server->latency);
+	case CTL_METHOD_NBD:
 	case CTL_METHOD_STOP:
 	case CTL_METHOD_DETACH:
 		break;

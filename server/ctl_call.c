@@ -186,6 +186,7 @@ static void run_call(struct task *task)
 		volume_stats(volume, &call->stats);
 		finish_call(call);
 		return;
+	case CTL_METHOD_NBD:
 	case CTL_METHOD_STOP:
 	case CTL_METHOD_DETACH:
 		break;

@@ -21,6 +21,7 @@ struct ctl_conn *ctl_conn_new(int fd, bool trusted, uint64_t now_ms)
 	}
 	list_init(&conn->node);
 	conn->fd = fd;
+	conn->pass_fd = -1;
 	conn->trusted = trusted;
 	conn->drained = true;
 	conn->sent_ms = now_ms;
@@ -35,6 +36,8 @@ void ctl_conn_free(struct ctl_conn *conn)
 	list_del(&conn->node);
 	ctl_frame_done(&conn->frame);
 	free(conn->out);
+	if (conn->pass_fd >= 0)
+		close(conn->pass_fd);
 	close(conn->fd);
 	free(conn);
 }
@@ -89,6 +92,7 @@ static bool out_append(struct ctl_conn *conn, const char *line, size_t len)
 
 	if (conn->out_start > 0) {
 		memmove(conn->out, conn->out + conn->out_start, unsent);
+		conn->pass_at -= conn->pass_fd >= 0 ? conn->out_start : 0;
 		conn->out_start = 0;
 		conn->out_end = unsent;
 	}
@@ -120,11 +124,48 @@ void ctl_conn_send(struct ctl_conn *conn, char *line, uint64_t now_ms)
 	ctl_conn_flush(conn, now_ms);
 }
 
+void ctl_conn_send_fd(struct ctl_conn *conn, char *line, int fd, uint64_t now_ms)
+{
+	assert(!ctl_conn_passes(conn));
+	conn->pass_fd = fd;
+	conn->pass_at = conn->out_end;
+	ctl_conn_send(conn, line, now_ms);
+}
+
+/* Sends what may go in one piece: up to the byte that carries the descriptor, or from it on. */
+static ssize_t send_piece(struct ctl_conn *conn)
+{
+	union {
+		char bytes[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr aligned;
+	} control = {.bytes = ""};
+	struct iovec piece = {conn->out + conn->out_start, ctl_conn_unsent(conn)};
+	struct msghdr message = {.msg_iov = &piece, .msg_iovlen = 1};
+	bool passes = ctl_conn_passes(conn) && conn->pass_at == conn->out_start;
+	ssize_t sent;
+
+	if (ctl_conn_passes(conn) && !passes)
+		piece.iov_len = conn->pass_at - conn->out_start;
+	if (passes) {
+		message.msg_control = control.bytes;
+		message.msg_controllen = sizeof(control.bytes);
+		CMSG_FIRSTHDR(&message)->cmsg_level = SOL_SOCKET;
+		CMSG_FIRSTHDR(&message)->cmsg_type = SCM_RIGHTS;
+		CMSG_FIRSTHDR(&message)->cmsg_len = CMSG_LEN(sizeof(int));
+		memcpy(CMSG_DATA(CMSG_FIRSTHDR(&message)), &conn->pass_fd, sizeof(int));
+	}
+	sent = sendmsg(conn->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+	if (sent > 0 && passes) {
+		close(conn->pass_fd);
+		conn->pass_fd = -1;
+	}
+	return sent;
+}
+
 void ctl_conn_flush(struct ctl_conn *conn, uint64_t now_ms)
 {
 	while (!conn->gone && ctl_conn_unsent(conn) > 0) {
-		ssize_t sent = send(conn->fd, conn->out + conn->out_start, ctl_conn_unsent(conn),
-				    MSG_NOSIGNAL | MSG_DONTWAIT);
+		ssize_t sent = send_piece(conn);
 
 		if (sent < 0 && errno == EINTR)
 			continue;

@@ -32,6 +32,8 @@ struct ctl_conn {
 	size_t out_start;
 	size_t out_end;
 	size_t out_capacity;
+	int pass_fd; /* goes with the byte at pass_at; -1: none */
+	size_t pass_at;
 	unsigned calls; /* not answered yet */
 	size_t calls_bytes;
 	bool half; /* part of a line is there, since */
@@ -53,11 +55,19 @@ enum ctl_frame_event ctl_conn_next(struct ctl_conn *conn, uint64_t now_ms, const
 /* Queues and sends what can be sent at once. line is freed; NULL (no memory for it) ends the
  * connection. */
 void ctl_conn_send(struct ctl_conn *conn, char *line, uint64_t now_ms);
+/* The same, with a descriptor that the line's first byte carries; taken over. One at a time: not
+ * while ctl_conn_passes(). */
+void ctl_conn_send_fd(struct ctl_conn *conn, char *line, int fd, uint64_t now_ms);
 void ctl_conn_flush(struct ctl_conn *conn, uint64_t now_ms);
 
 static inline size_t ctl_conn_unsent(const struct ctl_conn *conn)
 {
 	return conn->out_end - conn->out_start;
+}
+
+static inline bool ctl_conn_passes(const struct ctl_conn *conn)
+{
+	return conn->pass_fd >= 0;
 }
 
 static inline size_t ctl_conn_held(const struct ctl_conn *conn)

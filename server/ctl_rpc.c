@@ -57,6 +57,7 @@ static const struct method methods[] = {
 	 {{"offset", read_offset, false}, {"length", read_length, false}}},
 	{"status", CTL_METHOD_STATUS, false, {{NULL, NULL, false}}},
 	{"stats", CTL_METHOD_STATS, false, {{NULL, NULL, false}}},
+	{"nbd", CTL_METHOD_NBD, true, {{NULL, NULL, false}}},
 	{"stop", CTL_METHOD_STOP, true, {{NULL, NULL, false}}},
 	{"detach", CTL_METHOD_DETACH, true, {{"force", read_force, false}}},
 };

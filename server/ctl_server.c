@@ -165,6 +165,32 @@ static bool answer_detach(struct ctl_server *server, struct ctl_conn *conn,
 	return true;
 }
 
+/* False: refused, and the fault says why. */
+static bool answer_nbd(struct ctl_server *server, struct ctl_conn *conn, json_t *id,
+		       struct ctl_rpc_fault *fault)
+{
+	int fd;
+
+	/* A descriptor belongs to an answer: nothing is opened for a notification. */
+	if (id == NULL)
+		return true;
+	if (ctl_conn_passes(conn)) {
+		ctl_rpc_fault_set(fault, CTL_CODE_FAILED, EBUSY,
+				  "the connection handed out before has not been taken yet");
+		return false;
+	}
+	fd = server->options.nbd != NULL ? server->options.nbd(server->options.context)
+					 : -EOPNOTSUPP;
+	if (fd < 0) {
+		ctl_rpc_fault_set(fault, CTL_CODE_FAILED, -fd, "no NBD connection: %s",
+				  fd == -EBUSY ? "there are too many clients" : strerror(-fd));
+		return false;
+	}
+	ctl_conn_send_fd(conn, ctl_rpc_encode_result(id, json_pack("{s:i}", "descriptors", 1)), fd,
+			 server->now_ms);
+	return true;
+}
+
 static bool start_call(struct ctl_server *server, struct ctl_conn *conn, struct ctl_rpc_call *rpc,
 		       struct ctl_rpc_fault *fault)
 {
@@ -181,6 +207,8 @@ static bool start_call(struct ctl_server *server, struct ctl_conn *conn, struct 
 	}
 	if (rpc->method == CTL_METHOD_DETACH)
 		return answer_detach(server, conn, rpc, fault);
+	if (rpc->method == CTL_METHOD_NBD)
+		return answer_nbd(server, conn, rpc->id, fault);
 	if (ctl_call_start(&server->calls, rpc, conn) == NULL) {
 		ctl_rpc_fault_set(fault, CTL_CODE_FAILED, ENOMEM, "out of memory");
 		return false;

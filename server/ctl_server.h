@@ -10,7 +10,7 @@
  * Memory    bounded: connections, calls in flight and bytes held have maxima; see ctl_limits.h.
  * Threads   start and stop on one thread, which is not the worker's. The worker's loop must
  *           run from start until stop has returned: stop waits for the answers of what it
- *           cancels. options.stop and options.clients are called on the control thread and
+ *           cancels. options.stop, clients and nbd are called on the control thread and
  *           must not call back.
  * Blocking  start and stop do; nothing ever blocks the worker.
  */
@@ -49,6 +49,8 @@ struct ctl_server_options {
 	/* Removes the block device and waits for that; NULL: there is none. 0 or a negative errno,
 	 * with the device's path, or why not, in at least CTL_DETACH_TEXT_BYTES. */
 	int (*detach)(void *context, bool force, char *ret_text);
+	/* A new NBD connection: the peer's end, or a negative errno. NULL: NBD is not spoken. */
+	int (*nbd)(void *context);
 	/* How long their requests took; may be NULL. */
 	void (*latency)(void *context, struct latency_sums *ret_sums);
 	void *context;

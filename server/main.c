@@ -492,6 +492,13 @@ static unsigned count_clients(void *context)
 	return nbd_server_clients(&daemon->nbd);
 }
 
+static int hand_out(void *context)
+{
+	struct daemon *daemon = context;
+
+	return nbd_server_hand_out(&daemon->nbd);
+}
+
 static void sum_latency(void *context, struct latency_sums *ret_sums)
 {
 	struct daemon *daemon = context;
@@ -516,6 +523,7 @@ static int start_control(struct daemon *daemon)
 		.uris = daemon->uris,
 		.stop = stop_soon,
 		.clients = count_clients,
+		.nbd = hand_out,
 		.latency = sum_latency,
 		.detach = options->ublk ? ask_detach : NULL,
 		.context = daemon,

@@ -343,7 +343,7 @@ static void set_socket_buffers(int fd)
 		(void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes));
 }
 
-int nbd_conn_new(struct nbd_lane *lane, int fd)
+int nbd_conn_new(struct nbd_lane *lane, int fd, const struct nbd_export *export)
 {
 	struct nbd_conn *conn = mmap(NULL, conn_bytes(), PROT_READ | PROT_WRITE,
 				     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -377,9 +377,7 @@ int nbd_conn_new(struct nbd_lane *lane, int fd)
 	list_init(&conn->free_pieces);
 	list_add_tail(&lane->conns, &conn->node);
 	set_socket_buffers(fd);
-	nbd_handshake_init(&conn->handshake, nbd_listen_is_local(fd)
-						     ? &lane->server->export
-						     : &lane->server->remote_export);
+	nbd_handshake_init(&conn->handshake, export);
 	nbd_encode_greeting(conn->answer.bytes,
 			    NBD_HANDSHAKE_FIXED_NEWSTYLE | NBD_HANDSHAKE_NO_ZEROES);
 	conn->answer.len_bytes = NBD_GREETING_BYTES;

@@ -158,7 +158,7 @@ struct nbd_conn {
 };
 
 /* Takes over fd, a connected stream socket, if it succeeds. */
-int nbd_conn_new(struct nbd_lane *lane, int fd);
+int nbd_conn_new(struct nbd_lane *lane, int fd, const struct nbd_export *export);
 
 void nbd_conn_kick(struct nbd_conn *conn);
 void nbd_conn_drain(struct nbd_conn *conn);

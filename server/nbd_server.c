@@ -11,11 +11,13 @@
 
 #include "server/log.h"
 #include "server/nbd_conn.h"
+#include "server/nbd_listen.h"
 
 /* A new connection on its way to its loop. */
 struct handover {
 	struct task task;
 	struct nbd_lane *lane;
+	const struct nbd_export *export;
 	int fd;
 };
 
@@ -30,6 +32,7 @@ static void hand_over(struct task *task)
 {
 	struct handover *handover = container_of(task, struct handover, task);
 	struct nbd_lane *lane = handover->lane;
+	const struct nbd_export *export = handover->export;
 	int fd = handover->fd;
 	int r;
 
@@ -39,15 +42,16 @@ static void hand_over(struct task *task)
 		nbd_server_client_gone(lane->server);
 		return;
 	}
-	r = nbd_conn_new(lane, fd);
+	r = nbd_conn_new(lane, fd, export);
 	if (r < 0)
 		client_lost(lane->server, fd, strerror(-r));
 }
 
 /* Every connection has a slice of its own besides what all share: see main.c for the sum. */
-void nbd_server_adopt(struct nbd_server *server, int fd)
+static void adopt(struct nbd_server *server, int fd, const struct nbd_export *export)
 {
-	struct nbd_lane *lane = &server->lanes[server->next_lane];
+	struct nbd_lane *lane =
+		&server->lanes[atomic_fetch_add(&server->next_lane, 1) % server->lane_count];
 	struct handover *handover;
 	unsigned clients = atomic_fetch_add(&server->clients, 1);
 
@@ -60,12 +64,31 @@ void nbd_server_adopt(struct nbd_server *server, int fd)
 		client_lost(server, fd, strerror(ENOMEM));
 		return;
 	}
-	server->next_lane = (server->next_lane + 1) % server->lane_count;
 	handover->task.worker = &lane->loop->worker;
 	handover->task.run = hand_over;
 	handover->lane = lane;
+	handover->export = export;
 	handover->fd = fd;
 	worker_post(&handover->task);
+}
+
+void nbd_server_adopt(struct nbd_server *server, int fd)
+{
+	adopt(server, fd, nbd_listen_is_local(fd) ? &server->export : &server->remote_export);
+}
+
+int nbd_server_hand_out(struct nbd_server *server)
+{
+	int ends[2];
+
+	/* Others may come at the same moment: then adopting closes its end, and the peer sees
+	 * that. */
+	if (atomic_load(&server->clients) >= server->clients_max)
+		return -EBUSY;
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0)
+		return -errno;
+	adopt(server, ends[0], &server->handed_export);
+	return ends[1];
 }
 
 void nbd_server_client_gone(struct nbd_server *server)
@@ -241,6 +264,9 @@ int nbd_server_init(struct nbd_server *server, struct loop **loops, unsigned loo
 	memset(server, 0, sizeof(*server));
 	server->export = *export;
 	server->remote_export = *export;
+	server->handed_export = *export;
+	server->handed_export.name = NULL;
+	server->handed_export.tls_required = false;
 	server->volume = volume;
 	server->lane_count = loop_count;
 	server->clients_max = NBD_CONNECTIONS_MAX;

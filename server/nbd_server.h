@@ -60,7 +60,7 @@ struct nbd_server {
 	struct volume *volume;
 	struct nbd_lane *lanes;
 	unsigned lane_count;
-	unsigned next_lane;
+	_Atomic unsigned next_lane;
 	struct nbd_listener listeners[NBD_LISTENERS_MAX];
 	unsigned listener_count;
 	struct task accept_task;
@@ -70,6 +70,7 @@ struct nbd_server {
 	_Atomic unsigned clients;
 	unsigned clients_max; /* set it between init and start to have fewer */
 	struct nbd_export remote_export; /* as others do; init makes it equal, set it likewise */
+	struct nbd_export handed_export; /* on connections handed out: any name, no TLS */
 	struct nbd_tls_keys *tls_keys; /* where TLS is available; set it likewise */
 	struct store_map *map; /* of a store that is mapped; set it likewise */
 	bool aligns_payloads; /* for a store that needs aligned memory; set it likewise */
@@ -85,8 +86,12 @@ void nbd_server_done(struct nbd_server *server);
 /* Before start. The descriptor is taken over. */
 void nbd_server_listen(struct nbd_server *server, int fd);
 void nbd_server_start(struct nbd_server *server);
-/* A connected socket; taken over. */
+/* A connected socket; taken over. Any thread, between start and the end of the loops. */
 void nbd_server_adopt(struct nbd_server *server, int fd);
+/* Makes a connection and gives its other end to a peer that was let in already, so no TLS is asked
+ * for. Returns that end, -EBUSY if there are too many clients, or another negative errno. Threads
+ * as above. */
+int nbd_server_hand_out(struct nbd_server *server);
 
 /* Accepts no more, answers what was asked, closes. */
 void nbd_server_stop(struct nbd_server *server);

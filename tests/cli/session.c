@@ -30,6 +30,19 @@ static int answer_detach(void *context, bool force, char *ret_text)
 	return session->detach_result;
 }
 
+static int hand_out(void *context)
+{
+	struct session *session = context;
+	int ends[2];
+
+	if (atomic_load(&session->nbd_error) != 0)
+		return atomic_load(&session->nbd_error);
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0)
+		return -errno;
+	atomic_store(&session->nbd_fd, ends[0]);
+	return ends[1];
+}
+
 static unsigned three_clients(void *context)
 {
 	(void)context;
@@ -46,6 +59,7 @@ void session_begin(struct session *session, const struct ctl_times *times)
 		.stop = count_stop,
 		.clients = three_clients,
 		.detach = session->has_device ? answer_detach : NULL,
+		.nbd = hand_out,
 		.context = session,
 		.times = times,
 	};
@@ -57,6 +71,8 @@ void session_begin(struct session *session, const struct ctl_times *times)
 	setenv("SAMEBLK_CONTROL_DIR", session->path, 1);
 	snprintf(session->path, sizeof(session->path), "%s/sock/c", session->folder);
 	atomic_init(&session->stops, 0);
+	atomic_init(&session->nbd_error, 0);
+	atomic_init(&session->nbd_fd, -1);
 	session->volume = fake_new();
 	options.volume = session->volume;
 	options.worker = fake_worker(session->volume);
@@ -98,16 +114,48 @@ void session_send(int fd, const char *text)
 	}
 }
 
+/* One byte, and the descriptor that it may carry. */
+static bool receive_byte(int fd, char *ret_byte, int *passed)
+{
+	union {
+		char bytes[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr aligned;
+	} control;
+	struct iovec piece = {ret_byte, 1};
+	struct msghdr message = {.msg_iov = &piece,
+				 .msg_iovlen = 1,
+				 .msg_control = control.bytes,
+				 .msg_controllen = sizeof(control.bytes)};
+
+	if (recvmsg(fd, &message, MSG_CMSG_CLOEXEC) <= 0)
+		return false;
+	if (CMSG_FIRSTHDR(&message) != NULL) {
+		cr_assert_eq(*passed, -1, "two descriptors with one answer");
+		memcpy(passed, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof(*passed));
+	}
+	return true;
+}
+
 json_t *session_answer(int fd)
+{
+	int passed;
+	json_t *answer = session_answer_fd(fd, &passed);
+
+	cr_assert_eq(passed, -1, "a descriptor that nobody asked for");
+	return answer;
+}
+
+json_t *session_answer_fd(int fd, int *ret_passed)
 {
 	struct pollfd poller = {.fd = fd, .events = POLLIN};
 	size_t len = 0, room = 256;
 	char *line = malloc(room);
 	json_t *answer;
 
+	*ret_passed = -1;
 	for (;;) {
 		cr_assert_gt(poll(&poller, 1, WAIT_MS), 0, "no answer in %d ms", WAIT_MS);
-		if (recv(fd, line + len, 1, 0) <= 0) {
+		if (!receive_byte(fd, line + len, ret_passed)) {
 			cr_assert_eq(len, 0, "half an answer");
 			free(line);
 			return NULL;

@@ -25,6 +25,8 @@ struct session {
 	bool has_device; /* set it before session_begin() */
 	int detach_result;
 	bool detach_force; /* as the last one was asked for */
+	_Atomic int nbd_error; /* what handing out an NBD connection fails with; 0: it does not */
+	_Atomic int nbd_fd; /* our end of the last one that was handed out */
 };
 
 /* times NULL: the defaults. */
@@ -35,6 +37,8 @@ int session_connect(const struct session *session);
 void session_send(int fd, const char *text);
 /* The next line as JSON; NULL: the server has closed the connection. Waits 10 seconds at most. */
 json_t *session_answer(int fd);
+/* The same, with the descriptor that came with it; -1: none. */
+json_t *session_answer_fd(int fd, int *ret_passed);
 /* send and answer */
 json_t *session_ask(int fd, const char *text);
 /* "EINVAL" of an error answer; "" of a result; "closed" if there is no answer. Releases it. */

@@ -391,8 +391,8 @@ Test(commands, the_only_server_is_found_and_several_are_listed)
 
 Test(commands, every_command_has_help_and_version)
 {
-	static const char *const commands[] = {"create", "same", "clone", "map",  "status",
-					       "stats",	 "stop", "check", "dump", ""};
+	static const char *const commands[] = {"create", "same", "clone", "dedupe", "map", "status",
+					       "stats",	 "stop", "check", "dump",   ""};
 
 	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
 		cr_assert_eq(run("%s --help", commands[i]), 0, "%s", commands[i]);

@@ -202,6 +202,7 @@ Test(ctl_rpc, only_looking_needs_no_control)
 	cr_assert(ctl_method_needs_control(CTL_METHOD_SAME));
 	cr_assert(ctl_method_needs_control(CTL_METHOD_CLONE));
 	cr_assert(ctl_method_needs_control(CTL_METHOD_MAP));
+	cr_assert(ctl_method_needs_control(CTL_METHOD_NBD));
 	cr_assert(ctl_method_needs_control(CTL_METHOD_STOP));
 	cr_assert(ctl_method_needs_control(CTL_METHOD_DETACH));
 }

@@ -435,6 +435,54 @@ Test(ctl_server, what_runs_when_the_server_stops_is_cancelled_and_answered)
 	session_end(&session);
 }
 
+#define NBD_CALL "{\"jsonrpc\":\"2.0\",\"id\":5,\"method\":\"nbd\"}\n"
+
+/* Goal: the descriptor comes with its own answer, whatever else is under way, and is connected. */
+Test(ctl_server, an_nbd_connection_comes_with_its_answer)
+{
+	int fd, passed, other;
+	json_t *answer;
+	char byte = 0;
+
+	session_begin(&session, NULL);
+	fd = session_connect(&session);
+	session_send(fd, NBD_CALL STATUS);
+	answer = session_answer_fd(fd, &passed);
+	cr_assert_eq(id_of(answer), 5);
+	cr_assert_str_eq(session_fault(answer), "");
+	cr_assert_geq(passed, 0);
+	answer = session_answer_fd(fd, &other);
+	cr_assert_eq(id_of(answer), 77);
+	json_decref(answer);
+	cr_assert_eq(other, -1);
+	close(fd);
+	cr_assert_eq(write(atomic_load(&session.nbd_fd), "x", 1), 1);
+	cr_assert_eq(read(passed, &byte, 1), 1);
+	cr_assert_eq(byte, 'x', "it outlives the control connection");
+	close(passed);
+	close(atomic_load(&session.nbd_fd));
+	session_end(&session);
+}
+
+Test(ctl_server, an_nbd_connection_that_cannot_be_had_is_an_error)
+{
+	int fd;
+
+	session_begin(&session, NULL);
+	fd = session_connect(&session);
+	atomic_store(&session.nbd_error, -EBUSY);
+	cr_assert_str_eq(session_fault(session_ask(fd, NBD_CALL)), "EBUSY");
+	atomic_store(&session.nbd_error, -EMFILE);
+	cr_assert_str_eq(session_fault(session_ask(fd, NBD_CALL)), "EMFILE");
+	/* A notification opens nothing. */
+	atomic_store(&session.nbd_error, 0);
+	session_send(fd, "{\"jsonrpc\":\"2.0\",\"method\":\"nbd\"}\n");
+	cr_assert_str_eq(session_fault(session_ask(fd, STATUS)), "");
+	cr_assert_eq(atomic_load(&session.nbd_fd), -1);
+	close(fd);
+	session_end(&session);
+}
+
 Test(ctl_server, a_second_server_on_the_path_is_refused)
 {
 	struct ctl_server_options options = {.group = (gid_t)-1, .store_path = "other"};
@@ -487,6 +535,8 @@ static int run_stranger(void)
 			   session_ask(fd, "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"stop\"}\n")),
 		   "EPERM") != 0)
 		return 4;
+	if (strcmp(session_fault(session_ask(fd, NBD_CALL)), "EPERM") != 0)
+		return 5;
 	return 0;
 }
 

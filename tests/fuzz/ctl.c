@@ -224,7 +224,7 @@ static void carry_out(struct world *world, struct ctl_rpc_call *rpc)
 	struct ctl_call *call;
 
 	if (rpc->method == CTL_METHOD_STOP || rpc->method == CTL_METHOD_DETACH ||
-	    world->started == CALLS_MAX)
+	    rpc->method == CTL_METHOD_NBD || world->started == CALLS_MAX)
 		return;
 	if (!world->open)
 		open_world(world);
@@ -265,7 +265,8 @@ static json_t *params_of(const struct ctl_rpc_call *call)
 
 static void look_at_round_trip(const struct ctl_rpc_call *call)
 {
-	static const char *const names[] = {"same", "clone", "map", "status", "stats", "stop"};
+	static const char *const names[] = {"same",  "clone", "map",  "status",
+					    "stats", "nbd",   "stop", "detach"};
 	char *line = ctl_rpc_encode_call(7, names[call->method], params_of(call));
 	struct ctl_rpc_fault fault = {.code = 0};
 	struct ctl_rpc_call again;

@@ -82,7 +82,7 @@ def ctl():
         call("same", "x", src=0, length=1, dsts=[4096, 1 << 40]),
         call("clone", src=0, length=8192, dst=131072, sync=False),
         call("map"), call("map", offset=4096, length=8192), call("status"), call("stats"),
-        call("stop"), b'{"jsonrpc":"2.0","method":"status"}\n',
+        call("stop"), call("nbd"), b'{"jsonrpc":"2.0","method":"status"}\n',
     ]
     bad = [
         call("same", src=-1, length=4096, dsts=[]), call("same", src=0, dsts="x"),

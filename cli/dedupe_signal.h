@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * dedupe_signal - whether somebody wants the command to end (Ctrl-C, SIGTERM, SIGHUP)
+ *
+ * The first signal is taken note of, and the command ends where it can go on from. The second one
+ * ends it at once.
+ */
+#ifndef CLI_DEDUPE_SIGNAL_H
+#define CLI_DEDUPE_SIGNAL_H
+
+#include <stdbool.h>
+
+void dedupe_signal_catch(void);
+bool dedupe_signal_came(void);
+
+#endif
