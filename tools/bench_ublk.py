@@ -26,6 +26,7 @@ VDO_PACKAGE = "vdo"
 GOALS = [("4k-read", "nbd+nbdkit", 2), ("4k-write", "nbd+nbdkit", 2), ("4k-read", "dm-vdo", 1),
          ("4k-write", "dm-vdo", 2), ("1m-write", "dm-vdo", 3)]
 MEMORY_GOAL = 1 / 3
+RUNS_A_ROUND = 4 * 4  # jobs and devices
 RAMDISK_MIB = 8192
 MEMORY = "6G"
 SECONDS_EACH, SECONDS_MORE = 12, 300
@@ -47,7 +48,7 @@ def measure(options):
 
     command = ("exec python3 /sameblk/tests/vm/guest/bench_ublk.py "
                f"{options.rounds} {options.seconds} {options.size >> 20}")
-    runs = options.rounds * len(GOALS) * 4
+    runs = options.rounds * RUNS_A_ROUND
     status = vm.boot(tree, made, command, "bench_ublk",
                      runs * (options.seconds + SECONDS_EACH) + SECONDS_MORE, each_line,
                      ramdisk_mib=RAMDISK_MIB, ramdisks=3, memory=MEMORY)
