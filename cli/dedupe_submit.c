@@ -23,6 +23,7 @@ void dedupe_submit_init(struct dedupe_submit *submit, struct client *client,
 
 void dedupe_submit_done(struct dedupe_submit *submit)
 {
+	same_flight_done(&submit->flight);
 	free(submit->again);
 	submit->again = NULL;
 }
@@ -99,6 +100,7 @@ static int begin_line(struct dedupe_submit *submit, const struct dedupe_match *p
 		return -ENOMEM;
 	}
 	flight->tail++;
+	submit->large += !same_line_is_small(&slot->line);
 	submit->progress->account.requests++;
 	dedupe_rate_wait(submit->rate, slot->line.len_bytes * count);
 	same_flight_send(flight, slot);
@@ -113,7 +115,8 @@ static int begin_next(struct dedupe_submit *submit, struct dedupe_list *list)
 	uint32_t count;
 	int r;
 
-	if (same_flight_full(&submit->flight) || submit->flight.broken != 0 || dedupe_signal_came())
+	if (same_flight_full(&submit->flight) || submit->large == SAME_FLIGHT_LARGE ||
+	    submit->flight.broken != 0 || dedupe_signal_came())
 		return 0;
 	if (submit->again_count > 0) {
 		piece = submit->again[--submit->again_count];
@@ -222,6 +225,7 @@ static int take_finished(struct dedupe_submit *submit)
 		for (uint32_t i = 0; r == 0 && i < line->count; i++)
 			r = take_outcome(submit, line, &line->outcomes[i]);
 		submit->done_bytes += line->len_bytes * line->count;
+		submit->large -= !same_line_is_small(line);
 		same_line_done(line);
 		flight->head++;
 	}
@@ -239,6 +243,7 @@ static int run(struct dedupe_submit *submit, struct dedupe_list *list)
 		} while (r == 1);
 		if (r < 0)
 			return r;
+		same_flight_push(flight);
 		r = take_finished(submit);
 		if (r < 0)
 			return r;

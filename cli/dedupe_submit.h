@@ -47,6 +47,7 @@ struct dedupe_submit {
 	struct dedupe_full full[DEDUPE_FULL_SOURCES];
 	unsigned next_full;
 	uint64_t done_bytes; /* of the list */
+	unsigned large; /* lines in flight that are not small */
 	/* Told of each destination that differed; may be NULL, set it after init. 0 or a negative
 	 * errno. */
 	int (*rejected)(void *context, uint64_t dst_block);

@@ -2,14 +2,9 @@
 /*
  * same_batch - see the header
  *
- * The lines in flight stand in a ring in the order they were read:
- *
- *   head (printed next) ... tail (read next)
- *
- * A slot holds a line under way, or one that has finished and waits for those before it to be
- * printed. The line that was read last may be `held`: it conflicts with one in flight and has
- * not been sent. Small lines that may run are gathered and sent many at a time, as the ranges of
- * one call.
+ * The lines in flight stand in their ring (same_flight.h) in the order they were read, and are
+ * printed from its head. The line that was read last may be `held`: it conflicts with one in
+ * flight and has not been sent.
  */
 #include "cli/same_batch.h"
 
@@ -24,21 +19,14 @@
 
 #include "cli/parse.h"
 #include "cli/same_conflicts.h"
+#include "cli/same_flight.h"
 #include "cli/say.h"
-#include "server/ctl_rpc.h"
 
 #define BLANKS	       " \t\r\n"
-#define RANGES_A_CALL  128u
 #define LINE_BYTES_MAX (16u << 20)
 
-struct batch_slot {
-	struct same_line line;
-	uint64_t id; /* of the request under way; 0: none */
-	bool gathered; /* it is, or will be, one of the ranges of a call */
-};
-
 struct batch {
-	struct client *client;
+	struct same_flight flight;
 	const char *path;
 	int fd;
 	struct ctl_frame frame;
@@ -46,22 +34,11 @@ struct batch {
 	uint64_t number; /* of the line read last */
 	bool sync;
 	bool ended; /* no more lines */
-	int broken; /* negative errno of the connection */
 	enum same_format format;
 	struct same_sums sums;
 	bool held; /* the slot before tail is not sent yet */
-	struct ctl_text ranges; /* gathered and not sent yet */
-	unsigned gathered; /* so many */
 	struct same_conflicts conflicts;
-	uint64_t head;
-	uint64_t tail;
-	struct batch_slot slots[SAME_BATCH_LINES];
 };
-
-static struct batch_slot *slot_at(struct batch *batch, uint64_t index)
-{
-	return &batch->slots[index % SAME_BATCH_LINES];
-}
 
 /* --- reading --- */
 
@@ -200,9 +177,9 @@ static enum input next_text(struct batch *batch, char **ret_text)
 		}
 		if (batch->eof)
 			return INPUT_END;
-		if (batch->head != batch->tail && !readable_now(batch->fd))
+		if (!same_flight_empty(&batch->flight) && !readable_now(batch->fd))
 			return INPUT_LATER;
-		if (batch->head == batch->tail)
+		if (same_flight_empty(&batch->flight))
 			fflush(stdout); /* somebody may wait for the answers before asking more */
 		read_more(batch);
 	}
@@ -224,87 +201,14 @@ static enum input next_line(struct batch *batch, struct same_line *line)
 
 /* --- running --- */
 
-static void break_off(struct batch *batch, int r)
+static bool must_wait(struct batch *batch, const struct same_slot *slot)
 {
-	batch->broken = r;
-	batch->ended = true;
-}
+	struct same_flight *flight = &batch->flight;
 
-static void send_slot(struct batch *batch, struct batch_slot *slot)
-{
-	json_t *params;
-	int r;
-
-	if (same_line_finished(&slot->line))
-		return;
-	params = same_line_params(&slot->line);
-	r = params == NULL ? -ENOMEM : client_send(batch->client, "same", params, &slot->id);
-	if (r < 0)
-		break_off(batch, r);
-}
-
-/* The next call's ranges are the slots that are gathered and have no id, in their order. */
-static void gather(struct batch *batch, struct batch_slot *slot)
-{
-	const struct same_line *line = &slot->line;
-	struct ctl_text *text = &batch->ranges;
-
-	if (same_line_finished(line))
-		return;
-	ctl_text_add(text, batch->gathered == 0 ? "{\"ranges\":[[" : ",[");
-	if (line->zero)
-		ctl_text_add(text, "\"zero\"");
-	else
-		ctl_text_add_number(text, line->src_off_bytes);
-	ctl_text_add(text, ",");
-	ctl_text_add_number(text, line->len_bytes);
-	ctl_text_add(text, ",");
-	ctl_text_add_number(text, line->outcomes[0].dst_off_bytes);
-	ctl_text_add(text, "]");
-	batch->gathered++;
-	slot->gathered = true;
-}
-
-static void send_gathered(struct batch *batch)
-{
-	char *params;
-	uint64_t id;
-	int r;
-
-	if (batch->gathered == 0)
-		return;
-	batch->gathered = 0;
-	ctl_text_add(&batch->ranges, batch->sync ? "],\"sync\":true}" : "]}");
-	params = ctl_text_take(&batch->ranges);
-	r = params == NULL ? -ENOMEM : client_send_text(batch->client, "same_ranges", params, &id);
-	free(params);
-	if (r < 0) {
-		break_off(batch, r);
-		return;
-	}
-	for (uint64_t i = batch->head; i < batch->tail; i++)
-		if (slot_at(batch, i)->gathered && slot_at(batch, i)->id == 0)
-			slot_at(batch, i)->id = id;
-}
-
-static void send_or_gather(struct batch *batch, struct batch_slot *slot)
-{
-	same_conflicts_add(&batch->conflicts, &slot->line);
-	if (!same_line_is_small(&slot->line)) {
-		send_slot(batch, slot);
-		return;
-	}
-	gather(batch, slot);
-	if (batch->gathered == RANGES_A_CALL)
-		send_gathered(batch);
-}
-
-static bool must_wait(struct batch *batch, const struct batch_slot *slot)
-{
 	if (!same_conflicts_maybe(&batch->conflicts, &slot->line))
 		return false;
-	for (uint64_t i = batch->head; slot_at(batch, i) != slot; i++) {
-		const struct same_line *before = &slot_at(batch, i)->line;
+	for (uint64_t i = flight->head; same_flight_at(flight, i) != slot; i++) {
+		const struct same_line *before = &same_flight_at(flight, i)->line;
 
 		if (!same_line_finished(before) && same_line_conflicts(before, &slot->line))
 			return true;
@@ -315,35 +219,40 @@ static bool must_wait(struct batch *batch, const struct batch_slot *slot)
 /* Sends what may run now. */
 static void fill(struct batch *batch)
 {
-	for (;;) {
-		struct batch_slot *slot;
+	struct same_flight *flight = &batch->flight;
+
+	while (flight->broken == 0) {
+		struct same_slot *slot;
 		enum input input;
 
 		if (!batch->held) {
-			if (batch->ended || batch->tail - batch->head == SAME_BATCH_LINES ||
-			    batch->conflicts.large >= SAME_BATCH_LARGE_LINES)
+			if (batch->ended || same_flight_full(flight) ||
+			    batch->conflicts.large >= SAME_FLIGHT_LARGE)
 				return;
-			slot = slot_at(batch, batch->tail);
+			slot = same_flight_at(flight, flight->tail);
 			input = next_line(batch, &slot->line);
 			batch->ended = input == INPUT_END;
 			if (input != INPUT_LINE)
 				return;
 			slot->id = 0;
 			slot->gathered = false;
-			batch->tail++;
+			flight->tail++;
 		}
-		slot = slot_at(batch, batch->tail - 1);
+		slot = same_flight_at(flight, flight->tail - 1);
 		batch->held = must_wait(batch, slot);
 		if (batch->held)
 			return;
-		send_or_gather(batch, slot);
+		same_conflicts_add(&batch->conflicts, &slot->line);
+		same_flight_send(flight, slot);
 	}
 }
 
 static void print_finished(struct batch *batch)
 {
-	while (batch->head < batch->tail) {
-		struct same_line *line = &slot_at(batch, batch->head)->line;
+	struct same_flight *flight = &batch->flight;
+
+	while (!same_flight_empty(flight)) {
+		struct same_line *line = &same_flight_at(flight, flight->head)->line;
 
 		if (!same_line_finished(line))
 			return;
@@ -351,108 +260,28 @@ static void print_finished(struct batch *batch)
 		same_sums_add(&batch->sums, line);
 		same_conflicts_remove(&batch->conflicts, line);
 		same_line_done(line);
-		batch->head++;
+		flight->head++;
 	}
-}
-
-/* An id of 0 stands for none, on both sides. */
-static struct batch_slot *find_slot(struct batch *batch, uint64_t id)
-{
-	if (id == 0)
-		return NULL;
-	for (uint64_t i = batch->head; i < batch->tail; i++)
-		if (slot_at(batch, i)->id == id && !same_line_finished(&slot_at(batch, i)->line))
-			return slot_at(batch, i);
-	return NULL;
-}
-
-static void settled(struct batch *batch, struct batch_slot *slot, int r)
-{
-	if (r < 0)
-		same_line_failed(&slot->line, ctl_errno_name(r), strerror(-r));
-	slot->gathered = false;
-	slot->id = 0;
-	send_slot(batch, slot);
-}
-
-/* The results are in the order of the slots. */
-static void take_ranges(struct batch *batch, const struct client_answer *answer)
-{
-	const json_t *results = json_object_get(answer->result, "results");
-	size_t n = 0;
-
-	for (uint64_t i = batch->head; i < batch->tail; i++) {
-		struct batch_slot *slot = slot_at(batch, i);
-		int r = 0;
-
-		if (slot->id != answer->id || !slot->gathered)
-			continue;
-		if (n < answer->range_count)
-			r = same_line_range_same(&slot->line, &answer->ranges[n]);
-		else if (answer->result != NULL)
-			r = same_line_range_result(&slot->line, json_array_get(results, n));
-		else
-			same_line_failed(&slot->line, answer->error_name, answer->message);
-		n++;
-		settled(batch, slot, r);
-	}
-}
-
-static int take_answer(struct batch *batch)
-{
-	struct client_answer answer;
-	struct batch_slot *slot;
-	int r = client_answer(batch->client, &answer);
-
-	if (r < 0)
-		return r;
-	slot = find_slot(batch, answer.id);
-	if (slot == NULL) {
-		/* An error that belongs to no call: the server is about to hang up, and says
-		 * why. */
-		if (answer.error_name != NULL)
-			say_error("the server gives up", batch->client->path, "%s", answer.message);
-		client_answer_done(&answer);
-		return -EPIPE;
-	}
-	if (slot->gathered) {
-		take_ranges(batch, &answer);
-		client_answer_done(&answer);
-		return 0;
-	}
-	if (answer.result != NULL)
-		r = same_line_result(&slot->line, answer.result);
-	else
-		same_line_failed(&slot->line, answer.error_name, answer.message);
-	client_answer_done(&answer);
-	settled(batch, slot, r);
-	return 0;
 }
 
 static void run_batch(struct batch *batch)
 {
-	while (batch->broken == 0) {
-		int r;
+	struct same_flight *flight = &batch->flight;
 
+	while (flight->broken == 0) {
 		fill(batch);
-		send_gathered(batch);
+		same_flight_push(flight);
 		print_finished(batch);
-		if (batch->head == batch->tail && batch->ended)
+		if (same_flight_empty(flight) && batch->ended && flight->broken == 0)
 			return;
-		if (batch->head == batch->tail || batch->broken != 0)
-			continue;
-		r = take_answer(batch);
-		if (r < 0)
-			break_off(batch, r);
+		if (!same_flight_empty(flight) && flight->broken == 0)
+			same_flight_answer(flight);
 	}
-	say_error("the batch is broken off", batch->client->path, "%s, at line %" PRIu64,
-		  batch->broken == -EPIPE ? "the server has closed the connection"
-					  : strerror(-batch->broken),
+	say_error("the batch is broken off", flight->client->path, "%s, at line %" PRIu64,
+		  flight->broken == -EPIPE ? "the server has closed the connection"
+					   : strerror(-flight->broken),
 		  batch->number);
-	for (uint64_t i = batch->head; i < batch->tail; i++)
-		if (!same_line_finished(&slot_at(batch, i)->line))
-			same_line_failed(&slot_at(batch, i)->line, ctl_errno_name(batch->broken),
-					 "the connection to the server failed");
+	same_flight_give_up(flight);
 	print_finished(batch);
 }
 
@@ -470,18 +299,19 @@ int same_batch(struct client *client, const char *path, bool sync, enum same_for
 		return EXIT_FAILED;
 	}
 	ctl_frame_init(&batch->frame, LINE_BYTES_MAX);
-	batch->client = client;
+	batch->flight.client = client;
+	batch->flight.sync = sync;
 	batch->path = path;
 	batch->sync = sync;
 	batch->format = format;
 	run_batch(batch);
 	same_sums_print(&batch->sums, format);
 	status = same_sums_status(&batch->sums);
-	if (batch->broken != 0)
+	if (batch->flight.broken != 0)
 		status = EXIT_FAILED;
 	if (batch->fd != STDIN_FILENO)
 		close(batch->fd);
-	ctl_text_done(&batch->ranges);
+	same_flight_done(&batch->flight);
 	ctl_frame_done(&batch->frame);
 	free(batch);
 	return status;
