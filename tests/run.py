@@ -213,6 +213,9 @@ def all_suites(long):
                         + (["--long"] if long else []),
                         env={"SAMEBLK_BIN": folder("fuzz")}, build="fuzz"))
     suites += [rig_suite(rig, "gcc", long) for rig in rigs]
+    suites.append(Suite("vm", ["/usr/bin/python3", f"{TOP}/tests/vm/run.py"]
+                        + (["--long"] if long else []),
+                        env={"SAMEBLK_BIN": folder("gcc")}, build="gcc"))
     suites += [rig_suite(rig, variant, long)
                for rig in ("linear", "same_rules", "bad_input") for variant in ("asan", "tsan")
                if rig in rigs]
