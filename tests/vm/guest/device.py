@@ -16,7 +16,8 @@ RUN_BYTES_MAX = 8 * MIB
 BLKDISCARD, BLKZEROOUT = 0x1277, 0x127f
 # What the kernel says when a request failed, or when it is in trouble itself.
 KERNEL_TROUBLE = re.compile(r"I/O error|EXT4-fs (error|warning)|JBD2: .*[Ee]rror|WARNING:|"
-                            r"BUG:|Oops|blocked for more than|lost async page write|remounting filesystem")
+                            r"BUG:|Oops|blocked for more than|lost async page write|"
+                            r"remounting filesystem")
 
 
 def size_bytes(path):
@@ -145,7 +146,7 @@ class Side(threading.Thread):
     """Calls a function again and again beside the test, until told to end; its error is raised."""
 
     def __init__(self, function):
-        super().__init__()
+        super().__init__(daemon=True)
         self.function, self.ending = function, threading.Event()
         self.rounds, self.error = 0, None
         self.start()

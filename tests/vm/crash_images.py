@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""crash_images - makes a crash image at every flush of a recorded run, and judges each
+
+What guest/crash.py recorded is replayed here, on the host. An image is made at every flush, and at
+every mark `done`, where a flush was just answered and nothing after it is on the disk yet. Each one
+is given to `sameblk check`, which must find no damage; then to sameblkd, which recovers it, and
+every block is compared with what crash_plan.py allows; then to `sameblk check` once more.
+"""
+
+import os
+import shutil
+import sys
+
+import crash_plan
+import log_writes
+
+TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, os.path.join(TOP, "tests", "rigs"))
+import rig
+
+IMAGES = 50
+MARK_CREATED = "created"
+
+
+class Point:
+    """An entry of the log after which the power fails."""
+
+    def __init__(self, entry, done, begun):
+        self.number, self.done, self.begun = entry.number, done, begun
+        self.what = entry.mark or "flush"
+
+    def __str__(self):
+        return (f"after entry {self.number} ({self.what}; round {self.done} done, "
+                f"{self.begun} begun)")
+
+
+def points(entries):
+    """Every flush and every answered flush since the store was made."""
+    done, begun, created = 0, 0, False
+    for entry in entries:
+        if entry.mark:
+            word, _, number = entry.mark.partition(" ")
+            created = created or word == MARK_CREATED
+            done = int(number) if word == "done" else done
+            begun = int(number) if word == "begin" else begun
+        if created and (entry.is_flush() or (entry.mark or "").startswith("done ")):
+            yield Point(entry, done, begun)
+
+
+def chosen(found, limit):
+    """Not more than limit, evenly spread, first and last among them."""
+    if limit is None or len(found) <= limit:
+        return found
+    return [found[i * (len(found) - 1) // (limit - 1)] for i in range(limit)]
+
+
+def judge(r, image, point, model):
+    """Raises rig.Failure if the image is not what it must be."""
+    copy = r.path("copy")
+    shutil.copyfile(image, copy)
+    try:
+        rig.offline_check(copy)
+        server = r.server(copy)
+        disk = server.connect()
+        data = disk.read(0, crash_plan.VOLUME_BYTES)
+        disk.close()
+        server.stop()
+        rig.offline_check(copy)
+    except rig.Failure as why:
+        raise rig.Failure(f"{point}: {why}") from None
+    for number, values in enumerate(model.allowed(point.done, point.begun)):
+        off = number * crash_plan.BLOCK
+        value = crash_plan.value_of(data[off:off + crash_plan.BLOCK])
+        if value not in values:
+            raise rig.Failure(f"{point}: block {number} is {value and hex(value)}, "
+                              f"not one of {sorted(map(hex, values))}")
+
+
+def judge_all(r, log, store_bytes, seed, count, limit):
+    model = crash_plan.Model(crash_plan.rounds(seed, count))
+    fd = os.open(log, os.O_RDONLY)
+    found = list(points(log_writes.entries(fd)))
+    rig.expect(found and found[-1].done == count, f"the log has all {count} rounds")
+    wanted = {point.number: point for point in chosen(found, limit)}
+    image = r.path("image")
+    image_fd = os.open(image, os.O_RDWR | os.O_CREAT)
+    os.ftruncate(image_fd, store_bytes)
+    for entry in log_writes.entries(fd):
+        log_writes.replay(fd, entry, image_fd)
+        if entry.number in wanted:
+            judge(r, image, wanted[entry.number], model)
+    os.close(image_fd)
+    os.close(fd)
+    r.note(f"{len(wanted)} images of {len(found)} places where the power could fail, "
+           f"{sum(p.what == 'flush' for p in wanted.values())} of them at flushes")
+
+
+def run(log, store_bytes, seed, count, long):
+    """Prints ok or not ok, and says which."""
+    def function(r):
+        judge_all(r, log, store_bytes, seed, count, None if long else IMAGES)
+    return rig.run_test("vm.crash.every_image_has_what_was_acknowledged", function, long)
