@@ -123,6 +123,7 @@ class Server:
         self.log_name = os.path.join(rig.folder, name + ".log")
         self.uri = "nbd+unix:///?socket=" + self.nbd
         self.process = None
+        self.ready = []
 
     def start(self, *options, seconds=READY_SECONDS):
         args = [SAMEBLKD, "-U", self.nbd, "-c", self.control, *self.options,
@@ -133,6 +134,7 @@ class Server:
         self.rig.started.append(self.process)
         line = self._ready_line(seconds)
         expect(line.startswith("ready "), f"no ready line but {line!r}: {self.log()[-500:]}")
+        self.ready = line.split()[1:]
         return self
 
     def _ready_line(self, seconds):

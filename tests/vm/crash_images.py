@@ -76,11 +76,12 @@ def judge(r, image, point, model):
                               f"not one of {sorted(map(hex, values))}")
 
 
-def judge_all(r, log, store_bytes, seed, count, limit):
-    model = crash_plan.Model(crash_plan.rounds(seed, count))
+def judge_all(r, log, store_bytes):
+    plan, limit = crash_plan.rounds(r.long), None if r.long else IMAGES
+    model = crash_plan.Model(plan)
     fd = os.open(log, os.O_RDONLY)
     found = list(points(log_writes.entries(fd)))
-    rig.expect(found and found[-1].done == count, f"the log has all {count} rounds")
+    rig.expect(found and found[-1].done == len(plan), "the log has all rounds")
     wanted = {point.number: point for point in chosen(found, limit)}
     image = r.path("image")
     image_fd = os.open(image, os.O_RDWR | os.O_CREAT)
@@ -95,8 +96,8 @@ def judge_all(r, log, store_bytes, seed, count, limit):
            f"{sum(p.what == 'flush' for p in wanted.values())} of them at flushes")
 
 
-def run(log, store_bytes, seed, count, long):
+def run(log, store_bytes, long):
     """Prints ok or not ok, and says which."""
     def function(r):
-        judge_all(r, log, store_bytes, seed, count, None if long else IMAGES)
+        judge_all(r, log, store_bytes)
     return rig.run_test("vm.crash.every_image_has_what_was_acknowledged", function, long)

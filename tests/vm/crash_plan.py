@@ -19,6 +19,8 @@ BLOCK = 4096
 BLOCKS = 4096
 VOLUME_BYTES = BLOCKS * BLOCK
 EXTENT_BLOCKS_MAX = 48
+SEED = "crash"
+ROUNDS, ROUNDS_LONG = 60, 600
 STAMP_SHIFT = 16
 
 
@@ -46,10 +48,10 @@ def value_of(data):
     return value if data == block(value) else None
 
 
-def rounds(seed, count):
+def rounds(long):
     """A list of lists of operations."""
-    chance, stamp, plan = random.Random(seed), 0, []
-    for _ in range(count):
+    chance, stamp, plan = random.Random(SEED), 0, []
+    for _ in range(ROUNDS_LONG if long else ROUNDS):
         operations = []
         for _ in range(chance.randrange(1, 5)):
             length = chance.randrange(1, EXTENT_BLOCKS_MAX + 1)

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """log_writes - reads what dm-log-writes recorded, and replays it up to a point
 
-The kernel's target log-writes passes every request on to one device and writes it down on another
-(Documentation/admin-guide/device-mapper/log-writes): what a device with a volatile cache is bound
-to have when its power fails. A write stands in the log only once a flush has come after it, or if it
-was FUA; so the log, replayed up to an entry, is what is on the disk if everything that was not
-flushed by then is lost.
+The kernel's target log-writes passes every request on to one device and writes down on another
+what a device with a volatile cache is bound to have when its power fails (see
+Documentation/admin-guide/device-mapper/log-writes). A write stands in the log only once a flush has
+come after it, or if it was FUA; so the log, replayed up to an entry, is what is on the disk if
+everything that was not flushed by then is lost.
 
 On the log device, little-endian, all in sectors of the size that the superblock says:
 

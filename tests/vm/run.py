@@ -38,7 +38,7 @@ import kernel
 import machine
 
 BUILD = os.environ.get("SAMEBLK_BUILD") or os.path.join(TOP, "build")
-BIN = os.environ.get("SAMEBLK_BIN") or os.path.join(BUILD, "gcc")
+BIN = os.environ.setdefault("SAMEBLK_BIN", os.path.join(BUILD, "gcc"))
 FOLDER = os.path.join(BUILD, "vm")
 LOGS = os.path.join(FOLDER, "logs")
 SUITE = "bookworm-backports"
@@ -47,22 +47,37 @@ PROGRAMS = ["blkdiscard", "blkid", "blockdev", "dmsetup", "e2fsck", "fio", "lose
             "mkfs.ext4", "nbd-client", "setsid"]
 PROGRAMS_WANTED = ["btrfs", "mkfs.btrfs", "mkfs.xfs", "nbdfuse", "nbdkit", "xfs_repair"]
 NBDKIT_PLUGINS = "/usr/lib/x86_64-linux-gnu/nbdkit/plugins"
+CRASH_STORE_MIB, CRASH_LOG_MIB = 64, 8192
 CONSOLE_LINES = 30
 SKIPPED = 77
 
 
 class Area:
-    """One guest: a file of tests in guest/, and what they need."""
+    """One guest: a file of tests in guest/, and what they need.
 
-    def __init__(self, name, seconds, seconds_long=None, long_only=False, modules=(),
-                 ramdisk_mib=64, memory="2G"):
+    disk_mib: sizes of empty disks, /dev/vda and so on. after: called on the host when the guest
+    has ended well, with whether it is a long run and with the disks' image files; prints its own
+    results, True if they are good.
+    """
+
+    def __init__(self, name, seconds, seconds_long=None, ramdisk_mib=64, memory="2G", disk_mib=(),
+                 after=None):
         self.name, self.seconds, self.seconds_long = name, seconds, seconds_long or seconds
-        self.long_only, self.modules = long_only, list(modules)
         self.ramdisk_mib, self.memory = ramdisk_mib, memory
+        self.disk_mib, self.after = disk_mib, after
+
+
+def check_images(long, disks):
+    import crash_images
+    return crash_images.run(disks[0], CRASH_STORE_MIB << 20, long)
 
 
 AREAS = [
-    Area("nbd_ko", 120, ramdisk_mib=192),
+    Area("nbd_ko", 120),
+    Area("ublk", 240, seconds_long=1800),
+    Area("ublk_kill", 120, seconds_long=600),
+    Area("crash", 120, seconds_long=900, ramdisk_mib=CRASH_STORE_MIB,
+         disk_mib=[CRASH_LOG_MIB], after=check_images),
 ]
 
 
@@ -70,7 +85,7 @@ def get_kernel(suite):
     return kernel.get_kernel(os.path.join(FOLDER, f"kernel-{suite}"), suite)
 
 
-def root(tree, modules=(), programs=()):
+def root(tree, programs=()):
     """The guest's root filesystem, without the command it is to run."""
     made = initramfs.Root()
     with open(os.path.join(TOP, "tests", "vm", "init"), "rb") as f:
@@ -96,7 +111,7 @@ def root(tree, modules=(), programs=()):
     for folder in ("tests/rigs", "tests/vm", "fio-jobs"):
         made.copy(os.path.join(TOP, folder), f"sameblk/{folder}")
     made.busybox()
-    made.modules(tree, MODULES + list(modules))
+    made.modules(tree, MODULES)
     return made
 
 
@@ -130,21 +145,26 @@ def run_area(tree, area, tests, long):
 
     command = " ".join(["exec python3", f"/sameblk/tests/vm/guest/{area.name}.py", *tests]
                        + (["--long"] if long else []))
-    status = boot(tree, root(tree, area.modules), command, area.name,
-                  area.seconds_long if long else area.seconds, each_line,
-                  ramdisk_mib=area.ramdisk_mib, memory=area.memory)
-    if status and not bad:
+    with tempfile.TemporaryDirectory(prefix="sameblk-vm.") as folder:
+        disks = [os.path.join(folder, str(i)) for i in range(len(area.disk_mib))]
+        for disk, mib in zip(disks, area.disk_mib):
+            with open(disk, "wb") as f:
+                f.truncate(mib << 20)
+        status = boot(tree, root(tree), command, area.name,
+                      area.seconds_long if long else area.seconds, each_line,
+                      ramdisk_mib=area.ramdisk_mib, memory=area.memory, disks=disks)
+        if not status:
+            return not area.after or area.after(long, disks)
+    if not bad:
         words = {machine.STUCK: "stuck", machine.DIED: "the guest died"}
         print(f"# ended with {status} {words.get(status, '')}")
         print(f"not ok vm.{area.name}")
-    if status:
-        print_console(area.name)
-    return not status
+    print_console(area.name)
+    return False
 
 
 def run_suite(options):
-    wanted = options.names or [area.name for area in AREAS
-                               if options.long or not area.long_only]
+    wanted = options.names or [area.name for area in AREAS]
     unknown = [n for n in wanted if n.split(".")[0] not in {area.name for area in AREAS}]
     if unknown:
         sys.exit(f"tests/vm/run.py: no area named {', '.join(unknown)}")

@@ -19,8 +19,6 @@ import crash_plan
 import device
 
 LOG, STORE = "/dev/vda", "/dev/mapper/log"
-SEED = "crash"
-ROUNDS, ROUNDS_LONG = 60, 600
 
 
 def mark(text):
@@ -38,16 +36,7 @@ def carry_out(server, path, operation):
         device.range_command(path, command, off, length)
 
 
-def flush(path):
-    fd = os.open(path, os.O_RDWR)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
 def test_a_run_is_recorded(r):
-    count = ROUNDS_LONG if r.long else ROUNDS
     sectors = device.size_bytes("/dev/ram0") // 512
     rig.run("dmsetup", "create", "log", "--table",
             f"0 {sectors} log-writes /dev/ram0 {LOG}")
@@ -55,17 +44,17 @@ def test_a_run_is_recorded(r):
     rig.sameblk("create", "--size", crash_plan.VOLUME_BYTES, STORE)
     mark("created")
     server = device.serve(r, STORE)
-    for number, operations in enumerate(crash_plan.rounds(SEED, count), 1):
+    for number, operations in enumerate(crash_plan.rounds(r.long), 1):
         mark(f"begin {number}")
         for operation in operations:
             carry_out(server, server.path, operation)
-        flush(server.path)
+        device.flush(server.path)
         mark(f"done {number}")
     stats = server.stats()
     expect(stats["same_bytes"] > 0, f"nothing was merged: {stats}")
     server.stop()
     rig.run("dmsetup", "remove", "log")
-    flush(LOG)
+    device.flush(LOG)
     device.expect_no_io_error()
 
 

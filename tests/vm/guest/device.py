@@ -20,6 +20,30 @@ KERNEL_TROUBLE = re.compile(r"I/O error|EXT4-fs (error|warning)|JBD2: .*[Ee]rror
                             r"remounting filesystem")
 
 
+class Served(rig.Server):
+    """A server whose volume is a ublk device, at self.path."""
+
+    def start(self, *options, **how):
+        super().start(*options, **how)
+        self.path = next(uri for uri in self.ready if uri.startswith("/dev/"))
+        return self
+
+
+def serve(r, store, *options, name="server"):
+    return Served(r, store, "--ublk", *options, name=name).start()
+
+
+def ublk_left():
+    """What is in /dev and in the driver of ublk devices: nothing, if all were removed."""
+    nodes = [n for n in os.listdir("/dev") if re.match(r"ublk[bc]\d", n)]
+    folder = "/sys/class/ublk-char"
+    return sorted(nodes + (os.listdir(folder) if os.path.isdir(folder) else []))
+
+
+def expect_nothing_left():
+    rig.wait_until(lambda: not ublk_left(), f"no ublk device is left, but {ublk_left()}", seconds=5)
+
+
 def size_bytes(path):
     name = os.path.basename(os.path.realpath(path))
     with open(f"/sys/class/block/{name}/size", encoding="ascii") as f:
@@ -127,6 +151,24 @@ def range_command(path, command, off, length):
         fcntl.ioctl(fd, command, off.to_bytes(8, "little") + length.to_bytes(8, "little"))
     finally:
         os.close(fd)
+
+
+def flush(path):
+    fd = os.open(path, os.O_RDWR)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def wait_for_load(path):
+    """Until the device has requests in flight."""
+    name = f"/sys/class/block/{os.path.basename(path)}/inflight"
+
+    def busy():
+        with open(name, encoding="ascii") as f:
+            return any(int(n) for n in f.read().split())
+    rig.wait_until(busy, f"{path} has requests in flight", seconds=60, pause=0.001)
 
 
 def kernel_log():

@@ -1,0 +1,300 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""ublk - a volume as /dev/ublkbN: used, verified, taken away; run by tests/vm/run.py
+
+What state each kind of end leaves is in docs/ublk.md; here each has a test that is named after it.
+"""
+
+import errno
+import json
+import os
+import signal
+import stat
+import subprocess
+
+import rig
+from rig import BLOCK, MIB, expect, expect_equal
+
+import device
+
+SIZE_MIB = 128
+TREE_FILES = 200
+ROUNDS = 10
+
+
+def create(r, name="store", mib=SIZE_MIB):
+    return r.create("--size", f"{mib}M", name=name)
+
+
+class Attached:
+    """A store that was attached by the CLI; its server runs in the background."""
+
+    def __init__(self, r, store):
+        self.rig, self.store = r, store
+        self.path = rig.sameblk("attach", store).stdout.strip()
+        r.later("sameblk", "detach", "--force", store)
+        expect(stat.S_ISBLK(os.stat(self.path).st_mode), f"{self.path} is a block device at once")
+
+    def cli(self, command, *args, **options):
+        return rig.sameblk(command, *args, **options)
+
+    def stats(self):
+        return json.loads(self.cli("stats", "--json").stdout)
+
+    def detach(self, *options, **how):
+        return rig.sameblk("detach", *options, self.path, **how)
+
+
+def servers():
+    """The processes that are sameblkd."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/comm", encoding="utf-8") as f:
+                name = f.read().strip()
+            with open(f"/proc/{pid}/stat", encoding="utf-8") as f:
+                state = f.read().rpartition(")")[2].split()[0]
+        except OSError:
+            continue
+        if name == "sameblkd" and state != "Z":
+            found.append(int(pid))
+    return found
+
+
+def make_tree(folder):
+    for i in range(TREE_FILES):
+        place = os.path.join(folder, str(i % 10))
+        os.makedirs(place, exist_ok=True)
+        with open(os.path.join(place, f"file{i}"), "wb") as f:
+            f.write(rig.blocks(i % 50, 1 + i % 24) + b"end" * i)
+
+
+def expect_tree(folder):
+    for i in range(TREE_FILES):
+        with open(os.path.join(folder, str(i % 10), f"file{i}"), "rb") as f:
+            expect(f.read() == rig.blocks(i % 50, 1 + i % 24) + b"end" * i, f"file{i} is as it was")
+
+
+def test_attach_use_and_detach_leave_nothing(r):
+    attached = Attached(r, create(r))
+    rig.run("mkfs.ext4", "-q", attached.path)
+    folder, tree = device.mount(r, attached.path), r.path("tree")
+    make_tree(tree)
+    merging = device.Side(lambda: device.merge_equal(attached, attached.path))
+    for name in ("one", "two", "three"):
+        rig.run("cp", "-r", tree, os.path.join(folder, name))
+        rig.run("sync")
+    rounds = merging.end()
+    device.merge_equal(attached, attached.path)
+    saved = attached.stats()["saved_bytes"]
+    expect(saved > 2 * MIB, f"three equal trees were merged, but only {saved} bytes saved")
+    r.note(f"{rounds} rounds of merges beside cp, {saved} bytes saved")
+    device.drop_caches()
+    for name in ("one", "two", "three"):
+        expect_tree(os.path.join(folder, name))
+    rig.run("umount", folder)
+    rig.run("e2fsck", "-fn", attached.path)
+    attached.detach()
+    device.expect_nothing_left()
+    rig.wait_until(lambda: not servers(), "no server is left", seconds=5)
+    rig.offline_check(attached.store)
+    device.expect_no_io_error()
+
+
+def test_all_sizes_trim_and_zeroes_are_verified_while_merges_run(r):
+    server = device.serve(r, create(r))
+    model = device.ZeroModel(server.path, 120 * MIB, 2 * MIB, r.name)
+    sides = [device.Side(model.round), device.Side(lambda: device.merge_equal(server, server.path))]
+    loops = "8" if r.long else "1"
+    device.fio("verify-sizes", DEVICE=server.path, OFFSET="0", SIZE="48M", LOOPS=loops,
+               BS_MIN="512", seconds=1800)
+    device.fio("verify-trim", DEVICE=server.path, OFFSET="48M", SIZE="48M", LOOPS=loops,
+               seconds=1800)
+    r.note(f"{sides[0].end()} rounds of zeroes, {sides[1].end()} of merges")
+    server.stop()
+    device.expect_nothing_left()
+    rig.offline_check(server.store)
+    device.expect_no_io_error()
+
+
+def test_sectors_of_4096_refuse_smaller_ones_and_are_verified(r):
+    server = device.serve(r, create(r), "--sector-size", 4096)
+    expect_equal(device.queue(server.path, "logical_block_size"), "4096", "its logical block size")
+    device.fio("verify-sizes", DEVICE=server.path, OFFSET="0", SIZE="16M", LOOPS="1", BS_MIN="4k")
+    server.stop()
+    rig.offline_check(server.store)
+
+
+def test_the_kernel_sees_a_volatile_cache_discards_and_zeroes(r):
+    server = device.serve(r, create(r))
+    expect_equal(device.queue(server.path, "write_cache"), "write back", "its cache")
+    expect_equal(device.queue(server.path, "fua"), "1", "FUA")
+    expect(int(device.queue(server.path, "discard_max_bytes")) > 0, "discards are passed on")
+    expect(int(device.queue(server.path, "write_zeroes_max_bytes")) > 0, "zeroes are passed on")
+    expect_equal(device.queue(server.path, "rotational"), "0", "it does not rotate")
+    expect_equal(device.size_bytes(server.path), SIZE_MIB * MIB, "its size")
+    flushes = server.stats()["flushes"]
+    device.flush(server.path)
+    expect(server.stats()["flushes"] > flushes, "a flush arrives")
+    server.stop()
+
+
+def test_two_queues_are_verified(r):
+    server = device.serve(r, create(r), "--queues", 2, "--workers", 2)
+    mq = f"/sys/class/block/{os.path.basename(server.path)}/mq"
+    expect_equal(len(os.listdir(mq)), 2, "its queues")
+    jobs = []
+    for i in range(2):
+        args, env = device.fio_command("verify-sizes", DEVICE=server.path, OFFSET=f"{i * 32}M",
+                                       SIZE="24M", LOOPS="1", BS_MIN="512")
+        jobs.append(r.spawn("taskset", str(1 << i), *args, env=env, stdout=subprocess.DEVNULL))
+    expect_equal([job.wait(300) for job in jobs], [0, 0], "fio on both processors")
+    server.stop()
+    rig.offline_check(server.store)
+    device.expect_no_io_error()
+
+
+def test_two_volumes_do_not_mix(r):
+    pair = [device.serve(r, create(r, f"store{i}", 64), name=f"server{i}") for i in range(2)]
+    expect(pair[0].path != pair[1].path, "each has a device of its own")
+    listed = rig.sameblk("list").stdout
+    for server in pair:
+        expect(server.path in listed and server.store in listed, f"list names both: {listed}")
+    data = [rig.blocks(i, 256) for i in range(2)]
+    sides = [device.Side(device.ZeroModel(s.path, 8 * MIB, MIB, s.path).round) for s in pair]
+    for server, content in zip(pair, data):
+        device.write_direct(server.path, 0, content)
+    for server, content in zip(pair, data):
+        found = device.read_direct(server.path, 0, MIB)
+        expect(found == content, f"{server.path} has its own data")
+    for side in sides:
+        side.end()
+    pair[0].stop()
+    expect(device.read_direct(pair[1].path, 0, MIB) == data[1], "the other goes on")
+    pair[1].stop()
+    device.expect_nothing_left()
+    for server in pair:
+        rig.offline_check(server.store)
+
+
+def test_ten_rounds_of_attach_and_detach_leave_nothing(r):
+    store = create(r, mib=32)
+    for number in range(ROUNDS):
+        attached = Attached(r, store)
+        if number:
+            found = device.read_direct(attached.path, (number - 1) * MIB, MIB)
+            expect(found == rig.blocks(number - 1, 256), f"round {number} reads the one before")
+        device.write_direct(attached.path, number * MIB, rig.blocks(number, 256))
+        attached.detach()
+        device.expect_nothing_left()
+    rig.wait_until(lambda: not servers(), "no server is left", seconds=5)
+    rig.offline_check(store)
+    device.expect_no_io_error()
+
+
+def test_detach_of_a_mounted_device_is_refused_and_changes_nothing(r):
+    attached = Attached(r, create(r))
+    rig.run("mkfs.ext4", "-q", attached.path)
+    folder = device.mount(r, attached.path)
+    done = attached.detach(ok=(2,))
+    expect(attached.path in done.stderr, f"the refusal names the device: {done.stderr}")
+    device.write_twice(folder, MIB)
+    device.expect_equal_files(folder, MIB)
+    rig.run("umount", folder)
+    attached.detach()
+    device.expect_nothing_left()
+    device.expect_no_io_error()
+
+
+def test_a_device_removed_under_an_open_file_fails_reads_and_is_gone(r):
+    attached = Attached(r, create(r))
+    fd = os.open(attached.path, os.O_RDONLY)
+    expect_equal(len(os.pread(fd, BLOCK, 0)), BLOCK, "a read before")
+    attached.detach(ok=(2,))
+    attached.detach("--force")
+    device.drop_caches()
+    try:
+        # Either no data or an error, and at once.
+        expect_equal(os.pread(fd, BLOCK, 64 * MIB), b"", "a read after")
+    except OSError as error:
+        expect(error.errno in (errno.EIO, errno.ENXIO, errno.ENODEV), f"a read after: {error}")
+    os.close(fd)
+    device.expect_nothing_left()
+    rig.wait_until(lambda: not servers(), "no server is left", seconds=5)
+    rig.offline_check(attached.store)
+
+
+def test_a_server_killed_while_idle_takes_its_device_back(r):
+    server = device.serve(r, create(r))
+    path, data = server.path, rig.blocks("idle", 256)
+    device.write_direct(path, 0, data)
+    device.flush(path)
+    server.kill()
+    server.start()
+    expect_equal(server.path, path, "the same device")
+    expect(device.read_direct(path, 0, MIB) == data, "what was flushed is there")
+    server.stop()
+    device.expect_nothing_left()
+    rig.offline_check(server.store)
+    device.expect_no_io_error()
+
+
+def test_recover_brings_back_a_killed_server(r):
+    attached = Attached(r, create(r))
+    data = rig.blocks("recover", 256)
+    device.write_direct(attached.path, 0, data)
+    device.flush(attached.path)
+    for pid in servers():
+        os.kill(pid, signal.SIGKILL)
+    rig.sameblk("recover", attached.store)
+    expect(device.read_direct(attached.path, 0, MIB) == data, "what was flushed is there")
+    attached.detach()
+    device.expect_nothing_left()
+    rig.offline_check(attached.store)
+
+
+def test_cleanup_removes_what_a_killed_server_left(r):
+    attached = Attached(r, create(r))
+    for pid in servers():
+        os.kill(pid, signal.SIGKILL)
+    rig.wait_until(lambda: not servers(), "it is dead")
+    expect(device.ublk_left(), "the device of a killed server stays")
+    rig.sameblk("cleanup")
+    device.expect_nothing_left()
+    rig.offline_check(attached.store)
+
+
+def test_sigterm_leaves_an_open_device_and_a_new_server_goes_on(r):
+    """An upgrade in place: load runs from before the stop until after the start."""
+    server = device.serve(r, create(r))
+    rig.run("mkfs.ext4", "-q", server.path)
+    folder = device.mount(r, server.path)
+    args, env = device.fio_command("verify-file", FOLDER=folder, SIZE="32M")
+    load = r.spawn(*args, env=env, stdout=subprocess.DEVNULL)
+    device.wait_for_load(server.path)
+    server.stop()
+    expect(server.path[len("/dev/"):] in device.ublk_left(), "the device stays")
+    server.start()
+    expect_equal(load.wait(300), 0, "fio, which noticed nothing")
+    rig.run("umount", folder)
+    rig.run("e2fsck", "-fn", server.path)
+    server.stop()
+    device.expect_nothing_left()
+    device.expect_no_io_error()
+
+
+def test_nbd_and_ublk_serve_one_volume(r):
+    server = device.serve(r, create(r))
+    data = rig.blocks("both", 256)
+    disk = server.connect()
+    disk.write(MIB, data)
+    expect(device.read_direct(server.path, MIB, MIB) == data, "NBD's write is read by ublk")
+    device.write_direct(server.path, 2 * MIB, data)
+    expect(disk.read(2 * MIB, MIB) == data, "ublk's write is read by NBD")
+    disk.close()
+    server.stop()
+    device.expect_nothing_left()
+
+
+if __name__ == "__main__":
+    rig.main(globals())
