@@ -53,17 +53,18 @@ SKIPPED = 77
 
 
 class Area:
-    """One guest: a file of tests in guest/, and what they need.
+    """One guest: a file of tests in guest/ (or one of tests/rigs), and what they need.
 
-    disk_mib: sizes of empty disks, /dev/vda and so on. after: called on the host when the guest
+    wanted: called with whether it is a long run; False leaves it out. disk_mib: sizes of empty disks, /dev/vda and so on. after: called on the host when the guest
     has ended well, with whether it is a long run and with the disks' image files; prints its own
     results, True if they are good.
     """
 
-    def __init__(self, name, seconds, seconds_long=None, ramdisk_mib=64, memory="2G", disk_mib=(),
-                 after=None):
+    def __init__(self, name, seconds, seconds_long=None, folder="tests/vm/guest", wanted=None,
+                 modules=(), ramdisk_mib=64, memory="2G", disk_mib=(), after=None):
         self.name, self.seconds, self.seconds_long = name, seconds, seconds_long or seconds
-        self.ramdisk_mib, self.memory = ramdisk_mib, memory
+        self.script, self.wanted = f"/sameblk/{folder}/{name}.py", wanted
+        self.modules, self.ramdisk_mib, self.memory = list(modules), ramdisk_mib, memory
         self.disk_mib, self.after = disk_mib, after
 
 
@@ -72,12 +73,19 @@ def check_images(long, disks):
     return crash_images.run(disks[0], CRASH_STORE_MIB << 20, long)
 
 
+def host_has_no_loop(long):
+    """Then the filesystems' rig, which needs loop devices and FUSE, runs in here instead."""
+    return long or not (os.path.exists("/dev/loop-control") and os.path.exists("/dev/fuse"))
+
+
 AREAS = [
     Area("nbd_ko", 120),
     Area("ublk", 240, seconds_long=1800),
     Area("ublk_kill", 120, seconds_long=600),
     Area("crash", 120, seconds_long=900, ramdisk_mib=CRASH_STORE_MIB,
          disk_mib=[CRASH_LOG_MIB], after=check_images),
+    Area("filesystems", 600, seconds_long=7200, folder="tests/rigs", wanted=host_has_no_loop,
+         modules=["xfs", "btrfs"], memory="4G"),
 ]
 
 
@@ -85,7 +93,7 @@ def get_kernel(suite):
     return kernel.get_kernel(os.path.join(FOLDER, f"kernel-{suite}"), suite)
 
 
-def root(tree, programs=()):
+def root(tree, programs=(), modules=()):
     """The guest's root filesystem, without the command it is to run."""
     made = initramfs.Root()
     with open(os.path.join(TOP, "tests", "vm", "init"), "rb") as f:
@@ -111,11 +119,12 @@ def root(tree, programs=()):
     for folder in ("tests/rigs", "tests/vm", "fio-jobs"):
         made.copy(os.path.join(TOP, folder), f"sameblk/{folder}")
     made.busybox()
-    made.modules(tree, MODULES)
+    made.modules(tree, MODULES + list(modules))
     return made
 
 
-def boot(tree, made, command, name, seconds, each_line, ramdisk_mib=64, memory="2G", disks=()):
+def boot(tree, made, command, name, seconds, each_line, ramdisk_mib=64, ramdisks=1,
+         memory="2G", disks=()):
     """Runs a shell command in a guest: its status."""
     os.makedirs(LOGS, exist_ok=True)
     made.file("command", command.encode() + b"\n")
@@ -123,7 +132,7 @@ def boot(tree, made, command, name, seconds, each_line, ramdisk_mib=64, memory="
         made.write(archive.name)
         guest = machine.Guest(os.path.join(tree, "vmlinux"), archive.name,
                               os.path.join(LOGS, f"{name}.console"), memory, disks)
-        guest.environment = {"RAMDISK_KIB": str(ramdisk_mib << 10)}
+        guest.environment = {"RAMDISK_KIB": str(ramdisk_mib << 10), "RAMDISKS": str(ramdisks)}
         return guest.run(seconds, each_line)
 
 
@@ -143,14 +152,14 @@ def run_area(tree, area, tests, long):
             bad.append(line)
         print(line, flush=True)
 
-    command = " ".join(["exec python3", f"/sameblk/tests/vm/guest/{area.name}.py", *tests]
+    command = " ".join(["exec python3", area.script, *tests]
                        + (["--long"] if long else []))
     with tempfile.TemporaryDirectory(prefix="sameblk-vm.") as folder:
         disks = [os.path.join(folder, str(i)) for i in range(len(area.disk_mib))]
         for disk, mib in zip(disks, area.disk_mib):
             with open(disk, "wb") as f:
                 f.truncate(mib << 20)
-        status = boot(tree, root(tree), command, area.name,
+        status = boot(tree, root(tree, modules=area.modules), command, area.name,
                       area.seconds_long if long else area.seconds, each_line,
                       ramdisk_mib=area.ramdisk_mib, memory=area.memory, disks=disks)
         if not status:
@@ -164,7 +173,8 @@ def run_area(tree, area, tests, long):
 
 
 def run_suite(options):
-    wanted = options.names or [area.name for area in AREAS]
+    wanted = options.names or [area.name for area in AREAS
+                               if not area.wanted or area.wanted(options.long)]
     unknown = [n for n in wanted if n.split(".")[0] not in {area.name for area in AREAS}]
     if unknown:
         sys.exit(f"tests/vm/run.py: no area named {', '.join(unknown)}")
