@@ -41,7 +41,7 @@ BUILD = os.environ.get("SAMEBLK_BUILD") or os.path.join(TOP, "build")
 BIN = os.environ.setdefault("SAMEBLK_BIN", os.path.join(BUILD, "gcc"))
 FOLDER = os.path.join(BUILD, "vm")
 LOGS = os.path.join(FOLDER, "logs")
-SUITE = "bookworm-backports"
+SUITE, SUITE_NEW = "bookworm-backports", "trixie-backports"
 MODULES = ["virtio_blk", "ublk_drv", "nbd", "brd", "loop", "dm-log-writes", "dm-vdo"]
 PROGRAMS = ["blkdiscard", "blkid", "blockdev", "dmsetup", "e2fsck", "fio", "losetup", "lsblk",
             "mkfs.ext4", "nbd-client", "setsid"]
@@ -55,9 +55,9 @@ SKIPPED = 77
 class Area:
     """One guest: a file of tests in guest/ (or one of tests/rigs), and what they need.
 
-    wanted: called with whether it is a long run; False leaves it out. disk_mib: sizes of empty disks, /dev/vda and so on. after: called on the host when the guest
-    has ended well, with whether it is a long run and with the disks' image files; prints its own
-    results, True if they are good.
+    wanted: called with whether it is a long run; False leaves it out. disk_mib: sizes of empty
+    disks, /dev/vda and so on. after: called on the host when the guest has ended well, with whether
+    it is a long run and with the disks' image files; prints its own results, True if they are good.
     """
 
     def __init__(self, name, seconds, seconds_long=None, folder="tests/vm/guest", wanted=None,
@@ -142,12 +142,12 @@ def print_console(name):
             print(f"# kernel: {line.rstrip()}")
 
 
-def run_area(tree, area, tests, long):
-    """Prints what its tests say, named vm.AREA.TEST. True if all is good."""
+def run_area(tree, area, tests, long, label="vm"):
+    """Prints what its tests say, named LABEL.AREA.TEST. True if all is good."""
     bad = []
 
     def each_line(line):
-        line = re.sub(r"^(ok|not ok|skip) (?=\S)", r"\1 vm.", line)
+        line = re.sub(r"^(ok|not ok|skip) (?=\S)", rf"\1 {label}.", line)
         if line.startswith("not ok "):
             bad.append(line)
         print(line, flush=True)
@@ -167,7 +167,7 @@ def run_area(tree, area, tests, long):
     if not bad:
         words = {machine.STUCK: "stuck", machine.DIED: "the guest died"}
         print(f"# ended with {status} {words.get(status, '')}")
-        print(f"not ok vm.{area.name}")
+        print(f"not ok {label}.{area.name}")
     print_console(area.name)
     return False
 
@@ -184,7 +184,21 @@ def run_suite(options):
         if names:
             tests = [n.split(".", 1)[1] for n in names if "." in n]
             good = run_area(tree, area, tests, options.long) and good
+    if options.long and not options.names:
+        good = run_new_kernel() and good
     return 0 if good else 1
+
+
+def run_new_kernel():
+    """The device once more on a kernel that has what the usual one lacks: zero copy, batches."""
+    try:
+        tree = get_kernel(SUITE_NEW)
+    except kernel.Missing as why:
+        print(f"skip vm.{SUITE_NEW} {why}")
+        return True
+    results = [run_area(tree, area, [], False, f"vm.{SUITE_NEW}")
+               for area in AREAS if area.name.startswith("ublk")]
+    return all(results)
 
 
 def run_script(options):
