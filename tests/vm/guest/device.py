@@ -20,6 +20,12 @@ KERNEL_TROUBLE = re.compile(r"I/O error|EXT4-fs (error|warning)|JBD2: .*[Ee]rror
                             r"remounting filesystem")
 
 
+def create(r, name="store", mib=128):
+    """A new store; and what the kernel has said so far was about another test."""
+    rig.run("dmesg", "-c")
+    return r.create("--size", f"{mib}M", name=name)
+
+
 class Served(rig.Server):
     """A server whose volume is a ublk device, at self.path."""
 

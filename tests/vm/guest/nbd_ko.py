@@ -8,18 +8,17 @@ from rig import MIB, expect
 import device
 
 NBD = "/dev/nbd0"
-SIZE_MIB = 128
 
 
 def connect(r, server):
     # As /bin/..., because busybox has an applet of that name.
     rig.run("/bin/nbd-client", "-unix", server.nbd, NBD, "-b", "4096")
     r.later("/bin/nbd-client", "-d", NBD)
-    rig.wait_until(lambda: device.size_bytes(NBD) == SIZE_MIB * MIB, f"{NBD} has its size")
+    rig.wait_until(lambda: device.size_bytes(NBD) == 128 * MIB, f"{NBD} has its size")
 
 
 def test_filesystem_is_sound_after_fio_and_merges(r):
-    server = r.server(r.create("--size", f"{SIZE_MIB}M"))
+    server = r.server(device.create(r))
     connect(r, server)
     rig.run("mkfs.ext4", "-q", "-F", NBD)
     folder = device.mount(r, NBD)
@@ -39,7 +38,7 @@ def test_filesystem_is_sound_after_fio_and_merges(r):
 
 
 def test_all_sizes_trim_and_zeroes_are_verified_while_merges_run(r):
-    server = r.server(r.create("--size", f"{SIZE_MIB}M"))
+    server = r.server(device.create(r))
     connect(r, server)
     model = device.ZeroModel(NBD, 96 * MIB, 2 * MIB, r.name)
     sides = [device.Side(model.round), device.Side(lambda: device.merge_equal(server, NBD))]

@@ -17,13 +17,8 @@ from rig import BLOCK, MIB, expect, expect_equal
 
 import device
 
-SIZE_MIB = 128
 TREE_FILES = 200
 ROUNDS = 10
-
-
-def create(r, name="store", mib=SIZE_MIB):
-    return r.create("--size", f"{mib}M", name=name)
 
 
 class Attached:
@@ -76,7 +71,7 @@ def expect_tree(folder):
 
 
 def test_attach_use_and_detach_leave_nothing(r):
-    attached = Attached(r, create(r))
+    attached = Attached(r, device.create(r))
     rig.run("mkfs.ext4", "-q", attached.path)
     folder, tree = device.mount(r, attached.path), r.path("tree")
     make_tree(tree)
@@ -102,7 +97,7 @@ def test_attach_use_and_detach_leave_nothing(r):
 
 
 def test_all_sizes_trim_and_zeroes_are_verified_while_merges_run(r):
-    server = device.serve(r, create(r))
+    server = device.serve(r, device.create(r))
     model = device.ZeroModel(server.path, 120 * MIB, 2 * MIB, r.name)
     sides = [device.Side(model.round), device.Side(lambda: device.merge_equal(server, server.path))]
     loops = "8" if r.long else "1"
@@ -118,7 +113,7 @@ def test_all_sizes_trim_and_zeroes_are_verified_while_merges_run(r):
 
 
 def test_sectors_of_4096_refuse_smaller_ones_and_are_verified(r):
-    server = device.serve(r, create(r), "--sector-size", 4096)
+    server = device.serve(r, device.create(r), "--sector-size", 4096)
     expect_equal(device.queue(server.path, "logical_block_size"), "4096", "its logical block size")
     device.fio("verify-sizes", DEVICE=server.path, OFFSET="0", SIZE="16M", LOOPS="1", BS_MIN="4k")
     server.stop()
@@ -126,13 +121,13 @@ def test_sectors_of_4096_refuse_smaller_ones_and_are_verified(r):
 
 
 def test_the_kernel_sees_a_volatile_cache_discards_and_zeroes(r):
-    server = device.serve(r, create(r))
+    server = device.serve(r, device.create(r))
     expect_equal(device.queue(server.path, "write_cache"), "write back", "its cache")
     expect_equal(device.queue(server.path, "fua"), "1", "FUA")
     expect(int(device.queue(server.path, "discard_max_bytes")) > 0, "discards are passed on")
     expect(int(device.queue(server.path, "write_zeroes_max_bytes")) > 0, "zeroes are passed on")
     expect_equal(device.queue(server.path, "rotational"), "0", "it does not rotate")
-    expect_equal(device.size_bytes(server.path), SIZE_MIB * MIB, "its size")
+    expect_equal(device.size_bytes(server.path), 128 * MIB, "its size")
     flushes = server.stats()["flushes"]
     device.flush(server.path)
     expect(server.stats()["flushes"] > flushes, "a flush arrives")
@@ -140,7 +135,7 @@ def test_the_kernel_sees_a_volatile_cache_discards_and_zeroes(r):
 
 
 def test_two_queues_are_verified(r):
-    server = device.serve(r, create(r), "--queues", 2, "--workers", 2)
+    server = device.serve(r, device.create(r), "--queues", 2, "--workers", 2)
     mq = f"/sys/class/block/{os.path.basename(server.path)}/mq"
     expect_equal(len(os.listdir(mq)), 2, "its queues")
     jobs = []
@@ -155,7 +150,7 @@ def test_two_queues_are_verified(r):
 
 
 def test_two_volumes_do_not_mix(r):
-    pair = [device.serve(r, create(r, f"store{i}", 64), name=f"server{i}") for i in range(2)]
+    pair = [device.serve(r, device.create(r, f"store{i}", 64), name=f"server{i}") for i in range(2)]
     expect(pair[0].path != pair[1].path, "each has a device of its own")
     listed = rig.sameblk("list").stdout
     for server in pair:
@@ -178,7 +173,7 @@ def test_two_volumes_do_not_mix(r):
 
 
 def test_ten_rounds_of_attach_and_detach_leave_nothing(r):
-    store = create(r, mib=32)
+    store = device.create(r, mib=32)
     for number in range(ROUNDS):
         attached = Attached(r, store)
         if number:
@@ -193,7 +188,7 @@ def test_ten_rounds_of_attach_and_detach_leave_nothing(r):
 
 
 def test_detach_of_a_mounted_device_is_refused_and_changes_nothing(r):
-    attached = Attached(r, create(r))
+    attached = Attached(r, device.create(r))
     rig.run("mkfs.ext4", "-q", attached.path)
     folder = device.mount(r, attached.path)
     done = attached.detach(ok=(2,))
@@ -207,7 +202,7 @@ def test_detach_of_a_mounted_device_is_refused_and_changes_nothing(r):
 
 
 def test_a_device_removed_under_an_open_file_fails_reads_and_is_gone(r):
-    attached = Attached(r, create(r))
+    attached = Attached(r, device.create(r))
     fd = os.open(attached.path, os.O_RDONLY)
     expect_equal(len(os.pread(fd, BLOCK, 0)), BLOCK, "a read before")
     attached.detach(ok=(2,))
@@ -225,7 +220,7 @@ def test_a_device_removed_under_an_open_file_fails_reads_and_is_gone(r):
 
 
 def test_a_server_killed_while_idle_takes_its_device_back(r):
-    server = device.serve(r, create(r))
+    server = device.serve(r, device.create(r))
     path, data = server.path, rig.blocks("idle", 256)
     device.write_direct(path, 0, data)
     device.flush(path)
@@ -240,7 +235,7 @@ def test_a_server_killed_while_idle_takes_its_device_back(r):
 
 
 def test_recover_brings_back_a_killed_server(r):
-    attached = Attached(r, create(r))
+    attached = Attached(r, device.create(r))
     data = rig.blocks("recover", 256)
     device.write_direct(attached.path, 0, data)
     device.flush(attached.path)
@@ -254,7 +249,7 @@ def test_recover_brings_back_a_killed_server(r):
 
 
 def test_cleanup_removes_what_a_killed_server_left(r):
-    attached = Attached(r, create(r))
+    attached = Attached(r, device.create(r))
     for pid in servers():
         os.kill(pid, signal.SIGKILL)
     rig.wait_until(lambda: not servers(), "it is dead")
@@ -266,7 +261,7 @@ def test_cleanup_removes_what_a_killed_server_left(r):
 
 def test_sigterm_leaves_an_open_device_and_a_new_server_goes_on(r):
     """An upgrade in place: load runs from before the stop until after the start."""
-    server = device.serve(r, create(r))
+    server = device.serve(r, device.create(r))
     rig.run("mkfs.ext4", "-q", server.path)
     folder = device.mount(r, server.path)
     args, env = device.fio_command("verify-file", FOLDER=folder, SIZE="32M")
@@ -284,7 +279,7 @@ def test_sigterm_leaves_an_open_device_and_a_new_server_goes_on(r):
 
 
 def test_nbd_and_ublk_serve_one_volume(r):
-    server = device.serve(r, create(r))
+    server = device.serve(r, device.create(r))
     data = rig.blocks("both", 256)
     disk = server.connect()
     disk.write(MIB, data)
