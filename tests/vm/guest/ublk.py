@@ -56,6 +56,20 @@ def servers():
     return found
 
 
+def listed():
+    return json.loads(rig.sameblk("list", "--json").stdout)["devices"]
+
+
+def state(path):
+    return next((one["state"] for one in listed() if one["device"] == path), None)
+
+
+def kill_servers():
+    for pid in servers():
+        os.kill(pid, signal.SIGKILL)
+    rig.wait_until(lambda: not servers(), "the server is dead", seconds=5)
+
+
 def make_tree(folder):
     for i in range(TREE_FILES):
         place = os.path.join(folder, str(i % 10))
@@ -152,9 +166,8 @@ def test_two_queues_are_verified(r):
 def test_two_volumes_do_not_mix(r):
     pair = [device.serve(r, device.create(r, f"store{i}", 64), name=f"server{i}") for i in range(2)]
     expect(pair[0].path != pair[1].path, "each has a device of its own")
-    listed = rig.sameblk("list").stdout
-    for server in pair:
-        expect(server.path in listed and server.store in listed, f"list names both: {listed}")
+    stores = {one["device"]: one["store"] for one in listed()}
+    expect_equal(stores, {server.path: server.store for server in pair}, "what list shows")
     data = [rig.blocks(i, 256) for i in range(2)]
     sides = [device.Side(device.ZeroModel(s.path, 8 * MIB, MIB, s.path).round) for s in pair]
     for server, content in zip(pair, data):
@@ -239,9 +252,11 @@ def test_recover_brings_back_a_killed_server(r):
     data = rig.blocks("recover", 256)
     device.write_direct(attached.path, 0, data)
     device.flush(attached.path)
-    for pid in servers():
-        os.kill(pid, signal.SIGKILL)
-    rig.sameblk("recover", attached.store)
+    kill_servers()
+    rig.wait_until(lambda: state(attached.path) == "waiting", "the device waits", seconds=5)
+    expect_equal(rig.sameblk("recover", attached.store).stdout.strip(), attached.path,
+                 "the device that goes on")
+    expect_equal(state(attached.path), "live", "its state")
     expect(device.read_direct(attached.path, 0, MIB) == data, "what was flushed is there")
     attached.detach()
     device.expect_nothing_left()
@@ -250,13 +265,28 @@ def test_recover_brings_back_a_killed_server(r):
 
 def test_cleanup_removes_what_a_killed_server_left(r):
     attached = Attached(r, device.create(r))
-    for pid in servers():
-        os.kill(pid, signal.SIGKILL)
-    rig.wait_until(lambda: not servers(), "it is dead")
-    expect(device.ublk_left(), "the device of a killed server stays")
+    kill_servers()
+    rig.wait_until(lambda: state(attached.path) == "waiting", "the device waits", seconds=5)
     rig.sameblk("cleanup")
     device.expect_nothing_left()
     rig.offline_check(attached.store)
+
+
+def test_cleanup_leaves_a_device_that_is_mounted(r):
+    attached = Attached(r, device.create(r))
+    rig.run("mkfs.ext4", "-q", attached.path)
+    folder = device.mount(r, attached.path)
+    kill_servers()
+    rig.wait_until(lambda: state(attached.path) == "waiting", "the device waits", seconds=5)
+    done = rig.sameblk("cleanup", ok=(1,))
+    expect(attached.path in done.stdout + done.stderr, f"it is named: {done.stdout + done.stderr}")
+    rig.sameblk("recover", attached.path)
+    device.write_twice(folder, MIB)
+    device.expect_equal_files(folder, MIB)
+    rig.run("umount", folder)
+    attached.detach()
+    device.expect_nothing_left()
+    device.expect_no_io_error()
 
 
 def test_sigterm_leaves_an_open_device_and_a_new_server_goes_on(r):
@@ -268,7 +298,7 @@ def test_sigterm_leaves_an_open_device_and_a_new_server_goes_on(r):
     load = r.spawn(*args, env=env, stdout=subprocess.DEVNULL)
     device.wait_for_load(server.path)
     server.stop()
-    expect(server.path[len("/dev/"):] in device.ublk_left(), "the device stays")
+    expect_equal(state(server.path), "waiting", "the device's state")
     server.start()
     expect_equal(load.wait(300), 0, "fio, which noticed nothing")
     rig.run("umount", folder)
