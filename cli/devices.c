@@ -281,7 +281,7 @@ int device_remove(const struct devices *devices, const struct device *device, bo
 	if (device->info.state != UBLK_STATE_DEAD)
 		r = ublk_control_plain(control, UBLK_CTL_STOP, device->info.id);
 	if (r == 0)
-		r = ublk_control_plain(control, UBLK_CTL_DEL, device->info.id);
+		r = ublk_control_delete(control, device->info.id, force);
 	if (r < 0) {
 		say_error("cannot remove", device->path, "%s", ublk_control_why(control));
 		return r;

@@ -48,6 +48,7 @@ static_assert(sizeof(struct ublk_ctl_cmd) == 32, "as the kernel has it");
 #define UBLK_CTL_END_RECOVERY	UBLK_CTL_WRITE(0x11) /* data: the server's process */
 #define UBLK_CTL_GET_INFO2	UBLK_CTL_READ(0x12) /* with a path, for any device */
 #define UBLK_CTL_GET_FEATURES	UBLK_CTL_READ(0x13)
+#define UBLK_CTL_DEL_ASYNC	UBLK_CTL_READ(0x14) /* does not wait until all have closed it */
 #define UBLK_CTL_TRY_STOP	UBLK_CTL_WRITE(0x17) /* EBUSY if anybody has it open */
 
 /* Features, which are also the flags of a device. */

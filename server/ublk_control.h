@@ -50,7 +50,11 @@ int ublk_control_get_params(struct ublk_control *control, uint32_t id,
 int ublk_control_go_live(struct ublk_control *control, uint32_t op, uint32_t id,
 			 const _Atomic bool *give_up);
 
-/* op: UBLK_CTL_STOP, TRY_STOP, DEL, START_RECOVERY. */
+/* op: UBLK_CTL_STOP, TRY_STOP, START_RECOVERY. */
 int ublk_control_plain(struct ublk_control *control, uint32_t op, uint32_t id);
+
+/* Deletes a device that is stopped. used: it may still be open, and then its number stays taken
+ * until the last one has closed it, which is not waited for; else it is free at return. */
+int ublk_control_delete(struct ublk_control *control, uint32_t id, bool used);
 
 #endif

@@ -118,7 +118,7 @@ static void say_process(const char *pid, char *ret_who, size_t who_bytes)
 }
 
 /* The device itself or a partition of it: a block device is known by its number. */
-static bool is_device(int dir_fd, const char *name, unsigned major_number, const char *disk)
+static bool is_device(int dir_fd, const char *name, dev_t number, const char *disk)
 {
 	struct stat st;
 	char path[64], target[256];
@@ -128,8 +128,9 @@ static bool is_device(int dir_fd, const char *name, unsigned major_number, const
 		return false;
 	snprintf(path, sizeof(path), "/sys/dev/block/%u:%u", major(st.st_rdev), minor(st.st_rdev));
 	len = readlink(path, target, sizeof(target) - 1);
+	/* Of a device that was removed and is still open somewhere the kernel shows nothing. */
 	if (len < 0)
-		return major(st.st_rdev) == major_number;
+		return st.st_rdev == number;
 	target[len] = '\0';
 	/* .../block/ublkb0 or .../block/ublkb0/ublkb0p1 */
 	for (char *at = strstr(target, disk); at != NULL; at = strstr(at + 1, disk)) {
@@ -141,7 +142,7 @@ static bool is_device(int dir_fd, const char *name, unsigned major_number, const
 	return false;
 }
 
-static bool process_has_it(int proc_fd, const char *pid, unsigned major_number, const char *disk)
+static bool process_has_it(int proc_fd, const char *pid, dev_t number, const char *disk)
 {
 	char path[32];
 	struct dirent *entry;
@@ -160,13 +161,13 @@ static bool process_has_it(int proc_fd, const char *pid, unsigned major_number, 
 	}
 	while (!found && (entry = readdir(dir)) != NULL)
 		if (entry->d_name[0] != '.')
-			found = is_device(fd, entry->d_name, major_number, disk);
+			found = is_device(fd, entry->d_name, number, disk);
 	closedir(dir);
 	return found;
 }
 
 /* True: a process besides this one has it open. The kernel keeps the count to itself. */
-static bool find_process(unsigned major_number, const char *disk, char *ret_who, size_t who_bytes)
+static bool find_process(dev_t number, const char *disk, char *ret_who, size_t who_bytes)
 {
 	DIR *dir = opendir("/proc");
 	struct dirent *entry;
@@ -178,7 +179,7 @@ static bool find_process(unsigned major_number, const char *disk, char *ret_who,
 		if (!isdigit((unsigned char)entry->d_name[0]) ||
 		    strtol(entry->d_name, NULL, 10) == getpid())
 			continue;
-		found = process_has_it(dirfd(dir), entry->d_name, major_number, disk);
+		found = process_has_it(dirfd(dir), entry->d_name, number, disk);
 		if (found)
 			say_process(entry->d_name, ret_who, who_bytes);
 	}
@@ -224,7 +225,7 @@ static int claim_now(uint32_t id, int *ret_fd, char *reterr_who, size_t who_byte
 			snprintf(reterr_who, who_bytes, "cannot open %s: %s", path, strerror(-r));
 		return r;
 	}
-	if (fstat(fd, &st) == 0 && find_process(major(st.st_rdev), disk, reterr_who, who_bytes)) {
+	if (fstat(fd, &st) == 0 && find_process(st.st_rdev, disk, reterr_who, who_bytes)) {
 		close(fd);
 		return -EBUSY;
 	}

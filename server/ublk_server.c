@@ -192,7 +192,7 @@ static int find_left(struct ublk_server *server, uint64_t mark)
 		return 0;
 	/* Never started, or stopped and not deleted. */
 	log_info("ublk: an unfinished device %u of this volume is removed", info->id);
-	r = ublk_control_plain(server->control, UBLK_CTL_DEL, info->id);
+	r = ublk_control_delete(server->control, info->id, false);
 	return r < 0 ? fail_command(server, r) : -ENOENT;
 }
 
@@ -255,7 +255,7 @@ static int make_anew(struct ublk_server *server, uint64_t mark)
 		return r;
 	r = set_params(server);
 	if (r < 0)
-		(void)ublk_control_plain(server->control, UBLK_CTL_DEL, server->info.id);
+		(void)ublk_control_delete(server->control, server->info.id, false);
 	return r;
 }
 
@@ -295,7 +295,7 @@ static void close_char(struct ublk_server *server)
 }
 
 /* Stopped, so every fetch comes back; only then can it be closed, and only then deleted. */
-static int take_away(struct ublk_server *server)
+static int take_away(struct ublk_server *server, bool used)
 {
 	int r;
 
@@ -304,7 +304,7 @@ static int take_away(struct ublk_server *server)
 		return -ETIMEDOUT;
 	}
 	close_char(server);
-	r = ublk_control_plain(server->control, UBLK_CTL_DEL, server->info.id);
+	r = ublk_control_delete(server->control, server->info.id, used);
 	if (r < 0 && r != -ENODEV)
 		return fail_command(server, r);
 	server->state = UBLK_SERVER_REMOVED;
@@ -321,7 +321,7 @@ static void give_up(struct ublk_server *server)
 		ublk_server_leave(server);
 	} else {
 		(void)ublk_control_plain(server->control, UBLK_CTL_STOP, server->info.id);
-		(void)take_away(server);
+		(void)take_away(server, false);
 	}
 	strcpy(server->why, why);
 }
@@ -413,13 +413,15 @@ static int stop_used(struct ublk_server *server)
 
 int ublk_server_remove(struct ublk_server *server, bool force)
 {
+	bool used;
 	int r;
 
 	assert(server->state == UBLK_SERVER_LIVE);
 	r = stop_unused(server);
-	if (r < 0 && force)
+	used = r < 0;
+	if (used && force)
 		r = stop_used(server);
-	return r < 0 ? r : take_away(server);
+	return r < 0 ? r : take_away(server, used);
 }
 
 void ublk_server_leave(struct ublk_server *server)

@@ -79,6 +79,7 @@ static const char *name_of(uint32_t op)
 	case UBLK_CTL_ADD:
 		return "ADD_DEV";
 	case UBLK_CTL_DEL:
+	case UBLK_CTL_DEL_ASYNC:
 		return "DEL_DEV";
 	case UBLK_CTL_START:
 		return "START_DEV";

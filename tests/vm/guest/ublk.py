@@ -216,19 +216,22 @@ def test_detach_of_a_mounted_device_is_refused_and_changes_nothing(r):
 
 def test_a_device_removed_under_an_open_file_fails_reads_and_is_gone(r):
     attached = Attached(r, device.create(r))
-    fd = os.open(attached.path, os.O_RDONLY)
-    expect_equal(len(os.pread(fd, BLOCK, 0)), BLOCK, "a read before")
-    attached.detach(ok=(2,))
-    attached.detach("--force")
-    device.drop_caches()
-    try:
-        # Either no data or an error, and at once.
-        expect_equal(os.pread(fd, BLOCK, 64 * MIB), b"", "a read after")
-    except OSError as error:
-        expect(error.errno in (errno.EIO, errno.ENXIO, errno.ENODEV), f"a read after: {error}")
-    os.close(fd)
-    device.expect_nothing_left()
-    rig.wait_until(lambda: not servers(), "no server is left", seconds=5)
+    with open(attached.path, "rb", buffering=0) as file:
+        expect_equal(len(file.read(BLOCK)), BLOCK, "a read before")
+        attached.detach(ok=(2,))
+        attached.detach("--force")
+        device.expect_nothing_left()
+        rig.wait_until(lambda: not servers(), "no server is left", seconds=5)
+        device.drop_caches()
+        try:
+            # Either no data or an error, and at once.
+            expect_equal(file.read(BLOCK), b"", "a read after")
+        except OSError as error:
+            expect(error.errno in (errno.EIO, errno.ENXIO, errno.ENODEV), f"a read after: {error}")
+        # And whoever has it open still is in nobody's way.
+        again = Attached(r, attached.store)
+        again.detach()
+        device.expect_nothing_left()
     rig.offline_check(attached.store)
 
 
