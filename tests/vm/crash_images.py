@@ -39,11 +39,11 @@ def points(entries):
     done, begun, created = 0, 0, False
     for entry in entries:
         if entry.mark:
-            word, _, number = entry.mark.partition(" ")
+            word, _, number = entry.mark.partition("-")
             created = created or word == MARK_CREATED
             done = int(number) if word == "done" else done
             begun = int(number) if word == "begin" else begun
-        if created and (entry.is_flush() or (entry.mark or "").startswith("done ")):
+        if created and (entry.is_flush() or (entry.mark or "").startswith("done-")):
             yield Point(entry, done, begun)
 
 
@@ -84,8 +84,8 @@ def judge_forgetful(r, log, store_bytes):
     losing, point = False, None
     with new_image(r, store_bytes) as image, open(log, "rb") as f:
         for entry in log_writes.entries(f.fileno()):
-            losing = losing or entry.mark == f"begin {number}"
-            if entry.mark == f"done {number}":
+            losing = losing or entry.mark == f"begin-{number}"
+            if entry.mark == f"done-{number}":
                 point = Point(entry, number, number)
                 break
             if not losing:

@@ -49,6 +49,7 @@ PROGRAMS_WANTED = ["btrfs", "mkfs.btrfs", "mkfs.xfs", "nbdfuse", "nbdkit", "xfs_
 NBDKIT_PLUGINS = "/usr/lib/x86_64-linux-gnu/nbdkit/plugins"
 CRASH_STORE_MIB, CRASH_LOG_MIB = 64, 8192
 CONSOLE_LINES = 30
+WORDS = {machine.STUCK: "stuck", machine.DIED: "the guest died"}
 SKIPPED = 77
 
 
@@ -164,10 +165,8 @@ def run_area(tree, area, tests, long, label="vm"):
                       ramdisk_mib=area.ramdisk_mib, memory=area.memory, disks=disks)
         if not status:
             return not area.after or area.after(long, disks)
-    if not bad:
-        words = {machine.STUCK: "stuck", machine.DIED: "the guest died"}
-        print(f"# ended with {status} {words.get(status, '')}")
-        print(f"not ok {label}.{area.name}")
+    if not bad or status in WORDS:
+        print(f"not ok {label}.{area.name} ended with {status} {WORDS.get(status, '')}")
     print_console(area.name)
     return False
 

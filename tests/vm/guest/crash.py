@@ -4,7 +4,7 @@
 
     /dev/ublkb0 (sameblkd) -> /dev/mapper/log (log-writes) -> /dev/ram0, recorded on /dev/vda
 
-The plan is that of crash_plan.py. Before a round a mark `begin N` goes into the log, and `done N`
+The plan is that of crash_plan.py. Before a round a mark `begin-N` goes into the log, and `done-N`
 once its flush was answered. What follows from that is checked on the host, by crash_images.py.
 """
 
@@ -45,11 +45,11 @@ def test_a_run_is_recorded(r):
     mark("created")
     server = device.serve(r, STORE)
     for number, operations in enumerate(crash_plan.rounds(r.long), 1):
-        mark(f"begin {number}")
+        mark(f"begin-{number}")
         for operation in operations:
             carry_out(server, server.path, operation)
         device.flush(server.path)
-        mark(f"done {number}")
+        mark(f"done-{number}")
     stats = server.stats()
     expect(stats["same_bytes"] > 0, f"nothing was merged: {stats}")
     server.stop()

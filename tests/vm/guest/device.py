@@ -36,7 +36,10 @@ class Served(rig.Server):
 
 
 def serve(r, store, *options, name="server"):
-    return Served(r, store, "--ublk", *options, name=name).start()
+    server = Served(r, store, "--ublk", *options, name=name).start()
+    # Or whoever waits for its I/O in a test that failed could not even be killed.
+    r.later("sameblk", "detach", "--force", server.path)
+    return server
 
 
 def ublk_left():
