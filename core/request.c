@@ -295,7 +295,7 @@ void request_depend_on_map(struct request *request, uint32_t region)
 {
 	uint64_t lsn;
 
-	if (!request->fua || MUTANT(51))
+	if ((!request->fua && !request->lasting) || MUTANT(51))
 		return;
 	lsn = map_lsn(&request->volume->map, region);
 	if (lsn > request->lsn)
@@ -321,7 +321,8 @@ void request_finish(struct request *request, int res)
 
 	request_unfence(request);
 	request_release(request);
-	if (res < 0 || !request->fua || request->lsn <= journal_durable_lsn(&volume->journal)) {
+	if (res < 0 || (!request->fua && !request->lasting) ||
+	    request->lsn <= journal_durable_lsn(&volume->journal)) {
 		finish(request, res);
 		return;
 	}

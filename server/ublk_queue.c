@@ -113,6 +113,7 @@ static void start_request(struct ublk_tag *tag)
 	request->op = io.op;
 	request->data = buffer_of(tag); /* the engine may have put another there */
 	request->fua = io.fua;
+	request->lasting = queue->shared->outlives && io.op != REQUEST_FLUSH;
 	request->no_hole = io.no_hole;
 	request->off_bytes = io.off_bytes;
 	request->len_bytes = io.len_bytes;

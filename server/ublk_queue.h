@@ -59,6 +59,7 @@ struct ublk_queues {
 	struct volume *volume;
 	int fd; /* /dev/ublkcN */
 	struct ublk_shape shape;
+	bool outlives; /* the device outlives the server, and so does what was answered */
 	_Atomic unsigned running; /* queues that have started and not ended */
 	_Atomic bool refused; /* the kernel did not take a fetch */
 };

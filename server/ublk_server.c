@@ -127,6 +127,7 @@ static int make_queues(struct ublk_server *server, struct loop **loops, unsigned
 {
 	unsigned count = server->info.queues;
 
+	server->shared.outlives = (server->info.flags & UBLK_F_RECOVERY) != 0;
 	server->queues = calloc(count, sizeof(*server->queues));
 	if (server->queues == NULL)
 		return fail(server, -ENOMEM, "queues");
