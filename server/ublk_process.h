@@ -8,7 +8,9 @@
  * Mounts: the last process of a mount namespace unmounts what is mounted there when it exits, after
  * its files are closed. Were that a file system on our own device, it would wait for a server that
  * is just ending. So the server has a namespace of its own that follows the one it came from, and
- * forgets mounts of its device before it ends.
+ * forgets mounts of its device: when it has gone live, those that were copied with the namespace,
+ * which would stay where mounts are private when the one they were copied from is unmounted; and
+ * before it ends, those that came since.
  *
  * Threads   prepare on the main thread before there are others: they inherit both.
  */

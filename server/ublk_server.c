@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "server/log.h"
+#include "server/ublk_process.h"
 
 #define PAUSE_MS 10u
 /* udev holds a node it has just made, or makes it a little later. */
@@ -364,8 +365,10 @@ int ublk_server_start(struct ublk_server *server, struct loop **loops, unsigned 
 		give_up(server);
 		return r;
 	}
-	if (server->taken_over)
+	if (server->taken_over) {
+		ublk_process_forget_mounts(server->path);
 		log_info("ublk: %s is served again", server->path);
+	}
 	return 0;
 }
 

@@ -51,6 +51,8 @@ def test_the_filesystem_goes_on_when_the_server_is_killed_under_load(r):
     chance, count = random.Random(r.name), KILLS_LONG if r.long else KILLS
     server = device.serve(r, device.create(r))
     path, took = server.path, []
+    # As systemd has it; the tests of ublk.py have private mounts, as containers do.
+    rig.run("mount", "--make-rshared", "/")
     rig.run("mkfs.ext4", "-q", path)
     folder = device.mount(r, path)
     load = Load(r, folder)
