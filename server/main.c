@@ -42,10 +42,7 @@
 #include "server/options.h"
 #include "server/store_file.h"
 #include "server/systemd.h"
-#include "server/ublk_detach.h"
-#include "server/ublk_process.h"
-#include "server/ublk_record.h"
-#include "server/ublk_server.h"
+#include "server/ublk_front.h"
 
 #define EXIT_FAILED   2
 #define DRAIN_MS      10000u
@@ -76,10 +73,7 @@ struct daemon {
 	bool has_socket;
 	struct nbd_listen_tcp tcp;
 	struct nbd_tls_keys *tls_keys;
-	struct ublk_server ublk;
-	struct ublk_detach detach;
-	int argc;
-	char **argv;
+	struct ublk_front ublk;
 	int single_fd;
 	struct ctl_server *control;
 	struct ctl_server_options control_options;
@@ -188,24 +182,7 @@ static int load_keys(struct daemon *daemon)
 
 static int open_ublk(struct daemon *daemon)
 {
-	const struct options *options = &daemon->options;
-	const struct ublk_server_options ublk_options = {
-		.id = options->ublk_id,
-		.queues = options->queues,
-		.depth = options->depth,
-		.sector_bytes = options->sector_bytes,
-		.memory_bytes = options->buffer_bytes / 2,
-		.read_only = options->read_only,
-	};
-	int r;
-
-	if (!options->ublk)
-		return 0;
-	ublk_process_prepare();
-	r = ublk_server_open(&daemon->ublk, &ublk_options);
-	if (r < 0)
-		log_error("cannot make a ublk device: %s", daemon->ublk.why);
-	return r;
+	return ublk_front_open(&daemon->ublk);
 }
 
 /* What a new URI begins with. */
@@ -490,37 +467,14 @@ static int start_nbd(struct daemon *daemon)
 	return 0;
 }
 
-static void save_record(struct daemon *daemon)
-{
-	const struct ublk_record_fields fields = {
-		.uuid = volume_uuid(daemon->volume),
-		.id = daemon->ublk.info.id,
-		.store = daemon->options.store,
-		.argc = daemon->argc,
-		.argv = daemon->argv,
-	};
-	int r = ublk_record_save(&fields);
-
-	if (r < 0)
-		log_warn("%s: no record for sameblk recover could be made: %s", daemon->ublk.path,
-			 strerror(-r));
-}
-
 static int start_ublk(struct daemon *daemon)
 {
-	int r;
+	int r = ublk_front_start(&daemon->ublk, daemon->loop_pointers, daemon->volume);
 
-	if (!daemon->options.ublk)
-		return 0;
-	r = ublk_server_start(&daemon->ublk, daemon->loop_pointers, daemon->options.workers,
-			      daemon->volume);
-	if (r < 0) {
-		log_error("cannot make a ublk device: %s", daemon->ublk.why);
+	if (r < 0 || !daemon->options.ublk)
 		return r;
-	}
-	snprintf(new_uri(daemon), NBD_URI_BYTES, "%s", daemon->ublk.path);
+	snprintf(new_uri(daemon), NBD_URI_BYTES, "%s", daemon->ublk.server.path);
 	add_uri(daemon);
-	save_record(daemon);
 	return 0;
 }
 
@@ -528,7 +482,7 @@ static int ask_detach(void *context, bool force, char *ret_text)
 {
 	struct daemon *daemon = context;
 
-	return ublk_detach_ask(&daemon->detach, force, ret_text);
+	return ublk_front_detach(&daemon->ublk, force, ret_text);
 }
 
 static unsigned count_clients(void *context)
@@ -550,7 +504,7 @@ static void sum_latency(void *context, struct latency_sums *ret_sums)
 	struct daemon *daemon = context;
 
 	nbd_server_latency(&daemon->nbd, ret_sums);
-	ublk_server_latency(&daemon->ublk, ret_sums);
+	ublk_server_latency(&daemon->ublk.server, ret_sums);
 }
 
 static int start_control(struct daemon *daemon)
@@ -616,70 +570,29 @@ static int go_up(struct daemon *daemon)
 
 /* --- in between --- */
 
-static int remove_ublk(struct daemon *daemon, bool force)
+/* It is the last one, and who reads them waits for the device to be removed. */
+static void forget_device(void *context)
 {
-	int r = ublk_server_remove(&daemon->ublk, force);
+	struct daemon *daemon = context;
 
-	if (r == 0) {
-		ublk_record_remove(volume_uuid(daemon->volume));
-		log_info("%s is removed", daemon->ublk.path);
-	}
-	return r;
+	daemon->uris[--daemon->uri_count] = NULL;
 }
 
-/* The device goes, and the server with it unless it serves something else too. */
-static void detach_ublk(struct daemon *daemon, bool force)
-{
-	const struct options *options = &daemon->options;
-	struct ublk_server *ublk = &daemon->ublk;
-	int r;
-
-	if (ublk->state != UBLK_SERVER_LIVE) {
-		ublk_detach_answer(&daemon->detach, -ENODEV, "the block device is removed already");
-		return;
-	}
-	r = remove_ublk(daemon, force);
-	if (r == 0) /* the last one; whoever reads them waits for the answer */
-		daemon->uris[--daemon->uri_count] = NULL;
-	ublk_detach_answer(&daemon->detach, r, r < 0 ? ublk->why : ublk->path);
-	if (r == 0 && options->unix_path == NULL && !options->has_tcp && !options->single &&
-	    daemon->sockets.nbd_count == 0)
-		stop_soon(NULL);
-}
-
+/* A device that is detached ends the server unless it serves something else too. */
 static void serve(struct daemon *daemon)
 {
-	bool force;
+	const struct options *options = &daemon->options;
+	bool has_nbd = options->unix_path != NULL || options->has_tcp || options->single ||
+		       daemon->sockets.nbd_count > 0;
 
 	while (!atomic_load(&stop_asked)) {
 		wait_for_wake();
-		if (ublk_detach_take(&daemon->detach, &force))
-			detach_ublk(daemon, force);
+		if (ublk_front_serve(&daemon->ublk, forget_device, daemon) && !has_nbd)
+			stop_soon(NULL);
 	}
 }
 
 /* --- down --- */
-
-static void stop_ublk(struct daemon *daemon)
-{
-	struct ublk_server *ublk = &daemon->ublk;
-	int r;
-
-	ublk_detach_close(&daemon->detach);
-	if (ublk->state != UBLK_SERVER_LIVE)
-		return;
-	r = remove_ublk(daemon, false);
-	if (r == 0)
-		return;
-	if (r == -EBUSY)
-		log_warn("%s; it stays, and its I/O waits until sameblkd --ublk serves %s again "
-			 "(sameblk recover)",
-			 ublk->why, daemon->options.store);
-	else
-		log_error("%s; the device stays (sameblk cleanup)", ublk->why);
-	ublk_server_leave(ublk);
-	ublk_process_forget_mounts(ublk->path);
-}
 
 static bool nbd_gone(struct nbd_server *nbd, unsigned limit_ms)
 {
@@ -735,11 +648,16 @@ static void quiesce(struct daemon *daemon)
 
 static int go_down(struct daemon *daemon)
 {
+	bool ublk_ended;
 	int r = 0;
 
 	systemd_notify("STOPPING=1");
-	stop_ublk(daemon);
+	ublk_ended = ublk_front_stop(&daemon->ublk);
 	stop_nbd(daemon);
+	if (!ublk_ended) {
+		log_error("requests are stuck; recovery will do the rest");
+		_exit(EXIT_FAILED);
+	}
 	for (unsigned i = 0; i < daemon->loops_started; i++)
 		loop_stop(&daemon->loops[i]);
 	for (unsigned i = 0; i < daemon->loops_started; i++)
@@ -751,7 +669,7 @@ static int go_down(struct daemon *daemon)
 			log_error("%s could not be closed cleanly: %s; recovery will do the rest",
 				  daemon->options.store, strerror(-r));
 	}
-	ublk_server_done(&daemon->ublk);
+	ublk_front_done(&daemon->ublk);
 	if (daemon->has_nbd)
 		nbd_server_done(&daemon->nbd);
 	nbd_tls_keys_free(daemon->tls_keys);
@@ -777,9 +695,7 @@ int main(int argc, char **argv)
 		free(daemon);
 		return r < 0 ? EXIT_FAILED : 0;
 	}
-	daemon->argc = argc;
-	daemon->argv = argv;
-	ublk_detach_init(&daemon->detach, wake_main, NULL);
+	ublk_front_init(&daemon->ublk, &daemon->options, argc, argv, wake_main);
 	log_init(daemon->options.verbose);
 	r = systemd_sockets(&daemon->sockets);
 	if (r < 0)
@@ -794,7 +710,6 @@ int main(int argc, char **argv)
 		log_debug("stopping");
 	}
 	down = go_down(daemon);
-	ublk_detach_done(&daemon->detach);
 	free(daemon);
 	return up < 0 || down < 0 ? EXIT_FAILED : 0;
 }

@@ -20,10 +20,35 @@
 
 static bool own_namespace;
 
+/* Of a line of mountinfo: the mount at /, and what is mounted elsewhere follows it. */
+static bool is_shared_root(const char *line)
+{
+	char where[512], options[512], tag[64];
+
+	return sscanf(line, "%*s %*s %*s %*s %511s %511s %63s", where, options, tag) == 3 &&
+	       strcmp(where, "/") == 0 && strncmp(tag, "shared:", 7) == 0;
+}
+
+static bool root_is_shared(void)
+{
+	FILE *file = fopen("/proc/self/mountinfo", "re");
+	char line[4096];
+	bool shared = false;
+
+	if (file == NULL)
+		return false;
+	while (!shared && fgets(line, sizeof(line), file) != NULL)
+		shared = is_shared_root(line);
+	fclose(file);
+	return shared;
+}
+
 void ublk_process_prepare(void)
 {
 	if (prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0) < 0)
 		log_debug("ublk: not marked as a flusher of I/O: %s", strerror(errno));
+	if (!root_is_shared())
+		return;
 	if (unshare(CLONE_NEWNS) < 0) {
 		log_debug("ublk: no mount namespace of its own: %s", strerror(errno));
 		return;

@@ -9,8 +9,9 @@
  * its files are closed. Were that a file system on our own device, it would wait for a server that
  * is just ending. So the server has a namespace of its own that follows the one it came from, and
  * forgets mounts of its device: when it has gone live, those that were copied with the namespace,
- * which would stay where mounts are private when the one they were copied from is unmounted; and
- * before it ends, those that came since.
+ * which would stay if the one they were copied from were private; and before it ends, those that
+ * came since. Where mounts are not shared (no systemd) it could not follow, and would keep
+ * everything busy that is unmounted elsewhere: there it has none.
  *
  * Threads   prepare on the main thread before there are others: they inherit both.
  */

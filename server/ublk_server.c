@@ -307,8 +307,10 @@ static int take_away(struct ublk_server *server, bool used)
 	}
 	close_char(server);
 	r = ublk_control_delete(server->control, server->info.id, used);
-	if (r < 0 && r != -ENODEV)
+	if (r < 0 && r != -ENODEV && r != -ETIMEDOUT)
 		return fail_command(server, r);
+	if (r == -ETIMEDOUT) /* it is marked as deleted */
+		log_warn("%s: goes when nobody has it open any more", server->path);
 	server->state = UBLK_SERVER_REMOVED;
 	return 0;
 }
@@ -433,8 +435,7 @@ void ublk_server_leave(struct ublk_server *server)
 	assert(server->state == UBLK_SERVER_LIVE);
 	for (unsigned i = 0; i < server->queue_count; i++)
 		ublk_queue_leave(&server->queues[i]);
-	if (!all_ended(server))
-		log_warn("%s: requests are stuck; they are asked for again later", server->path);
+	(void)all_ended(server);
 	server->state = UBLK_SERVER_LEFT;
 }
 

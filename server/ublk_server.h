@@ -73,7 +73,14 @@ int ublk_server_start(struct ublk_server *server, struct loop **loops, unsigned 
 /* EBUSY: somebody has it open, and nothing has changed. force: removed all the same, and what they
  * have not written back is lost. */
 int ublk_server_remove(struct ublk_server *server, bool force);
-/* Begins nothing more and answers what it has. */
+/* Whether the device stays when its server has gone. */
+static inline bool ublk_server_outlives(const struct ublk_server *server)
+{
+	return (server->info.flags & UBLK_F_RECOVERY) != 0;
+}
+
+/* Begins nothing more and answers what it has. Queues that are still running then are stuck: their
+ * loops do not end. */
 void ublk_server_leave(struct ublk_server *server);
 /* All threads of the loops have ended. */
 void ublk_server_done(struct ublk_server *server);
