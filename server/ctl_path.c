@@ -182,8 +182,7 @@ static bool is_dead_record(const char *path)
 	return r == -ECONNREFUSED || r == -ENOENT;
 }
 
-/* Servers that were killed left theirs. One that comes back makes a new one. */
-static void drop_dead_records(const char *dir)
+void ctl_path_drop_dead(const char *dir)
 {
 	struct ctl_path_list list = {NULL, 0};
 
@@ -194,7 +193,16 @@ static void drop_dead_records(const char *dir)
 	ctl_path_list_done(&list);
 }
 
-/* Puts the link there unless something that lives, or is no link, has the name. */
+static bool leads_to(const char *record, const char *target)
+{
+	char found[PATH_MAX];
+	ssize_t len = readlink(record, found, sizeof(found));
+
+	return len > 0 && (size_t)len == strlen(target) && memcmp(found, target, (size_t)len) == 0;
+}
+
+/* Puts the link there unless something that lives, or is no link, has the name. One that a killed
+ * server left of the same socket is the new one's. */
 static int link_record(const char *target, const char *record)
 {
 	struct stat st;
@@ -205,6 +213,8 @@ static int link_record(const char *target, const char *record)
 			return 0;
 		if (errno != EEXIST)
 			return -errno;
+		if (leads_to(record, target))
+			return 0;
 		r = ctl_path_probe(record);
 		if (r != -ECONNREFUSED && r != -ENOENT)
 			return -EEXIST;
@@ -243,7 +253,7 @@ int ctl_path_record(const char *store_path, const char *target, char ret_record[
 		return r;
 	if (realpath(target, real) == NULL)
 		return -errno;
-	drop_dead_records(dir);
+	ctl_path_drop_dead(dir);
 	/* Only *.ctl is looked for. */
 	if (in_dir(target, dir) && len > 4 && strcmp(target + len - 4, CTL_PATH_SUFFIX) == 0)
 		return 0;

@@ -39,6 +39,9 @@ int ctl_path_dir_make(const char *dir, gid_t group);
  * ret_record: to remove it by; empty if the socket is in the default directory anyway. */
 int ctl_path_record(const char *store_path, const char *target, char ret_record[CTL_PATH_BYTES]);
 
+/* Takes away records of servers that have gone. */
+void ctl_path_drop_dead(const char *dir);
+
 /* 0: a server listens there. ECONNREFUSED or ENOENT: none does. */
 int ctl_path_probe(const char *path);
 

@@ -553,6 +553,8 @@ static int open_listener(struct ctl_server *server, const char **reterr_message)
 			return start_failed(r, reterr_message,
 					    "cannot make the control directory, on %s: %s", dir,
 					    strerror(-r));
+		/* One of them may have the name. */
+		ctl_path_drop_dead(dir);
 		r = ctl_path_default(options->store_path, server->path);
 	} else if (strlen(options->path) < CTL_PATH_BYTES) {
 		strcpy(server->path, options->path);

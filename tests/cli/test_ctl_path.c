@@ -236,6 +236,24 @@ Test(ctl_path, a_record_replaces_a_dead_one_and_spares_a_live_one)
 	ctl_listen_close(&two, in_folder("2"));
 }
 
+/* Or it would stay when that one ends well, with the name that a server's own socket would have. */
+Test(ctl_path, the_record_of_a_killed_server_is_its_successors)
+{
+	struct ctl_listen listener;
+	char first[CTL_PATH_BYTES], second[CTL_PATH_BYTES];
+
+	cr_assert_eq(ctl_listen_open(in_folder("1"), NO_GROUP, &listener), 0);
+	cr_assert_eq(ctl_path_record("/x/vm.img", in_folder("1"), first), 0);
+	close(listener.fd); /* as a killed server leaves it */
+	cr_assert_eq(ctl_listen_open(in_folder("1"), NO_GROUP, &listener), 0);
+	cr_assert_eq(ctl_path_record("/x/vm.img", in_folder("1"), second), 0);
+	cr_assert_str_eq(first, second);
+	ctl_listen_close(&listener, in_folder("1"));
+	ctl_path_drop_dead(in_folder("sameblk"));
+	cr_assert_neq(access(first, F_OK), 0);
+	cr_assert_eq(unlink(first), -1, "not even a link that leads nowhere");
+}
+
 Test(ctl_path, a_socket_in_the_default_directory_needs_no_record)
 {
 	char path[CTL_PATH_BYTES], record[CTL_PATH_BYTES];
