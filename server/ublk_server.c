@@ -13,6 +13,7 @@
 
 #include "server/log.h"
 #include "server/ublk_process.h"
+#include "server/ublk_record.h"
 
 #define PAUSE_MS 10u
 /* udev holds a node it has just made, or makes it a little later. */
@@ -167,12 +168,35 @@ static int see_block(struct ublk_server *server)
 
 /* --- taking a device over --- */
 
+/* Served from a copy, it would change its content below whoever has it open. */
+static int check_store(struct ublk_server *server, uint64_t mark)
+{
+	const char *store = server->options.store;
+	const struct ublk_record *record;
+	struct ublk_records records;
+	int r = 0;
+
+	(void)ublk_records_load(&records);
+	record = ublk_records_find(&records, mark);
+	if (record != NULL && ublk_record_is_of_another(record, store)) {
+		snprintf(server->why, sizeof(server->why),
+			 "/dev/ublkb%u is the device of %s, and %s is a copy of that: detach it "
+			 "first",
+			 server->info.id, record->store, store);
+		r = -EEXIST;
+	}
+	ublk_records_done(&records);
+	return r;
+}
+
 /* ENOENT: no device of this volume waits for a server. */
 static int find_left(struct ublk_server *server, uint64_t mark)
 {
 	struct ublk_info *info = &server->info;
 	int r = ublk_find_mark(server->control, mark, info);
 
+	if (r == 0)
+		r = check_store(server, mark);
 	if (r < 0)
 		return r;
 	/* The store is locked by us, so its server is dying or dead. */

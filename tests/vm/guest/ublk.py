@@ -250,6 +250,24 @@ def test_a_server_killed_while_idle_takes_its_device_back(r):
     device.expect_no_io_error()
 
 
+def test_a_copy_of_a_store_does_not_get_the_device_of_the_store(r):
+    server = device.serve(r, device.create(r))
+    copy, data = r.path("copy"), rig.blocks("original", 256)
+    rig.run("cp", server.store, copy)
+    device.write_direct(server.path, 0, data)
+    device.flush(server.path)
+    for killed in (False, True):
+        if killed:
+            server.kill()
+        done = rig.run("sameblkd", "--ublk", copy, ok=(2,), seconds=20)
+        expect(server.store in done.stderr and copy in done.stderr,
+               f"both stores are named: {done.stderr}")
+    server.start()
+    expect(device.read_direct(server.path, 0, MIB) == data, "the original's content is there")
+    server.stop()
+    device.expect_nothing_left()
+
+
 def test_recover_brings_back_a_killed_server(r):
     attached = Attached(r, device.create(r))
     data = rig.blocks("recover", 256)
