@@ -51,6 +51,10 @@ static_assert(sizeof(struct ublk_ctl_cmd) == 32, "as the kernel has it");
 #define UBLK_CTL_DEL_ASYNC	UBLK_CTL_READ(0x14) /* does not wait until all have closed it */
 #define UBLK_CTL_TRY_STOP	UBLK_CTL_WRITE(0x17) /* EBUSY if anybody has it open */
 
+/* What a driver answers to a command that it does not know: ENOTSUPP, which user space has no name
+ * for, up to Linux 6.8; EOPNOTSUPP later. */
+#define UBLK_RES_UNKNOWN (-524)
+
 /* Features, which are also the flags of a device. */
 #define UBLK_F_RECOVERY		(1ull << 3) /* the device outlives its server */
 #define UBLK_F_RECOVERY_REISSUE (1ull << 4) /* and what was in flight is asked for again */

@@ -388,7 +388,7 @@ int ublk_control_delete(struct ublk_control *control, uint32_t id, bool used)
 	int r = used ? ublk_control_plain(control, UBLK_CTL_DEL_ASYNC, id) : -EOPNOTSUPP;
 
 	/* Before Linux 6.9 the driver could only wait. */
-	if (r == -EOPNOTSUPP)
+	if (ublk_why_lacks(r))
 		r = ublk_control_plain(control, UBLK_CTL_DEL, id);
 	return r;
 }

@@ -100,6 +100,11 @@ static const char *name_of(uint32_t op)
 	}
 }
 
+bool ublk_why_lacks(int error)
+{
+	return error == UBLK_RES_UNKNOWN || error == -EOPNOTSUPP || error == -EINVAL;
+}
+
 static const char *reason(uint32_t op, int error)
 {
 	if (op == UBLK_CTL_ADD && (error == -EEXIST || error == -ENOSPC))
@@ -119,6 +124,8 @@ static const char *reason(uint32_t op, int error)
 		return "its server before has not ended yet";
 	if (op == UBLK_CTL_START_RECOVERY && error == -EINVAL)
 		return "it was made by a server that did not ask for recovery";
+	if (error == UBLK_RES_UNKNOWN)
+		return "this kernel's ublk driver has no such command";
 	return strerror(-error);
 }
 
