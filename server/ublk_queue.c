@@ -47,7 +47,8 @@ static uint64_t now_ns(struct ublk_queue *queue)
 
 static void end_if_done(struct ublk_queue *queue)
 {
-	if (queue->ended || queue->in_engine > 0 || (queue->fetching > 0 && !queue->leaving))
+	if (!queue->started || queue->ended || queue->in_engine > 0 ||
+	    (queue->fetching > 0 && !queue->leaving))
 		return;
 	queue->ended = true;
 	queue->loop->busy--;
@@ -146,6 +147,7 @@ static void start_task(struct task *task)
 {
 	struct ublk_queue *queue = container_of(task, struct ublk_queue, start_task);
 
+	queue->started = true;
 	queue->loop->busy++;
 	for (unsigned i = 0; i < queue->depth; i++)
 		command(&queue->tags[i], UBLK_IO_FETCH, 0);

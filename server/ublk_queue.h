@@ -22,7 +22,8 @@
  *
  * A queue has ended when every tag is gone, or, once it is leaving, when the engine has none of
  * them: the kernel then still has commands of ours, which end with the thread. Their buffers are
- * not touched any more from then on, but must stay until the ring has been given back.
+ * not touched any more from then on, but must stay until the ring has been given back. One that was
+ * never started has nothing to end.
  *
  * Memory    all of it at init: a buffer for each tag, never given back to the kernel in between.
  * Errors    0 or a negative errno from init.
@@ -76,6 +77,7 @@ struct ublk_queue {
 	struct ublk_tag *tags;
 	unsigned fetching;
 	unsigned in_engine;
+	bool started;
 	bool leaving;
 	bool ended;
 	uint64_t now_ns; /* of this turn; 0: not asked yet */

@@ -71,6 +71,41 @@ Test(ublk_queue, a_queue_whose_commands_are_refused_says_so_and_ends)
 	loop_done(&loop);
 }
 
+static _Atomic bool passed;
+
+static void pass(struct task *task)
+{
+	(void)task;
+	atomic_store(&passed, true);
+}
+
+/* A take-over that fails early leaves with queues that it has not started. */
+Test(ublk_queue, a_queue_that_was_never_started_can_be_left)
+{
+	const struct timespec pause = {.tv_nsec = 1000000};
+	struct ublk_queues shared = {
+		.fd = store_file_cached_fd(store),
+		.shape = {.io_bytes_max = 65536, .size_bytes = STORE_BYTES, .sector_bytes = 512},
+	};
+	static struct loop loop;
+	static struct ublk_queue queue;
+	static struct task task = {.worker = &loop.worker, .run = pass};
+
+	cr_assert_eq(loop_init(&loop, store, 0, 1 << 20), 0);
+	cr_assert_eq(ublk_queue_init(&queue, &shared, &loop, 0, DEPTH), 0);
+	cr_assert_eq(loop_start(&loop), 0);
+	ublk_queue_leave(&queue);
+	worker_post(&task);
+	while (!atomic_load(&passed))
+		nanosleep(&pause, NULL);
+	cr_assert_eq(atomic_load(&shared.running), 0);
+	loop_stop(&loop);
+	loop_join(&loop);
+	cr_assert_eq(loop.busy, 0);
+	ublk_queue_done(&queue);
+	loop_done(&loop);
+}
+
 Test(ublk_queue, a_queue_that_cannot_be_mapped_leaves_nothing_behind)
 {
 	struct ublk_queues shared = {.fd = -1, .shape = {.io_bytes_max = 65536}};
