@@ -270,18 +270,39 @@ static int check_unused(const struct device *device)
 	return 0;
 }
 
+/* Held, so that no server comes in between; then nobody's. */
+static int stop_held(const struct devices *devices, const struct device *device, bool force)
+{
+	int fd, r = ublk_hold(device->info.id, &fd);
+
+	if (r == -EBUSY) {
+		say_error("cannot remove", device->path,
+			  "a server has it, or is just starting or ending: try again");
+		return r;
+	}
+	/* Without a node there is no server here either. */
+	r = force ? 0 : check_unused(device);
+	if (r == 0 && device->info.state != UBLK_STATE_DEAD) {
+		r = ublk_control_plain(devices->control, UBLK_CTL_STOP, device->info.id);
+		if (r < 0)
+			say_error("cannot remove", device->path, "%s",
+				  ublk_control_why(devices->control));
+	}
+	if (fd >= 0)
+		close(fd);
+	return r;
+}
+
 int device_remove(const struct devices *devices, const struct device *device, bool force)
 {
 	struct ublk_control *control = devices->control;
-	int r = force ? 0 : check_unused(device);
+	int r;
 
+	ublk_control_set_unprivileged(control, (device->info.flags & UBLK_F_UNPRIVILEGED) != 0);
+	r = stop_held(devices, device, force);
 	if (r < 0)
 		return r;
-	ublk_control_set_unprivileged(control, (device->info.flags & UBLK_F_UNPRIVILEGED) != 0);
-	if (device->info.state != UBLK_STATE_DEAD)
-		r = ublk_control_plain(control, UBLK_CTL_STOP, device->info.id);
-	if (r == 0)
-		r = ublk_control_delete(control, device->info.id, force);
+	r = ublk_control_delete(control, device->info.id, force);
 	if (r < 0) {
 		say_error("cannot remove", device->path, "%s", ublk_control_why(control));
 		return r;

@@ -100,6 +100,15 @@ int ublk_find_mark(struct ublk_control *control, uint64_t mark, struct ublk_info
 	return r;
 }
 
+int ublk_hold(uint32_t id, int *ret_fd)
+{
+	char path[UBLK_PATH_BYTES];
+
+	ublk_char_path(id, path);
+	*ret_fd = open(path, O_RDWR | O_CLOEXEC);
+	return *ret_fd < 0 ? -errno : 0;
+}
+
 /* --- who has it open --- */
 
 static void say_process(const char *pid, char *ret_who, size_t who_bytes)

@@ -133,6 +133,9 @@ static void fetch_done(struct ring_op *op, int res, uint32_t flags)
 	queue->loop->ring->parked--;
 	if (res == UBLK_RES_REQUEST && !queue->leaving) {
 		start_request(tag);
+	} else if (res == UBLK_RES_GONE && !atomic_load(&queue->shared->live)) {
+		/* Whoever waits for it to come up would wait for ever. */
+		atomic_store(&queue->shared->refused, true);
 	} else if (res != UBLK_RES_REQUEST && res != UBLK_RES_GONE && !queue->ended &&
 		   !atomic_exchange(&queue->shared->refused, true)) {
 		log_error("ublk: queue %u, tag %u: the kernel refused a command: %s", queue->number,

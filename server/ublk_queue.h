@@ -62,7 +62,9 @@ struct ublk_queues {
 	struct ublk_shape shape;
 	bool outlives; /* the device outlives the server, and so does what was answered */
 	_Atomic unsigned running; /* queues that have started and not ended */
-	_Atomic bool refused; /* the kernel did not take a fetch */
+	_Atomic bool live; /* the device has come up */
+	_Atomic bool
+		refused; /* the kernel did not take a fetch, or the device went before it was live */
 };
 
 struct ublk_queue {

@@ -152,7 +152,10 @@ static int go_live(struct ublk_server *server)
 	for (unsigned i = 0; i < server->queue_count; i++)
 		ublk_queue_start(&server->queues[i]);
 	r = ublk_control_go_live(server->control, op, server->info.id, &server->shared.refused);
-	return r < 0 ? fail_command(server, r) : 0;
+	if (r < 0)
+		return fail_command(server, r);
+	atomic_store(&server->shared.live, true);
+	return 0;
 }
 
 /* Whoever reads the ready line wants to open it. */

@@ -118,6 +118,8 @@ static const char *reason(uint32_t op, int error)
 		return "there is no such device";
 	if (error == -ETIMEDOUT)
 		return "the kernel did not answer in time";
+	if (error == -ECANCELED)
+		return "the device was removed, or refused a command, while it came up";
 	if (op == UBLK_CTL_TRY_STOP && error == -EBUSY)
 		return "it is open";
 	if (op == UBLK_CTL_START_RECOVERY && error == -EBUSY)

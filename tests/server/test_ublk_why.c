@@ -85,6 +85,8 @@ Test(ublk_why, a_command_that_failed_is_named_with_its_device)
 	cr_assert(says("has not ended"));
 	ublk_why_command(UBLK_CTL_ADD, 5, -EEXIST, text);
 	cr_assert(says("already"));
+	ublk_why_command(UBLK_CTL_START, 3, -ECANCELED, text);
+	cr_assert(says("while it came up"));
 	ublk_why_command(UBLK_CTL_DEL, 5, -ENODEV, text);
 	cr_assert(says("no such device"));
 	ublk_why_command(UBLK_CTL_SET_PARAMS, 5, -EIO, text);

@@ -293,6 +293,21 @@ def test_cleanup_removes_what_a_killed_server_left(r):
     rig.offline_check(attached.store)
 
 
+def test_a_device_that_a_server_is_taking_over_is_not_removed(r):
+    server = device.serve(r, device.create(r))
+    server.kill()
+    rig.wait_until(lambda: state(server.path) == "waiting", "the device waits", seconds=5)
+    # As a server has it that is about to go on.
+    with open(server.path.replace("ublkb", "ublkc"), "r+b", buffering=0):
+        for command in (("cleanup", "--force"), ("detach", "--force", server.path)):
+            done = rig.sameblk(*command, ok=(1, 2))
+            expect("a server has it" in done.stderr, f"why not: {done.stderr}")
+            expect_equal(state(server.path), "waiting", "the device's state")
+    server.start()
+    server.stop()
+    device.expect_nothing_left()
+
+
 def test_cleanup_leaves_a_device_that_is_mounted(r):
     attached = Attached(r, device.create(r))
     rig.run("mkfs.ext4", "-q", attached.path)
