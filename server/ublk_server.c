@@ -198,8 +198,10 @@ static int find_left(struct ublk_server *server, uint64_t mark)
 	struct ublk_info *info = &server->info;
 	int r = ublk_find_mark(server->control, mark, info);
 
-	if (r == 0)
-		r = check_store(server, mark);
+	if (r < 0)
+		return r == -ENOENT ? r : fail(server, r, "cannot look for the volume's device");
+	ublk_control_set_unprivileged(server->control, (info->flags & UBLK_F_UNPRIVILEGED) != 0);
+	r = check_store(server, mark);
 	if (r < 0)
 		return r;
 	/* The store is locked by us, so its server is dying or dead. */
