@@ -43,6 +43,21 @@ static bool root_is_shared(void)
 	return shared;
 }
 
+bool ublk_process_lives(pid_t pid)
+{
+	char path[64];
+	bool lives = false;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/%d/cmdline", (int)pid);
+	file = fopen(path, "re");
+	if (file != NULL) {
+		lives = fgetc(file) != EOF;
+		fclose(file);
+	}
+	return lives;
+}
+
 void ublk_process_prepare(void)
 {
 	if (prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0) < 0)

@@ -18,7 +18,12 @@
 #ifndef SERVER_UBLK_PROCESS_H
 #define SERVER_UBLK_PROCESS_H
 
+#include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
+
+/* Whether this process runs: not one that was killed and whose memory is gone already. */
+bool ublk_process_lives(pid_t pid);
 
 /* What may not be done is left, with a line in the log. */
 void ublk_process_prepare(void);

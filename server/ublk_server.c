@@ -21,6 +21,8 @@
 /* The last I/O of a killed server has to end before its device can be had. */
 #define TAKE_OVER_MS 60000u
 #define DRAIN_MS     20000u
+/* What a server that was killed may take until it looks dead. */
+#define ALIVE_MS 3000u
 
 static void pause_ms(unsigned ms)
 {
@@ -192,6 +194,42 @@ static int check_store(struct ublk_server *server, uint64_t mark)
 	return r;
 }
 
+static bool is_taken(const struct ublk_server *server)
+{
+	int fd, r = ublk_hold(server->info.id, &fd);
+
+	if (r == 0)
+		close(fd);
+	return r == -EBUSY;
+}
+
+static int fail_served(struct ublk_server *server)
+{
+	snprintf(server->why, sizeof(server->why),
+		 "/dev/ublkb%u is this volume's and process %d serves it", server->info.id,
+		 server->info.pid);
+	return -EBUSY;
+}
+
+/* The store is locked by us, so its server is dying or dead; unless both only read. */
+static int wait_for_death(struct ublk_server *server)
+{
+	struct ublk_info *info = &server->info;
+	int r;
+
+	for (unsigned ms = 0; info->state == UBLK_STATE_LIVE && ms < TAKE_OVER_MS; ms += PAUSE_MS) {
+		if (server->options.read_only && ms >= ALIVE_MS && ublk_process_lives(info->pid))
+			break;
+		pause_ms(PAUSE_MS);
+		r = ublk_control_info(server->control, info->id, info);
+		if (r == -ENODEV)
+			return -ENOENT;
+		if (r < 0)
+			return fail_command(server, r);
+	}
+	return info->state == UBLK_STATE_LIVE ? fail_served(server) : 0;
+}
+
 /* ENOENT: no device of this volume waits for a server. */
 static int find_left(struct ublk_server *server, uint64_t mark)
 {
@@ -204,23 +242,12 @@ static int find_left(struct ublk_server *server, uint64_t mark)
 	r = check_store(server, mark);
 	if (r < 0)
 		return r;
-	/* The store is locked by us, so its server is dying or dead. */
-	for (unsigned ms = 0; info->state == UBLK_STATE_LIVE && ms < TAKE_OVER_MS; ms += PAUSE_MS) {
-		pause_ms(PAUSE_MS);
-		r = ublk_control_info(server->control, info->id, info);
-		if (r == -ENODEV)
-			return -ENOENT;
-		if (r < 0)
-			return fail_command(server, r);
-	}
-	if (info->state == UBLK_STATE_LIVE) {
-		snprintf(server->why, sizeof(server->why),
-			 "/dev/ublkb%u is this volume's and process %d serves it", info->id,
-			 info->pid);
-		return -EBUSY;
-	}
-	if (info->state != UBLK_STATE_DEAD)
-		return 0;
+	r = wait_for_death(server);
+	if (r < 0 || info->state != UBLK_STATE_DEAD)
+		return r;
+	/* Another that only reads is just getting it up. */
+	if (server->options.read_only && is_taken(server))
+		return fail_served(server);
 	/* Never started, or stopped and not deleted. */
 	log_info("ublk: an unfinished device %u of this volume is removed", info->id);
 	r = ublk_control_delete(server->control, info->id, false);

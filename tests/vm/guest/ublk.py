@@ -268,6 +268,22 @@ def test_a_copy_of_a_store_does_not_get_the_device_of_the_store(r):
     device.expect_nothing_left()
 
 
+def test_a_second_server_that_only_reads_leaves_the_device_of_the_first(r):
+    store, data = device.create(r), rig.blocks("read", 256)
+    first = device.serve(r, store)
+    device.write_direct(first.path, 0, data)
+    first.stop()
+    first = device.serve(r, store, "--read-only")
+    done = rig.run("sameblkd", "--ublk", "--read-only", store, ok=(2,), seconds=20)
+    expect("serves it" in done.stderr, f"why not: {done.stderr}")
+    expect(device.read_direct(first.path, 0, MIB) == data, "the first goes on")
+    first.kill()
+    first.start()
+    expect(device.read_direct(first.path, 0, MIB) == data, "and is taken over when it was killed")
+    first.stop()
+    device.expect_nothing_left()
+
+
 def test_recover_brings_back_a_killed_server(r):
     attached = Attached(r, device.create(r))
     data = rig.blocks("recover", 256)
