@@ -20,27 +20,34 @@
 
 static bool own_namespace;
 
-/* Of a line of mountinfo: the mount at /, and what is mounted elsewhere follows it. */
-static bool is_shared_root(const char *line)
+bool ublk_process_follows(const char *line)
 {
-	char where[512], options[512], tag[64];
+	char where[512];
+	int end = 0;
+	const char *separator = strstr(line, " - ");
+	const char *tag;
 
-	return sscanf(line, "%*s %*s %*s %*s %511s %511s %63s", where, options, tag) == 3 &&
-	       strcmp(where, "/") == 0 && strncmp(tag, "shared:", 7) == 0;
+	if (sscanf(line, "%*s %*s %*s %*s %511s %*s%n", where, &end) != 1 || end == 0 ||
+	    strcmp(where, "/") != 0 || separator == NULL)
+		return false;
+	for (tag = line + end; tag != NULL && tag < separator; tag = strchr(tag + 1, ' '))
+		if (strncmp(tag, " shared:", 8) == 0 || strncmp(tag, " master:", 8) == 0)
+			return true;
+	return false;
 }
 
-static bool root_is_shared(void)
+static bool root_follows(void)
 {
 	FILE *file = fopen("/proc/self/mountinfo", "re");
 	char line[4096];
-	bool shared = false;
+	bool follows = false;
 
 	if (file == NULL)
 		return false;
-	while (!shared && fgets(line, sizeof(line), file) != NULL)
-		shared = is_shared_root(line);
+	while (!follows && fgets(line, sizeof(line), file) != NULL)
+		follows = ublk_process_follows(line);
 	fclose(file);
-	return shared;
+	return follows;
 }
 
 bool ublk_process_lives(pid_t pid)
@@ -62,7 +69,7 @@ void ublk_process_prepare(void)
 {
 	if (prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0) < 0)
 		log_debug("ublk: not marked as a flusher of I/O: %s", strerror(errno));
-	if (!root_is_shared())
+	if (!root_follows())
 		return;
 	if (unshare(CLONE_NEWNS) < 0) {
 		log_debug("ublk: no mount namespace of its own: %s", strerror(errno));

@@ -10,7 +10,7 @@
  * is just ending. So the server has a namespace of its own that follows the one it came from, and
  * forgets mounts of its device: when it has gone live, those that were copied with the namespace,
  * which would stay if the one they were copied from were private; and before it ends, those that
- * came since. Where mounts are not shared (no systemd) it could not follow, and would keep
+ * came since. Where mounts are private (no systemd) it could not follow, and would keep
  * everything busy that is unmounted elsewhere: there it has none.
  *
  * Threads   prepare on the main thread before there are others: they inherit both.
@@ -27,6 +27,9 @@ bool ublk_process_lives(pid_t pid);
 
 /* What may not be done is left, with a line in the log. */
 void ublk_process_prepare(void);
+/* Of a line of mountinfo: it is the root, and a namespace copied from here sees what is unmounted
+ * elsewhere: it is shared with others, or follows them (a service with a namespace of its own). */
+bool ublk_process_follows(const char *line);
 /* Forgets mounts of the device in our namespace only. */
 void ublk_process_forget_mounts(const char *block_path);
 
