@@ -126,20 +126,33 @@ static void say_process(const char *pid, char *ret_who, size_t who_bytes)
 	snprintf(ret_who, who_bytes, "process %.16s (%s) has it open", pid, comm);
 }
 
+/* What kind of file it is, which the kernel knows without asking a server of files that may be gone:
+ * any file of any process is looked at here. */
+static bool is_block(int dir_fd, const char *name, dev_t *ret_number)
+{
+	struct statx st;
+
+	if (statx(dir_fd, name, AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT, STATX_TYPE, &st) < 0 ||
+	    !S_ISBLK(st.stx_mode))
+		return false;
+	*ret_number = makedev(st.stx_rdev_major, st.stx_rdev_minor);
+	return true;
+}
+
 /* The device itself or a partition of it: a block device is known by its number. */
 static bool is_device(int dir_fd, const char *name, dev_t number, const char *disk)
 {
-	struct stat st;
+	dev_t found;
 	char path[64], target[256];
 	ssize_t len;
 
-	if (fstatat(dir_fd, name, &st, 0) < 0 || !S_ISBLK(st.st_mode))
+	if (!is_block(dir_fd, name, &found))
 		return false;
-	snprintf(path, sizeof(path), "/sys/dev/block/%u:%u", major(st.st_rdev), minor(st.st_rdev));
+	snprintf(path, sizeof(path), "/sys/dev/block/%u:%u", major(found), minor(found));
 	len = readlink(path, target, sizeof(target) - 1);
 	/* Of a device that was removed and is still open somewhere the kernel shows nothing. */
 	if (len < 0)
-		return st.st_rdev == number;
+		return found == number;
 	target[len] = '\0';
 	/* .../block/ublkb0 or .../block/ublkb0/ublkb0p1 */
 	for (char *at = strstr(target, disk); at != NULL; at = strstr(at + 1, disk)) {
