@@ -6,6 +6,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <mntent.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,9 +16,10 @@
 #include <time.h>
 #include <unistd.h>
 
-#define CLASS_DIR "/sys/class/ublk-char"
-#define PREFIX	  "ublkc"
-#define COMM_MAX  16u
+#define CLASS_DIR   "/sys/class/ublk-char"
+#define PREFIX	    "ublkc"
+#define COMM_MAX    16u
+#define MOUNT_BYTES 8192u
 /* udev looks into a device whenever somebody has written to it. */
 #define CLAIM_MS       1000u
 #define CLAIM_PAUSE_MS 50u
@@ -211,23 +213,24 @@ static bool find_process(dev_t number, const char *disk, char *ret_who, size_t w
 
 static void say_mount(const char *disk, char *ret_who, size_t who_bytes)
 {
-	FILE *file = fopen("/proc/self/mounts", "re");
-	char line[1024], device[256], where[512];
+	FILE *file = setmntent("/proc/self/mounts", "re");
+	struct mntent mount;
+	char text[MOUNT_BYTES];
 
 	snprintf(ret_who, who_bytes, "it is mounted, or another device is made of it");
 	if (file == NULL)
 		return;
-	while (fgets(line, sizeof(line), file) != NULL) {
-		if (sscanf(line, "%255s %511s", device, where) != 2)
-			continue;
+	while (getmntent_r(file, &mount, text, sizeof(text)) != NULL) {
+		const char *device = mount.mnt_fsname;
+
 		if (strncmp(device, "/dev/", 5) != 0 ||
 		    strncmp(device + 5, disk, strlen(disk)) != 0 ||
 		    isdigit((unsigned char)device[5 + strlen(disk)]))
 			continue;
-		snprintf(ret_who, who_bytes, "it is mounted on %s", where);
+		snprintf(ret_who, who_bytes, "it is mounted on %s", mount.mnt_dir);
 		break;
 	}
-	fclose(file);
+	endmntent(file);
 }
 
 static int claim_now(uint32_t id, int *ret_fd, char *reterr_who, size_t who_bytes)

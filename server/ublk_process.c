@@ -4,6 +4,7 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <mntent.h>
 #include <sched.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -16,7 +17,8 @@
 #ifndef PR_SET_IO_FLUSHER
 #define PR_SET_IO_FLUSHER 57
 #endif
-#define ROUNDS_MAX 64u
+#define ROUNDS_MAX  64u
+#define MOUNT_BYTES 8192u
 
 static bool own_namespace;
 
@@ -93,16 +95,17 @@ static bool is_of(const char *device, const char *block_path)
 /* True: one was forgotten, and there may be more. */
 static bool forget_one(const char *block_path)
 {
-	FILE *file = fopen("/proc/self/mounts", "re");
-	char line[1024], device[256], where[512];
+	FILE *file = setmntent("/proc/self/mounts", "re");
+	struct mntent mount;
+	char text[MOUNT_BYTES];
 	bool forgot = false;
 
 	if (file == NULL)
 		return false;
-	while (!forgot && fgets(line, sizeof(line), file) != NULL)
-		if (sscanf(line, "%255s %511s", device, where) == 2 && is_of(device, block_path))
-			forgot = umount2(where, MNT_DETACH) == 0;
-	fclose(file);
+	while (!forgot && getmntent_r(file, &mount, text, sizeof(text)) != NULL)
+		if (is_of(mount.mnt_fsname, block_path))
+			forgot = umount2(mount.mnt_dir, MNT_DETACH) == 0;
+	endmntent(file);
 	return forgot;
 }
 

@@ -214,6 +214,26 @@ def test_detach_of_a_mounted_device_is_refused_and_changes_nothing(r):
     device.expect_no_io_error()
 
 
+def test_a_mount_on_a_folder_with_a_blank_is_named_and_forgotten(r):
+    server = device.serve(r, device.create(r))
+    # As systemd has it: the server has a mount namespace of its own, which gets a copy.
+    rig.run("mount", "--make-rshared", "/")
+    try:
+        rig.run("mkfs.ext4", "-q", server.path)
+        folder = device.mount(r, server.path, name="a folder")
+        done = rig.sameblk("detach", server.path, ok=(2,))
+        expect(folder in done.stderr, f"the folder is named: {done.stderr}")
+        server.kill()
+        server.start()
+        with open(f"/proc/{server.process.pid}/mounts", encoding="utf-8") as f:
+            expect(server.path not in f.read(), "the new server has forgotten the mount")
+        rig.run("umount", folder)
+        server.stop()
+    finally:
+        rig.run("mount", "--make-rprivate", "/")
+    device.expect_nothing_left()
+
+
 def test_a_device_removed_under_an_open_file_fails_reads_and_is_gone(r):
     attached = Attached(r, device.create(r))
     with open(attached.path, "rb", buffering=0) as file:
