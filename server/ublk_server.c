@@ -260,6 +260,7 @@ static int adopt(struct ublk_server *server)
 	struct ublk_shape *shape = &server->shared.shape;
 	const struct ublk_info *info = &server->info;
 	struct ublk_params params;
+	uint64_t payload_bytes;
 	int r;
 
 	if (options->id != UINT32_MAX && options->id != info->id) {
@@ -279,6 +280,12 @@ static int adopt(struct ublk_server *server)
 			info->id, options->read_only ? "writable" : "read-only");
 		return r;
 	}
+	payload_bytes = (uint64_t)info->queues * info->depth * shape->io_bytes_max;
+	if (payload_bytes > options->memory_bytes)
+		log_warn("ublk: /dev/ublkb%u was made for %llu bytes of payload; half of "
+			 "--buffer-memory is %llu",
+			 info->id, (unsigned long long)payload_bytes,
+			 (unsigned long long)options->memory_bytes);
 	if (info->queues != options->queues || info->depth != options->depth ||
 	    shape->sector_bytes != options->sector_bytes)
 		log_info("ublk: /dev/ublkb%u goes on as it was made: %u queues, depth %u, sectors "
@@ -307,8 +314,18 @@ static int take_over(struct ublk_server *server)
 
 static int make_anew(struct ublk_server *server, uint64_t mark)
 {
-	int r = add(server, mark);
+	const struct ublk_server_options *options = &server->options;
+	int r = ublk_shape_io_bytes(options->memory_bytes, options->queues, options->depth,
+				    &server->shared.shape.io_bytes_max);
 
+	if (r < 0) {
+		snprintf(server->why, sizeof(server->why),
+			 "%u queues of depth %u need --buffer-memory of at least %llu bytes",
+			 options->queues, options->depth,
+			 2ull * options->queues * options->depth * UBLK_IO_BYTES_MIN);
+		return r;
+	}
+	r = add(server, mark);
 	if (r < 0)
 		return r;
 	r = set_params(server);
@@ -401,15 +418,6 @@ int ublk_server_start(struct ublk_server *server, struct loop **loops, unsigned 
 		.read_only = options->read_only,
 	};
 	server->shared.volume = volume;
-	r = ublk_shape_io_bytes(options->memory_bytes, options->queues, options->depth,
-				&shape->io_bytes_max);
-	if (r < 0) {
-		snprintf(server->why, sizeof(server->why),
-			 "%u queues of depth %u need --buffer-memory of at least %llu bytes",
-			 options->queues, options->depth,
-			 2ull * options->queues * options->depth * UBLK_IO_BYTES_MIN);
-		return r;
-	}
 	r = find_left(server, mark);
 	if (r == 0)
 		r = take_over(server);

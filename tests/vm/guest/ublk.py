@@ -288,6 +288,21 @@ def test_a_copy_of_a_store_does_not_get_the_device_of_the_store(r):
     device.expect_nothing_left()
 
 
+def test_a_device_that_needs_more_memory_than_the_bound_is_taken_over_all_the_same(r):
+    store = device.create(r)
+    first = device.serve(r, store, "--depth", 512, "--buffer-memory", "256M")
+    path = first.path
+    first.kill()
+    # Not enough for a depth of 512 at all: a new device would be refused.
+    second = device.serve(r, store, "--depth", 512, "--buffer-memory", "16M", name="second")
+    expect_equal(second.path, path, "the same device")
+    expect("--buffer-memory" in second.log(), "the log names the bound")
+    second.stop()
+    refused = rig.run("sameblkd", "--ublk", "--depth", 512, "--buffer-memory", "16M", store, ok=(2,))
+    expect("--buffer-memory" in refused.stderr, f"why not: {refused.stderr}")
+    device.expect_nothing_left()
+
+
 def test_a_second_server_that_only_reads_leaves_the_device_of_the_first(r):
     store, data = device.create(r), rig.blocks("read", 256)
     first = device.serve(r, store)
