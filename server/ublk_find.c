@@ -128,8 +128,8 @@ static void say_process(const char *pid, char *ret_who, size_t who_bytes)
 	snprintf(ret_who, who_bytes, "process %.16s (%s) has it open", pid, comm);
 }
 
-/* What kind of file it is, which the kernel knows without asking a server of files that may be gone:
- * any file of any process is looked at here. */
+/* What kind of file it is, which the kernel knows without asking a server of files, which may be
+ * gone: any file of any process is looked at here. */
 static bool is_block(int dir_fd, const char *name, dev_t *ret_number)
 {
 	struct statx st;

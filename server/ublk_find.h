@@ -27,8 +27,8 @@ int ublk_find_ids(uint32_t **ret_ids, size_t *ret_count);
 /* The device with this mark. ENOENT: there is none. */
 int ublk_find_mark(struct ublk_control *control, uint64_t mark, struct ublk_info *ret_info);
 
-/* Opens /dev/ublkcN, which only one can: EBUSY says that a server has it, or just gets it up or takes
- * it over. Close it before the device is deleted. */
+/* Opens /dev/ublkcN, which only one can: EBUSY says that a server has it, or just gets it up or
+ * takes it over. Close it before the device is deleted. */
 int ublk_hold(uint32_t id, int *ret_fd);
 
 /* Claims the device, so that nobody mounts it from now on. EBUSY: it is mounted, claimed or open;

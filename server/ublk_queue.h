@@ -63,8 +63,7 @@ struct ublk_queues {
 	bool outlives; /* the device outlives the server, and so does what was answered */
 	_Atomic unsigned running; /* queues that have started and not ended */
 	_Atomic bool live; /* the device has come up */
-	_Atomic bool
-		refused; /* the kernel did not take a fetch, or the device went before it was live */
+	_Atomic bool refused; /* the kernel did not take a fetch, or ended one before it was live */
 };
 
 struct ublk_queue {

@@ -13,8 +13,9 @@
  *   LIVE   -> LEFT     ublk_server_leave   the device stays and its I/O waits for the next server
  *
  * A device is known by its mark (ublk_shape.h), so the next server finds it whatever became of this
- * one. A copy of the store has the same mark: it is refused where a record (ublk_record.h) says that
- * the device is of another store that is still there. What was in flight when a server died is asked for again: every operation may be done twice.
+ * one. A copy of the store has the same mark: it is refused where a record (ublk_record.h) says
+ * that the device is of another store that is still there. What was in flight when a server died is
+ * asked for again: every operation may be done twice.
  *
  * The queues are spread over the loops; each is served by one. This file runs on the main thread
  * only, which serves none, so the kernel's commands may wait for requests to be served.

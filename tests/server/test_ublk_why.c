@@ -63,7 +63,7 @@ Test(ublk_why, each_feature_that_is_missing_is_named)
 	cr_assert_not_null(ublk_why_features(0));
 }
 
-/* Linux 6.5 to 6.8 answer with a number of their own, and EINVAL for a device without privileges. */
+/* Linux 6.5 to 6.8 answer with a number of their own; EINVAL is for a device without privileges. */
 Test(ublk_why, a_command_that_a_driver_lacks_is_told_from_one_that_failed)
 {
 	cr_assert(ublk_why_lacks(-524));

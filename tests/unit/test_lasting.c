@@ -29,7 +29,8 @@ static void stop(void)
 
 TestSuite(lasting, .init = start, .fini = stop);
 
-static int run(enum request_op what, bool lasting, uint64_t block, uint64_t blocks, uint32_t pattern)
+static int run(enum request_op what, bool lasting, uint64_t block, uint64_t blocks,
+	       uint32_t pattern)
 {
 	struct op op = {.request = {.op = what,
 				    .lasting = lasting,

@@ -298,7 +298,8 @@ def test_a_device_that_needs_more_memory_than_the_bound_is_taken_over_all_the_sa
     expect_equal(second.path, path, "the same device")
     expect("--buffer-memory" in second.log(), "the log names the bound")
     second.stop()
-    refused = rig.run("sameblkd", "--ublk", "--depth", 512, "--buffer-memory", "16M", store, ok=(2,))
+    refused = rig.run("sameblkd", "--ublk", "--depth", 512, "--buffer-memory", "16M", store,
+                      ok=(2,))
     expect("--buffer-memory" in refused.stderr, f"why not: {refused.stderr}")
     device.expect_nothing_left()
 
@@ -341,7 +342,8 @@ def test_cleanup_removes_what_a_killed_server_left(r):
     rig.wait_until(lambda: state(attached.path) == "waiting", "the device waits", seconds=5)
     done = rig.sameblk("cleanup", ok=(0, 1))
     if done.returncode == 1:  # a driver without TRY_STOP_DEV
-        expect("cannot tell" in done.stderr and "recover" in done.stderr, f"what else can be done: {done.stderr}")
+        expect("cannot tell" in done.stderr and "recover" in done.stderr,
+               f"why, and what can be done: {done.stderr}")
         expect_equal(state(attached.path), "waiting", "the device's state")
         rig.sameblk("cleanup", "--force")
     device.expect_nothing_left()
