@@ -118,7 +118,8 @@ int check_run(struct check *check)
 	if (r < 0)
 		return r;
 	check->report->replayed_records = check->log.record_count;
-	return check_count(check);
+	r = check_count(check);
+	return r < 0 ? r : check_tracking(check);
 }
 
 int check_store(const struct check_source *source, bool repair, struct check_report *ret_report)

@@ -206,7 +206,9 @@ int check_mend(struct check *check)
 	if (report->findings_total == 0)
 		check_find_why(check, DAMAGE_MENDS, &check->other_why, "superblock copy %s",
 			       check->super.checkpoint & 1 ? "A" : "B");
-	r = pages_mend(check);
+	r = check_tracking_mend(check);
+	if (r == 0)
+		r = pages_mend(check);
 	if (r == 0)
 		r = super_mend(check);
 	if (r < 0)

@@ -7,6 +7,7 @@
  *   check_replay  one page as recovery would make it: home slot, and the records that touch it
  *   check_map     walks all regions in that state
  *   check_count   recounts from the walk and compares with refs pages, summaries and counters
+ *   check_tracking  the pages of change tracking
  *   check_mend    writes what can be mended
  *
  * The engine replays record by record over a cache of pages; check sorts the records by page and
@@ -115,6 +116,7 @@ struct check {
 	struct check_root root;
 	struct check_leaf leaf;
 	struct check_refs refs;
+	struct tracking_page tracking;
 };
 
 /* check.c */
@@ -173,6 +175,10 @@ struct summary_entry check_count_summary(const struct check *check, uint32_t sla
  * so) and nothing is known about its slabs. */
 int check_summary_load(struct check *check, uint32_t page, struct summary_entry *entries,
 		       bool *ret_good);
+
+/* check_tracking.c; the second one writes and does not flush. */
+int check_tracking(struct check *check);
+int check_tracking_mend(struct check *check);
 
 /* check_mend.c: only after check_run(), and only if nothing fatal was found. */
 int check_mend(struct check *check);

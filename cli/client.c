@@ -147,10 +147,9 @@ static int flush_some(struct client *client)
 	return 0;
 }
 
-int client_send(struct client *client, const char *method, json_t *params, uint64_t *ret_id)
+/* Takes over line. */
+static int send_line(struct client *client, char *line)
 {
-	uint64_t id = client->next_id++;
-	char *line = ctl_rpc_encode_call(id, method, params);
 	size_t unsent = client->out_end - client->out_start;
 	size_t len;
 	char *out;
@@ -174,16 +173,39 @@ int client_send(struct client *client, const char *method, json_t *params, uint6
 	client->out_end = unsent + len;
 	r = flush_some(client);
 	/* A server that hangs up may have said why before: that is read first. */
-	if (r == -EPIPE || r == -ECONNRESET)
-		r = 0;
-	*ret_id = id;
-	return r;
+	return r == -EPIPE || r == -ECONNRESET ? 0 : r;
+}
+
+int client_send(struct client *client, const char *method, json_t *params, uint64_t *ret_id)
+{
+	*ret_id = client->next_id++;
+	return send_line(client, ctl_rpc_encode_call(*ret_id, method, params));
+}
+
+int client_send_text(struct client *client, const char *method, const char *params,
+		     uint64_t *ret_id)
+{
+	struct ctl_text text = {.bytes = NULL};
+
+	*ret_id = client->next_id++;
+	ctl_rpc_encode_text(&text, *ret_id, method, params);
+	return send_line(client, ctl_text_take(&text));
 }
 
 static int decode_answer(const char *line, size_t len, struct client_answer *ret_answer)
 {
-	struct client_answer answer = {.root = json_loadb(line, len, 0, NULL)};
-	json_t *error = json_object_get(answer.root, "error");
+	struct client_answer answer = {.root = NULL};
+	json_t *error;
+
+	if (ctl_ranges_read_answer(line, len, &answer.id, &answer.ranges, &answer.range_count)) {
+		/* For who asked for something else, or for more. */
+		answer.error_name = "EBADMSG";
+		answer.message = "the server answered something else";
+		*ret_answer = answer;
+		return 0;
+	}
+	answer.root = json_loadb(line, len, 0, NULL);
+	error = json_object_get(answer.root, "error");
 
 	answer.id = client_number(answer.root, "id");
 	answer.result = json_object_get(answer.root, "result");
@@ -253,7 +275,9 @@ int client_answer(struct client *client, struct client_answer *ret_answer)
 void client_answer_done(struct client_answer *answer)
 {
 	json_decref(answer->root);
+	free(answer->ranges);
 	answer->root = NULL;
+	answer->ranges = NULL;
 }
 
 json_t *client_call(struct client *client, const char *what, const char *method, json_t *params)

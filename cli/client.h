@@ -21,6 +21,7 @@
 
 #include "server/ctl_frame.h"
 #include "server/ctl_path.h"
+#include "server/ctl_ranges.h"
 
 struct client {
 	int fd;
@@ -36,7 +37,10 @@ struct client {
 struct client_answer {
 	uint64_t id;
 	json_t *root;
-	json_t *result; /* borrowed from root */
+	json_t *result; /* borrowed from root; NULL also where ranges has it */
+	struct ctl_range_same
+		*ranges; /* of same_ranges, where all of them are the same: no error */
+	size_t range_count;
 	const char *error_name; /* "EINVAL"; borrowed */
 	const char *message; /* borrowed */
 };
@@ -50,6 +54,9 @@ void client_close(struct client *client);
 
 /* Takes over params, which may be NULL. 0 or a negative errno. */
 int client_send(struct client *client, const char *method, json_t *params, uint64_t *ret_id);
+/* The same with params as JSON text. */
+int client_send_text(struct client *client, const char *method, const char *params,
+		     uint64_t *ret_id);
 int client_answer(struct client *client, struct client_answer *ret_answer);
 void client_answer_done(struct client_answer *answer);
 

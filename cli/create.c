@@ -84,6 +84,23 @@ static bool look_at_store(struct create *create)
 	return false;
 }
 
+static uint64_t store_bytes_for(uint64_t logical_bytes)
+{
+	uint64_t bytes = volume_store_bytes_for(logical_bytes, 0);
+
+	return bytes > 0 ? bytes + volume_tracking_bytes(logical_bytes) : 0;
+}
+
+/* No volume that a store holds is larger than the store. */
+static uint64_t logical_bytes_for(uint64_t store_bytes)
+{
+	uint64_t tracking_bytes = volume_tracking_bytes(store_bytes);
+
+	return store_bytes > tracking_bytes
+		       ? volume_logical_bytes_for(store_bytes - tracking_bytes, 0)
+		       : 0;
+}
+
 /* The length of a new file. */
 static bool plan_file(struct create *create)
 {
@@ -94,9 +111,8 @@ static bool plan_file(struct create *create)
 			  "a new file needs --size, --store-size or both");
 		return false;
 	}
-	create->create_bytes = create->store_size.given
-				       ? create->store_size.bytes
-				       : volume_store_bytes_for(create->size.bytes, 0);
+	create->create_bytes = create->store_size.given ? create->store_size.bytes
+							: store_bytes_for(create->size.bytes);
 	if (create->create_bytes > 0)
 		return true;
 	say_error("cannot create", create->path, "no store is large enough for --size %" PRIu64,
@@ -127,8 +143,8 @@ static bool clear_store(struct create *create)
 
 static bool plan_volume(struct create *create, const struct store *store)
 {
-	create->logical_bytes = create->size.given ? create->size.bytes
-						   : volume_logical_bytes_for(store->size_bytes, 0);
+	create->logical_bytes =
+		create->size.given ? create->size.bytes : logical_bytes_for(store->size_bytes);
 	if (create->logical_bytes > 0)
 		return true;
 	say_error("cannot create", create->path,
@@ -209,8 +225,11 @@ static bool format_store(struct create *create, struct store *store)
 		return false;
 	options.logical_bytes = create->logical_bytes;
 	memcpy(options.uuid, create->uuid, sizeof(options.uuid));
+	options.tracking = true;
 	r = geometry_plan(create->logical_bytes / BLOCK_BYTES, store->size_bytes / BLOCK_BYTES, 0,
 			  &geometry);
+	if (r == 0)
+		r = geometry_track(&geometry);
 	if (r < 0) {
 		say_error("cannot create", create->path,
 			  "a store of %" PRIu64 " bytes cannot hold the metadata of %" PRIu64,

@@ -46,6 +46,9 @@ static void print_geometry(const struct geometry *g)
 	       g->super_blocks);
 	printf("ring            %" PRIu64 ", %" PRIu32 " blocks\n", g->ring_start, g->ring_blocks);
 	printf("tops            %" PRIu64 "\n", g->tops_start);
+	if (g->tracking_start != 0)
+		printf("tracking        %" PRIu64 ", %" PRIu32 " areas\n", g->tracking_start,
+		       geometry_areas(g));
 	printf("data            %" PRIu64 "\n", g->data_start);
 }
 
@@ -72,6 +75,8 @@ static int dump_super(struct check *check)
 	printf("log reaches     lsn %" PRIu64 "\n", super->log_reaches_lsn);
 	printf("mapped          %" PRIu64 "\n", super->mapped_blocks);
 	printf("places          %" PRIu64 "\n", super->places);
+	if (super->geometry.tracking_start != 0)
+		printf("changes         are stamped %" PRIu32 "\n", super->tracking_generation);
 	for (uint32_t i = 0; i < geometry_tops(&super->geometry); i++) {
 		bool root = i < super->geometry.root_pages;
 

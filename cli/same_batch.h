@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * same_batch - many lines `SRC LEN DST [DST...]`, SAME_BATCH_LINES of them in flight
+ * same_batch - many lines `SRC LEN DST [DST...]`, SAME_BATCH_LINES of them in flight, but of those
+ * that are not small SAME_BATCH_LARGE_LINES
  *
  * Lines run side by side, except that a line waits for those before it that remap what it
  * names. Results are printed in the order of the lines. Blank lines and those that begin with
@@ -14,7 +15,8 @@
 #include "cli/client.h"
 #include "cli/same_print.h"
 
-#define SAME_BATCH_LINES 32u
+#define SAME_BATCH_LINES       1024u
+#define SAME_BATCH_LARGE_LINES 32u
 
 /* path "-": standard input. Returns the exit status. */
 int same_batch(struct client *client, const char *path, bool sync, enum same_format format);

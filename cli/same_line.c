@@ -223,6 +223,42 @@ int same_line_result(struct same_line *line, const json_t *result)
 	return r;
 }
 
+int same_line_range_same(struct same_line *line, const struct ctl_range_same *same)
+{
+	struct same_outcome *outcome = &line->outcomes[0];
+
+	line->begun = true;
+	outcome->same_bytes = same->deduped_bytes;
+	outcome->freed_bytes = same->freed_bytes;
+	outcome->shared_bytes = same->shared_bytes;
+	/* Far too little to be clamped. */
+	if (outcome->same_bytes != line->len_bytes)
+		return -EBADMSG;
+	outcome->status = SAME_SAME;
+	drop_group(line);
+	return 0;
+}
+
+int same_line_range_result(struct same_line *line, const json_t *entry)
+{
+	struct same_group *fresh = NULL;
+	uint64_t new_src = NO_SRC;
+	int r;
+
+	if (json_array_size(entry) == 3) {
+		struct ctl_range_same same;
+
+		same.deduped_bytes = (uint64_t)json_integer_value(json_array_get(entry, 0));
+		same.freed_bytes = (uint64_t)json_integer_value(json_array_get(entry, 1));
+		same.shared_bytes = (uint64_t)json_integer_value(json_array_get(entry, 2));
+		return same_line_range_same(line, &same);
+	}
+	line->begun = true;
+	r = settle(line, &fresh, 0, entry, &new_src);
+	put_before_groups(line, fresh);
+	return r;
+}
+
 void same_line_failed(struct same_line *line, const char *error, const char *message)
 {
 	if (!line->begun) {

@@ -26,6 +26,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "server/ctl_ranges.h"
+
 enum same_status {
 	SAME_RUNNING,
 	SAME_SAME,
@@ -66,6 +68,14 @@ struct same_line {
 	char message[200];
 };
 
+#define SAME_SMALL_BYTES (256u << 10)
+
+/* One short destination, of which many go into one call. True or false for ever. */
+static inline bool same_line_is_small(const struct same_line *line)
+{
+	return line->count == 1 && line->len_bytes <= SAME_SMALL_BYTES;
+}
+
 /* Takes over dsts (malloc). */
 int same_line_begin(struct same_line *line, uint64_t *dsts, uint32_t count);
 void same_line_done(struct same_line *line);
@@ -81,6 +91,9 @@ json_t *same_line_params(const struct same_line *line);
 /* The server's result for the request, or how it failed. -EBADMSG: it is no answer to it;
  * -ENOMEM. */
 int same_line_result(struct same_line *line, const json_t *result);
+/* The same for an entry of same_ranges' results, of a small line whose first request it was. */
+int same_line_range_result(struct same_line *line, const json_t *entry);
+int same_line_range_same(struct same_line *line, const struct ctl_range_same *same);
 void same_line_failed(struct same_line *line, const char *error, const char *message);
 
 /* Whether the two must not run at the same time: one writes mappings of what the other reads or

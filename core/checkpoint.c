@@ -370,6 +370,7 @@ static void write_super(struct checkpoint *checkpoint)
 	super->log_reaches_lsn = journal_durable_lsn(&volume->journal) + 1;
 	super->mapped_blocks = checkpoint->boundary.counts.mapped_blocks;
 	super->places = checkpoint->boundary.counts.places;
+	super->tracking_generation = atomic_load(&volume->tracking.generation);
 	for (uint32_t i = 0; i < geometry_tops(&super->geometry); i++)
 		checkpoint->generations[i] = top_of(volume, i)->generation;
 	super_encode(super, checkpoint->generations, checkpoint->super_buf);
@@ -395,6 +396,7 @@ static void finish(struct checkpoint *checkpoint)
 
 	checkpoint->checkpoints++;
 	checkpoint->state = CHECKPOINT_IDLE;
+	volume->tracking.durable_generation = volume->super.tracking_generation;
 	journal_set_tail(&volume->journal, checkpoint->boundary.sequence, volume->super.checkpoint);
 	pending_release_places(&volume->pending, checkpoint->boundary.lsn, worker->lane);
 	wait_wake_all(&checkpoint->waits, 0);

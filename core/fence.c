@@ -155,6 +155,17 @@ void fence_drop(struct fence_stripe *stripe, struct fence_hold *hold)
 	}
 }
 
+bool fence_is_changing(const struct fence_stripe *stripe, uint32_t region)
+{
+	list_for_each (pos, &stripe->held) {
+		const struct fence_hold *hold = container_of(pos, struct fence_hold, node);
+
+		if (hold->changes && hold->begin >> REGION_SHIFT == region)
+			return true;
+	}
+	return false;
+}
+
 void fence_watch(struct fence_stripe *stripe, struct fence_watch *watch)
 {
 	assert(!watch->placed);

@@ -109,6 +109,9 @@ bool fence_take(struct fence *fence, struct fence_stripe *stripe, struct fence_h
 /* Of a held hold. The ticket is kept; the caller clears it when its part is over. */
 void fence_drop(struct fence_stripe *stripe, struct fence_hold *hold);
 
+/* Whether somebody who may change content holds a range of the region. */
+bool fence_is_changing(const struct fence_stripe *stripe, uint32_t region);
+
 /* Whether it is touched already: somebody who may change content holds an overlapping range. */
 void fence_watch(struct fence_stripe *stripe, struct fence_watch *watch);
 void fence_unwatch(struct fence_watch *watch);

@@ -23,9 +23,10 @@
 #define FORMAT_VERSION	  1u
 #define FORMAT_UUID_BYTES 16
 
-/* Feature flags. None is defined yet: the first incompatible change takes bit 0. */
+/* Feature flags. The first incompatible change takes bit 0. */
 #define FEATURES_INCOMPAT_KNOWN	 0ull /* an unknown bit: refuse */
-#define FEATURES_RO_COMPAT_KNOWN 0ull /* an unknown bit: read-only */
+#define FEATURE_TRACKING	 1ull /* read-only compatible: there are tracking pages */
+#define FEATURES_RO_COMPAT_KNOWN FEATURE_TRACKING /* an unknown bit: read-only */
 /* Compatible features: an unknown bit is kept and ignored. */
 
 struct why {
@@ -55,6 +56,7 @@ struct super {
 	/* Counters as of tail_lsn; replay carries them on. */
 	uint64_t mapped_blocks; /* logical blocks that are no holes */
 	uint64_t places; /* leaf places, two blocks each */
+	uint32_t tracking_generation; /* the one in which changes are stamped; 0: not tracked */
 };
 
 /* out has geometry.super_blocks blocks; generations one number per top. */
@@ -87,13 +89,14 @@ enum page_kind {
 	PAGE_SUMMARY = 2,
 	PAGE_LEAF = 3,
 	PAGE_REFS = 4,
+	PAGE_TRACKING = 5,
 };
 
 #define PAGE_HEADER_BYTES 64u
 
 struct page_header {
 	enum page_kind kind;
-	uint64_t number; /* root page, summary page, region, slab */
+	uint64_t number; /* root page, summary page, region, slab, area */
 	uint32_t generation;
 	uint64_t lsn; /* of the last edit in it */
 };
@@ -173,6 +176,19 @@ uint64_t leaf_page_get(const uint8_t *page, uint32_t index);
 
 void refs_page_put(uint8_t *page, uint32_t index, uint16_t count);
 uint16_t refs_page_get(const uint8_t *page, uint32_t index);
+
+/* Tracking page: one area of AREA_REGIONS regions. It is written in place: one that cannot be
+ * decoded says the same as an open one, that every region of the area may have changed. */
+struct tracking_page {
+	bool open; /* the area may be written to: its stamps say nothing */
+	uint32_t stamps[AREA_REGIONS]; /* generation in which each region last changed; 0: never */
+};
+
+/* The page with its header. Of an open one the stamps are left out. */
+void tracking_page_encode(const struct tracking_page *page, uint32_t area, const uint8_t *uuid,
+			  uint8_t *out);
+bool tracking_page_decode(const uint8_t *in, uint32_t area, const uint8_t *uuid,
+			  struct tracking_page *ret_page, struct why *why);
 
 /* --- journal --- */
 

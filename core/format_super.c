@@ -42,7 +42,9 @@ enum {
 	SUPER_CLEAN = 200,
 	SUPER_ROOTS = 204,
 	SUPER_LOG_REACHES = 208,
-	SUPER_HEAD_END = 216,
+	SUPER_TRACKING_START = 232,
+	SUPER_TRACKING_PAGES = 240,
+	SUPER_TRACKING_GENERATION = 244,
 };
 
 static const uint8_t super_magic[8] = {'s', 'a', 'm', 'e', 'b', 'l', 'k', '\n'};
@@ -61,6 +63,8 @@ static void geometry_put(uint8_t *out, const struct geometry *g)
 	put_le64(out + SUPER_TOPS_START, g->tops_start);
 	put_le64(out + SUPER_B_START, g->super_b_start);
 	put_le64(out + SUPER_DATA_START, g->data_start);
+	put_le64(out + SUPER_TRACKING_START, g->tracking_start);
+	put_le32(out + SUPER_TRACKING_PAGES, g->tracking_start != 0 ? geometry_areas(g) : 0);
 }
 
 static void geometry_get(const uint8_t *in, struct geometry *g)
@@ -77,6 +81,21 @@ static void geometry_get(const uint8_t *in, struct geometry *g)
 	g->tops_start = get_le64(in + SUPER_TOPS_START);
 	g->super_b_start = get_le64(in + SUPER_B_START);
 	g->data_start = get_le64(in + SUPER_DATA_START);
+	g->tracking_start = get_le64(in + SUPER_TRACKING_START);
+}
+
+static bool is_tracked(const struct geometry *g)
+{
+	return g->tracking_start != 0;
+}
+
+/* Whether the feature, the pages and the place where they begin say the same. */
+static bool tracking_valid(const uint8_t *head, const struct geometry *g)
+{
+	bool feature = (get_le64(head + SUPER_RO_COMPAT) & FEATURE_TRACKING) != 0;
+	uint32_t pages = is_tracked(g) ? geometry_areas(g) : 0;
+
+	return feature == is_tracked(g) && get_le32(head + SUPER_TRACKING_PAGES) == pages;
 }
 
 void super_encode(const struct super *super, const uint32_t *generations, uint8_t *out)
@@ -85,6 +104,8 @@ void super_encode(const struct super *super, const uint32_t *generations, uint8_
 	uint32_t tops = geometry_tops(&super->geometry);
 
 	assert(geometry_valid(&super->geometry));
+	assert(is_tracked(&super->geometry) ==
+	       ((super->features_ro_compat & FEATURE_TRACKING) != 0));
 	memset(out, 0, len_bytes);
 	memcpy(out + SUPER_MAGIC, super_magic, sizeof(super_magic));
 	put_le32(out + SUPER_VERSION, FORMAT_VERSION);
@@ -105,6 +126,7 @@ void super_encode(const struct super *super, const uint32_t *generations, uint8_
 	put_le32(out + SUPER_CLEAN, super->clean);
 	put_le32(out + SUPER_ROOTS, 1);
 	put_le64(out + SUPER_LOG_REACHES, super->log_reaches_lsn);
+	put_le32(out + SUPER_TRACKING_GENERATION, super->tracking_generation);
 	for (uint32_t i = 0; i < tops; i++)
 		put_le32(out + BLOCK_BYTES + 4ul * i, generations[i]);
 	put_le64(out + SUPER_CHECKSUM, checksum_around(out, SUPER_CHECKSUM, len_bytes));
@@ -151,7 +173,7 @@ bool super_decode_head(const uint8_t *head, struct super *ret_super, struct why 
 		return false;
 	}
 	geometry_get(head, &g);
-	if (!geometry_valid(&g)) {
+	if (!geometry_valid(&g) || !tracking_valid(head, &g)) {
 		snprintf(why->expected, sizeof(why->expected), "a consistent geometry");
 		snprintf(why->found, sizeof(why->found),
 			 "%" PRIu64 " logical and %" PRIu64 " store blocks, ring of %" PRIu32,
@@ -174,6 +196,7 @@ bool super_decode_head(const uint8_t *head, struct super *ret_super, struct why 
 	ret_super->places = get_le64(head + SUPER_PLACES);
 	ret_super->clean = get_le32(head + SUPER_CLEAN) != 0;
 	ret_super->log_reaches_lsn = get_le64(head + SUPER_LOG_REACHES);
+	ret_super->tracking_generation = get_le32(head + SUPER_TRACKING_GENERATION);
 	return true;
 }
 

@@ -20,11 +20,25 @@ static uint32_t ring_blocks_default(uint64_t logical_blocks)
 	return (uint32_t)min_u64(blocks, RING_BLOCKS_MAX);
 }
 
+/* Slabs from data_start to the end of the store. */
+static int plan_slabs(struct geometry *g)
+{
+	uint64_t left;
+
+	if (g->data_start + SLAB_BLOCKS_MIN > g->store_blocks)
+		return -ENOSPC;
+	left = g->store_blocks - g->data_start;
+	g->slabs = (uint32_t)(left / SLAB_BLOCKS);
+	if (left % SLAB_BLOCKS >= SLAB_BLOCKS_MIN)
+		g->slabs++;
+	return 0;
+}
+
 int geometry_plan(uint64_t logical_blocks, uint64_t store_blocks, uint32_t ring_blocks,
 		  struct geometry *ret_geometry)
 {
 	struct geometry g;
-	uint64_t left;
+	int r;
 
 	if (logical_blocks < LOGICAL_BLOCKS_MIN || logical_blocks > LOGICAL_BLOCKS_MAX)
 		return -EINVAL;
@@ -48,14 +62,24 @@ int geometry_plan(uint64_t logical_blocks, uint64_t store_blocks, uint32_t ring_
 	g.tops_start = g.ring_start + ring_blocks;
 	g.super_b_start = g.tops_start + 2ull * geometry_tops(&g);
 	g.data_start = g.super_b_start + g.super_blocks;
-	if (g.data_start + SLAB_BLOCKS_MIN > store_blocks)
-		return -ENOSPC;
-	left = store_blocks - g.data_start;
-	g.slabs = (uint32_t)(left / SLAB_BLOCKS);
-	if (left % SLAB_BLOCKS >= SLAB_BLOCKS_MIN)
-		g.slabs++;
-	*ret_geometry = g;
-	return 0;
+	r = plan_slabs(&g);
+	if (r == 0)
+		*ret_geometry = g;
+	return r;
+}
+
+int geometry_track(struct geometry *geometry)
+{
+	struct geometry g = *geometry;
+	int r;
+
+	assert(g.tracking_start == 0);
+	g.tracking_start = g.data_start;
+	g.data_start += geometry_areas(&g);
+	r = plan_slabs(&g);
+	if (r == 0)
+		*geometry = g;
+	return r;
 }
 
 bool geometry_valid(const struct geometry *geometry)
@@ -65,11 +89,13 @@ bool geometry_valid(const struct geometry *geometry)
 	if (geometry_plan(geometry->logical_blocks, geometry->store_blocks, geometry->ring_blocks,
 			  &g) < 0)
 		return false;
+	if (geometry->tracking_start != 0 && geometry_track(&g) < 0)
+		return false;
 	return g.regions == geometry->regions && g.slabs == geometry->slabs &&
 	       g.root_pages == geometry->root_pages && g.summary_pages == geometry->summary_pages &&
 	       g.super_blocks == geometry->super_blocks && g.ring_start == geometry->ring_start &&
 	       g.tops_start == geometry->tops_start && g.super_b_start == geometry->super_b_start &&
-	       g.data_start == geometry->data_start;
+	       g.data_start == geometry->data_start && g.tracking_start == geometry->tracking_start;
 }
 
 uint64_t geometry_super_block(const struct geometry *geometry, unsigned copy)
@@ -86,6 +112,12 @@ uint64_t geometry_top_block(const struct geometry *geometry, uint32_t top, uint3
 {
 	assert(top < geometry_tops(geometry));
 	return geometry->tops_start + 2ull * top + (generation & 1);
+}
+
+uint64_t geometry_tracking_block(const struct geometry *geometry, uint32_t area)
+{
+	assert(geometry->tracking_start != 0 && area < geometry_areas(geometry));
+	return geometry->tracking_start + area;
 }
 
 static uint64_t slab_start(const struct geometry *geometry, uint32_t slab)

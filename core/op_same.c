@@ -29,12 +29,12 @@
 #include "core/request_internal.h"
 
 #define PIECE_BLOCKS (SAME_PIECE_BYTES / BLOCK_BYTES)
-/* A record for each block in the worst case, a place, an explode, an unplace. */
-#define PIECE_RECORDS (PIECE_BLOCKS + 3)
-#define BATCH_RUNS    (JOURNAL_BATCH - 3) /* published at a time */
-#define COMPARE_RUNS  (REQUEST_EXTENTS_MAX / 2) /* two reads each */
+/* Besides a record for each block, in the worst case: a place, an explode, an unplace. */
+#define MORE_RECORDS 3u
+#define BATCH_RUNS   (JOURNAL_BATCH - 3) /* published at a time */
+#define READ_RUNS    (REQUEST_EXTENTS_MAX / 2) /* two reads each */
 
-_Static_assert(BATCH_RUNS >= COMPARE_RUNS && BATCH_RUNS <= REQUEST_EXTENTS_MAX,
+_Static_assert(BATCH_RUNS >= READ_RUNS && BATCH_RUNS <= REQUEST_EXTENTS_MAX,
 	       "runs looked up at a time");
 
 static void next_piece(struct request *request);
@@ -185,14 +185,33 @@ static uint8_t *scratch_at(const struct request *request, bool dst, uint32_t fir
 
 static void add_read(struct request *request, pbn_t pbn, bool dst, const struct pair *pair)
 {
-	if (pbn_is_none(pbn))
+	if (!pbn_is_none(pbn))
+		request_io_add(request, STORE_READ, pbn_off_bytes(pbn),
+			       scratch_at(request, dst, pair->first), blocks_to_bytes(pair->blocks),
+			       false);
+}
+
+/* The pair does not share blocks, so one of the two at least is no hole. */
+static void add_compare(struct request *request, const struct pair *pair)
+{
+	bool src_is_hole = pbn_is_none(pair->src);
+	pbn_t one = src_is_hole ? pair->dst : pair->src;
+	bool with_zeros = src_is_hole || pbn_is_none(pair->dst);
+
+	request_io_add_compare(request, pbn_off_bytes(one),
+			       with_zeros ? STORE_ZEROS : pbn_off_bytes(pair->dst),
+			       blocks_to_bytes(pair->blocks));
+}
+
+static void count_fenced(struct request *request, const struct pair *pair)
+{
+	unsigned sides = !pbn_is_none(pair->src) + !pbn_is_none(pair->dst);
+	uint64_t bytes = sides * blocks_to_bytes(pair->blocks);
+
+	if (!request->piece_fenced)
 		return;
-	request_io_add(request, STORE_READ, pbn_off_bytes(pbn),
-		       scratch_at(request, dst, pair->first), blocks_to_bytes(pair->blocks), false);
-	if (request->piece_fenced) {
-		request->same.fenced_read_bytes += blocks_to_bytes(pair->blocks);
-		count(&request->volume->counters.fenced_read_bytes, blocks_to_bytes(pair->blocks));
-	}
+	request->same.fenced_read_bytes += bytes;
+	count(&request->volume->counters.fenced_read_bytes, bytes);
 }
 
 static const uint8_t *compared(const struct request *request, pbn_t pbn, bool dst, uint32_t first)
@@ -213,6 +232,18 @@ static uint32_t first_difference(const uint8_t *a, const uint8_t *b, uint32_t le
 	return i;
 }
 
+/* How many bytes of the i-th run are equal, from its first on. */
+static uint32_t equal_in_run(const struct request *request, uint32_t i)
+{
+	const struct target *run = &request->targets[i];
+
+	if (request->volume->store->can_compare)
+		return (uint32_t)request->ios[i].equal_bytes;
+	return first_difference(compared(request, run->new, false, run->index),
+				compared(request, run->old, true, run->index),
+				run->blocks * BLOCK_BYTES);
+}
+
 static void read_for_compare(struct request *request)
 {
 	request_leave(request);
@@ -222,10 +253,9 @@ static void read_for_compare(struct request *request)
 	}
 	for (uint32_t i = 0; i < request->target_count; i++) {
 		const struct target *run = &request->targets[i];
-		uint32_t len = run->blocks * BLOCK_BYTES, at;
+		uint32_t len = run->blocks * BLOCK_BYTES;
+		uint32_t at = equal_in_run(request, i);
 
-		at = first_difference(compared(request, run->new, false, run->index),
-				      compared(request, run->old, true, run->index), len);
 		if (at < len && !(MUTANT(16) && request->ios_res < 0)) {
 			differs_at(request, run->index * BLOCK_BYTES + at);
 			return;
@@ -242,11 +272,33 @@ static void loaded_for_compare(struct request *request)
 		compare(request);
 }
 
-/* Reads the next pairs that do not share blocks; when the piece is through, the fences. */
+/* The next pairs that do not share blocks: the store compares them, or they are read. */
+static void add_ios(struct request *request, const struct pair *pairs, uint32_t n)
+{
+	request_io_begin(request);
+	request->target_count = 0;
+	for (uint32_t i = 0; i < n; i++) {
+		request->piece_done += pairs[i].blocks;
+		if (is_shared_already(&pairs[i]))
+			continue;
+		request->targets[request->target_count++] = (struct target){
+			pairs[i].first, pairs[i].blocks, pairs[i].dst, pairs[i].src, false};
+		count_fenced(request, &pairs[i]);
+		if (request->volume->store->can_compare) {
+			add_compare(request, &pairs[i]);
+			continue;
+		}
+		add_read(request, pairs[i].src, false, &pairs[i]);
+		add_read(request, pairs[i].dst, true, &pairs[i]);
+	}
+}
+
+/* When the piece is through, the fences. */
 static void compare(struct request *request)
 {
 	struct fence *fence = &request->volume->fence;
-	struct pair pairs[COMPARE_RUNS];
+	bool can_compare = request->volume->store->can_compare;
+	struct pair pairs[BATCH_RUNS];
 	uint32_t n;
 
 	if (request->piece_done == request->part_blocks) {
@@ -260,24 +312,14 @@ static void compare(struct request *request)
 	fence_lock2(fence, src_region(request), dst_region(request));
 	if (!request->piece_fenced)
 		request_enter(request);
-	n = look_up(request, request->piece_done, pairs, COMPARE_RUNS);
+	n = look_up(request, request->piece_done, pairs, can_compare ? BATCH_RUNS : READ_RUNS);
 	fence_unlock2(fence, src_region(request), dst_region(request));
 	if (n == 0) {
 		request_leave(request);
 		request_load_page(request, request->part_page, loaded_for_compare);
 		return;
 	}
-	request_io_begin(request);
-	request->target_count = 0;
-	for (uint32_t i = 0; i < n; i++) {
-		request->piece_done += pairs[i].blocks;
-		if (is_shared_already(&pairs[i]))
-			continue;
-		request->targets[request->target_count++] = (struct target){
-			pairs[i].first, pairs[i].blocks, pairs[i].dst, pairs[i].src, false};
-		add_read(request, pairs[i].src, false, &pairs[i]);
-		add_read(request, pairs[i].dst, true, &pairs[i]);
-	}
+	add_ios(request, pairs, n);
 	request_io_submit(request, read_for_compare);
 }
 
@@ -332,7 +374,7 @@ static void next_piece(struct request *request)
 		blocks = min_u32(blocks, REGION_BLOCKS - lbn_index(request->piece_src));
 	}
 	request_next_part(request, blocks);
-	if (request_reserve(request, PIECE_RECORDS, reserved))
+	if (request_reserve(request, request->part_blocks + MORE_RECORDS, reserved))
 		begin_piece(request);
 }
 
@@ -340,41 +382,59 @@ static void next_piece(struct request *request)
 
 static bool take_one(struct request *request, unsigned which, lbn_t lbn, bool changes)
 {
-	struct fence_stripe *stripe = fence_stripe(&request->volume->fence, lbn_region(lbn));
 	struct fence_ask ask = {lbn, request->part_blocks, FENCE_EXCLUSIVE, changes};
-	bool held;
 
 	if (MUTANT(12) && !changes && which == 0)
 		ask.mode = FENCE_SHARED; /* the source closed only against other merges */
-	pthread_mutex_lock(&stripe->lock);
-	held = request_fence(request, which, &ask, take_fences);
-	pthread_mutex_unlock(&stripe->lock);
-	return held;
+	return request_fence(request, which, &ask, take_fences);
 }
 
-/* hold[0] is the source's, hold[1] the destination's; the lower range first. */
-static void take_fences(struct request *request)
+/* hold[0] is the source's, hold[1] the destination's; the lower range first. Stripes held. */
+static bool take_both(struct request *request)
 {
 	bool src_first = !from_zero(request) && request->piece_src.v < request->part_lbn.v;
-	bool touched;
 
 	if (MUTANT(18))
 		src_first = true;
 	if (src_first && !take_one(request, 0, request->piece_src, false))
-		return;
+		return false;
 	if (!take_one(request, 1, request->part_lbn, is_clone(request)))
-		return;
-	if (!from_zero(request) && !src_first && !take_one(request, 0, request->piece_src, false))
-		return;
-	fence_lock2(&request->volume->fence, src_region(request), dst_region(request));
+		return false;
+	return from_zero(request) || src_first || take_one(request, 0, request->piece_src, false);
+}
+
+static void take_fences(struct request *request)
+{
+	struct fence *fence = &request->volume->fence;
+	bool held, touched;
+
+	fence_lock2(fence, src_region(request), dst_region(request));
+	held = take_both(request);
 	touched = request->watch[0].touched || request->watch[1].touched;
-	fence_unlock2(&request->volume->fence, src_region(request), dst_region(request));
+	fence_unlock2(fence, src_region(request), dst_region(request));
+	if (!held)
+		return;
 	request->piece_fenced = true;
 	request->piece_done = 0;
 	if (touched && !is_clone(request))
 		compare(request);
 	else
 		publish(request);
+}
+
+/* What piece_done() would do, while the locks are held anyway. */
+static void give_up_fences(struct request *request)
+{
+	struct fence *fence = &request->volume->fence;
+
+	for (unsigned i = 0; i < 2; i++) {
+		struct fence_hold *hold = &request->hold[i];
+
+		if (request->watch[i].placed)
+			fence_unwatch(&request->watch[i]);
+		if (hold->state == FENCE_HELD)
+			fence_drop(fence_stripe(fence, lbn_region((lbn_t){hold->begin})), hold);
+	}
 }
 
 /* --- publishing --- */
@@ -561,7 +621,11 @@ static void publish(struct request *request)
 		fence_lock2(&volume->fence, src_region(request), dst_region(request));
 		pthread_mutex_lock(&volume->meta);
 		what = publish_batch(request);
+		if (what == PUBLISHED_ALL)
+			request_release_held(request);
 		pthread_mutex_unlock(&volume->meta);
+		if (what == PUBLISHED_ALL)
+			give_up_fences(request);
 		fence_unlock2(&volume->fence, src_region(request), dst_region(request));
 	}
 	if (what == PUBLISHED_ALL)

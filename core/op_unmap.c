@@ -76,7 +76,7 @@ static void take_fence(struct request *request)
 	bool held;
 
 	pthread_mutex_lock(&stripe->lock);
-	held = request_fence(request, 0, &ask, fenced);
+	held = request_fence(request, 0, &ask, take_fence);
 	pthread_mutex_unlock(&stripe->lock);
 	if (held)
 		fenced(request);

@@ -7,6 +7,8 @@
 
 #include "core/base/mutant.h"
 
+#define DISCARD_BLOCKS_MAX 256u
+
 static void discard_done(struct store_io *io, int res);
 
 static int queue_init(struct pending_queue *queue, uint32_t capacity)
@@ -128,7 +130,8 @@ static struct pending_discard *free_discard(struct pending *pending)
 	return NULL;
 }
 
-/* Sends queued runs to the store, adjacent ones as one. */
+/* Sends queued runs to the store, adjacent ones as one as long as it is a small one: what has been
+ * sent cannot be reused. */
 static void submit_discards(struct pending *pending, unsigned lane)
 {
 	while (pending->giveback.count > 0) {
@@ -139,7 +142,8 @@ static void submit_discards(struct pending *pending, unsigned lane)
 			return;
 		discard->run = queue_pop(&pending->giveback);
 		while ((next = queue_first(&pending->giveback)) != NULL &&
-		       next->pbn.v == discard->run.pbn.v + discard->run.blocks)
+		       next->pbn.v == discard->run.pbn.v + discard->run.blocks &&
+		       discard->run.blocks + next->blocks <= DISCARD_BLOCKS_MAX)
 			discard->run.blocks += queue_pop(&pending->giveback).blocks;
 		discard->io = (struct store_io){
 			.op = STORE_DISCARD,
@@ -224,6 +228,18 @@ void pending_settle(struct pending *pending, uint64_t durable_lsn, uint64_t olde
 		    unsigned lane)
 {
 	settle_queue(pending, &pending->queue, min_u64(durable_lsn + 1, oldest_epoch), lane);
+}
+
+void pending_reuse(struct pending *pending)
+{
+	if (pending->giveback.count == 0)
+		return;
+	while (pending->giveback.count > 0) {
+		struct pending_run run = queue_pop(&pending->giveback);
+
+		refs_busy_sub(pending->refs, run.pbn, run.blocks);
+	}
+	pending->on_settled(pending->context);
 }
 
 void pending_release_places(struct pending *pending, uint64_t tail_lsn, unsigned lane)

@@ -11,6 +11,7 @@
  *   QUEUED  -> settled      pending_settle  the same, where nothing is given back: the blocks are
  *                                           not busy any more
  *   GIVING BACK -> settled  discard done    only now can the blocks be handed out (I13)
+ *   GIVING BACK -> settled  pending_reuse   what no discard was submitted for
  *
  * Leaf places wait longer: until a checkpoint that began after the edit is durable, because replay
  * from the older one reads their slots. They are a queue of their own (the quarantine).
@@ -89,6 +90,9 @@ uint64_t pending_blocks(const struct pending *pending);
  * the lane. */
 void pending_settle(struct pending *pending, uint64_t durable_lsn, uint64_t oldest_epoch,
 		    unsigned lane);
+/* Somebody waits for blocks: what is still to be given back is settled as it is, since it is about
+ * to be written again. */
+void pending_reuse(struct pending *pending);
 /* A checkpoint with this tail is durable: places given back by older edits are free. */
 void pending_release_places(struct pending *pending, uint64_t tail_lsn, unsigned lane);
 

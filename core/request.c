@@ -44,7 +44,8 @@ static bool in_range(const struct request *request)
 
 static bool changes(enum request_op op)
 {
-	return op != REQUEST_READ && op != REQUEST_MAP && op != REQUEST_FLUSH;
+	return op != REQUEST_READ && op != REQUEST_MAP && op != REQUEST_FLUSH &&
+	       op != REQUEST_CHANGES;
 }
 
 static void init(struct request *request)
@@ -61,6 +62,8 @@ static void init(struct request *request)
 	request->yielded = 0;
 	request->runs_count = 0;
 	request->mapped_to_bytes = 0;
+	request->generation = 0;
+	request->complete = false;
 	request->same = (struct same_result){0};
 	wait_init(&request->wait, request->worker, woken);
 	worker_inflight_init(&request->inflight);
@@ -76,10 +79,11 @@ static void init(struct request *request)
 void request_submit(struct request *request)
 {
 	static void (*const start[])(struct request *) = {
-		[REQUEST_READ] = read_start,   [REQUEST_WRITE] = write_start,
-		[REQUEST_ZERO] = unmap_start,  [REQUEST_DISCARD] = unmap_start,
-		[REQUEST_FLUSH] = flush_start, [REQUEST_MAP] = map_start,
-		[REQUEST_SAME] = same_start,   [REQUEST_CLONE] = same_start,
+		[REQUEST_READ] = read_start,	   [REQUEST_WRITE] = write_start,
+		[REQUEST_ZERO] = unmap_start,	   [REQUEST_DISCARD] = unmap_start,
+		[REQUEST_FLUSH] = flush_start,	   [REQUEST_MAP] = map_start,
+		[REQUEST_SAME] = same_start,	   [REQUEST_CLONE] = same_start,
+		[REQUEST_CHANGES] = changes_start,
 	};
 	struct volume *volume = request->volume;
 
@@ -147,6 +151,7 @@ bool request_wait_space(struct request *request, void (*step)(struct request *re
 		return false;
 	request->step = step;
 	list_add_tail(&volume->space_waits, &request->wait.node);
+	pending_reuse(&volume->pending);
 	journal_kick(&volume->journal, request->worker);
 	if (volume->pending.quarantine.count > 0)
 		checkpoint_start(&volume->checkpoint, request->worker, NULL);
@@ -170,17 +175,23 @@ bool request_reserve(struct request *request, uint32_t records,
 	return got;
 }
 
-void request_release(struct request *request)
+void request_release_held(struct request *request)
 {
-	struct volume *volume = request->volume;
-
 	if (request->reserved_records == 0)
 		return;
-	pthread_mutex_lock(&volume->meta);
-	journal_release(&volume->journal, request->unused_records, request->reserved_records);
-	pthread_mutex_unlock(&volume->meta);
+	journal_release(&request->volume->journal, request->unused_records,
+			request->reserved_records);
 	request->reserved_records = 0;
 	request->unused_records = 0;
+}
+
+void request_release(struct request *request)
+{
+	if (request->reserved_records == 0)
+		return;
+	pthread_mutex_lock(&request->volume->meta);
+	request_release_held(request);
+	pthread_mutex_unlock(&request->volume->meta);
 }
 
 void request_again(struct request *request, void (*step)(struct request *request))
@@ -197,6 +208,10 @@ bool request_fence(struct request *request, unsigned which, const struct fence_a
 	struct fence_hold *hold = &request->hold[which];
 	struct fence_stripe *stripe = fence_stripe(&volume->fence, lbn_region(ask->lbn));
 
+	request->step = step;
+	if (ask->changes && !tracking_is_open(&volume->tracking, lbn_region(ask->lbn)) &&
+	    tracking_ask(&volume->tracking, lbn_region(ask->lbn), &request->wait))
+		return false;
 	if (hold->state == FENCE_HELD && ask->mode <= hold->mode)
 		return true;
 	if (hold->state == FENCE_HELD)
@@ -206,7 +221,8 @@ bool request_fence(struct request *request, unsigned which, const struct fence_a
 	hold->mode = ask->mode;
 	hold->changes = ask->changes;
 	hold->passes = request->hold[1 - which].state == FENCE_HELD;
-	request->step = step;
+	if (MUTANT(54) && ask->changes) /* stamped before it changes */
+		tracking_stamp(&volume->tracking, lbn_region(ask->lbn));
 	return fence_take(&volume->fence, stripe, hold);
 }
 
@@ -220,6 +236,8 @@ void request_unfence(struct request *request)
 		if (hold->state != FENCE_HELD)
 			continue;
 		pthread_mutex_lock(&stripe->lock);
+		if (hold->changes && !MUTANT(54))
+			tracking_stamp(&request->volume->tracking, region);
 		fence_drop(stripe, hold);
 		pthread_mutex_unlock(&stripe->lock);
 		hold->ticket = 0;
@@ -259,6 +277,13 @@ void request_io_add(struct request *request, enum store_op op, uint64_t off_byte
 		.done = io_done,
 		.context = request,
 	};
+}
+
+void request_io_add_compare(struct request *request, uint64_t off_bytes, uint64_t other_off_bytes,
+			    uint64_t len_bytes)
+{
+	request_io_add(request, STORE_COMPARE, off_bytes, NULL, len_bytes, false);
+	request->ios[request->io_count - 1].other_off_bytes = other_off_bytes;
 }
 
 void request_io_submit(struct request *request, void (*step)(struct request *request))

@@ -43,6 +43,7 @@ enum request_op {
 	REQUEST_SAME, /* one destination; see struct same_job for many */
 	REQUEST_CLONE, /* off_bytes is the destination, src_off_bytes the source */
 	REQUEST_MAP,
+	REQUEST_CHANGES, /* ranges that changed since a generation; ends one (tracking.h) */
 };
 
 #define REQUEST_MAGIC	    0x52455121u
@@ -102,7 +103,8 @@ struct request {
 	void *data; /* READ, WRITE */
 	/* Page-aligned: SCRATCH_BYTES (READ, WRITE, ZERO) or SAME_SCRATCH_BYTES (SAME). */
 	void *scratch;
-	struct map_run *runs; /* MAP: room for runs_max */
+	uint32_t since; /* CHANGES: a generation that was answered before, or 0 */
+	struct map_run *runs; /* MAP, CHANGES: room for runs_max */
 	uint32_t runs_max;
 	struct volume *volume;
 	struct worker *worker;
@@ -113,7 +115,9 @@ struct request {
 	/* Results besides res. */
 	struct same_result same;
 	uint32_t runs_count;
-	uint64_t mapped_to_bytes; /* MAP: the runs reach up to here, from off_bytes */
+	uint64_t mapped_to_bytes; /* MAP, CHANGES: the runs reach up to here, from off_bytes */
+	uint32_t generation; /* CHANGES: what changes from now on has a later one */
+	bool complete; /* CHANGES: what is not among the ranges did not change */
 
 	/* The engine's own from here on. */
 	uint32_t magic;

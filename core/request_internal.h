@@ -19,6 +19,7 @@ void unmap_start(struct request *request);
 void flush_start(struct request *request);
 void map_start(struct request *request);
 void same_start(struct request *request);
+void changes_start(struct request *request);
 
 /* The next part of a request by bytes: whole blocks of one region, at most max_blocks, or a part of
  * one block. */
@@ -42,8 +43,9 @@ bool request_wait_space(struct request *request, void (*step)(struct request *re
  * 0). */
 bool request_reserve(struct request *request, uint32_t records,
 		     void (*step)(struct request *request));
-/* Gives journal room back. */
+/* Gives journal room back; with meta held already. */
 void request_release(struct request *request);
+void request_release_held(struct request *request);
 /* Runs step again soon, after others had their turn. */
 void request_again(struct request *request, void (*step)(struct request *request));
 
@@ -54,10 +56,12 @@ struct fence_ask {
 	bool changes; /* content may change: not a merge's */
 };
 
-/* Takes a fence; the stripe is held. False: step will be called with it held. */
+/* Takes a fence; the stripe is held. Content is changed only in an open area (tracking.h). False:
+ * step will be called to ask again; the fence may be held by then, or not. */
 bool request_fence(struct request *request, unsigned which, const struct fence_ask *ask,
 		   void (*step)(struct request *request));
-/* Gives up whatever fences it has. No stripe is held. */
+/* Gives up whatever fences it has, and stamps what may have been changed under them. No stripe is
+ * held. */
 void request_unfence(struct request *request);
 
 /* Store I/O: begin, add up to REQUEST_EXTENTS_MAX + 1, then submit; step runs when all are done,
@@ -66,6 +70,9 @@ void request_unfence(struct request *request);
 void request_io_begin(struct request *request);
 void request_io_add(struct request *request, enum store_op op, uint64_t off_bytes, void *buf,
 		    uint64_t len_bytes, bool fua);
+/* Of a store that can_compare. The answer is in request->ios[].equal_bytes, in the order added. */
+void request_io_add_compare(struct request *request, uint64_t off_bytes, uint64_t other_off_bytes,
+			    uint64_t len_bytes);
 void request_io_submit(struct request *request, void (*step)(struct request *request));
 
 /* Before a lookup whose blocks are read without a fence; after the reading. */

@@ -78,19 +78,25 @@ static void sync_done(struct request *request, int res)
 static void submit(struct same_job *job, enum request_op op, uint64_t off_bytes,
 		   void (*done)(struct request *request, int res))
 {
-	job->request = (struct request){
-		.op = op,
-		.off_bytes = off_bytes,
-		.len_bytes = op == REQUEST_FLUSH ? 0 : job->len_bytes,
-		.src_off_bytes = job->src_off_bytes,
-		.scratch = job->scratch,
-		.volume = job->volume,
-		.worker = job->worker,
-		.done = done,
-		.context = job,
-		.cancel = job->cancel,
-	};
-	request_submit(&job->request);
+	struct request *request = &job->request;
+
+	/* What is the engine's own is left as it is: it is large, and set where it is used. */
+	request->op = op;
+	request->fua = false;
+	request->no_hole = false;
+	request->off_bytes = off_bytes;
+	request->len_bytes = op == REQUEST_FLUSH ? 0 : job->len_bytes;
+	request->src_off_bytes = job->src_off_bytes;
+	request->data = NULL;
+	request->scratch = job->scratch;
+	request->runs = NULL;
+	request->runs_max = 0;
+	request->volume = job->volume;
+	request->worker = job->worker;
+	request->done = done;
+	request->context = job;
+	request->cancel = job->cancel;
+	request_submit(request);
 }
 
 static void next_dst(struct same_job *job)

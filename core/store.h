@@ -11,6 +11,8 @@
  * Ordering  none between requests in flight. A flush covers exactly the writes whose done() was
  *           called before the flush was submitted. A write with fua is durable when done() is
  *           called.
+ * Compare   reads both ranges, byte by byte and at different times: bytes that are written
+ *           meanwhile count as either. An error says nothing about them.
  * Discard   a hint: afterwards the range reads anything until it is written again.
  * Memory    a store_io belongs to the caller and is in the store's hands from submit to done();
  *           the buffer likewise. submit never fails and never allocates without a bound.
@@ -34,7 +36,11 @@ enum store_op {
 	STORE_WRITE,
 	STORE_FLUSH,
 	STORE_DISCARD,
+	STORE_COMPARE, /* of a store that can_compare: two ranges, or one with zeros */
+	STORE_OPS,
 };
+
+#define STORE_ZEROS UINT64_MAX
 
 #define STORE_IO_MAGIC 0x53494f21u
 
@@ -46,6 +52,8 @@ struct store_io {
 	uint64_t off_bytes;
 	uint64_t len_bytes;
 	void *buf; /* for reading and writing */
+	uint64_t other_off_bytes; /* COMPARE: the other range, or STORE_ZEROS */
+	uint64_t equal_bytes; /* COMPARE, set before done(): so many are equal, from the first on */
 	void (*done)(struct store_io *io, int res);
 	void *context; /* the caller's */
 
@@ -70,6 +78,7 @@ struct store {
 	unsigned lane_count;
 	bool read_only;
 	bool can_discard;
+	bool can_compare; /* without a copy, quicker than reading */
 	_Atomic uint64_t copied_bytes; /* for I/O whose memory was not aligned enough */
 };
 

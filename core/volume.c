@@ -48,6 +48,7 @@ void volume_latch(struct volume *volume, int error, const char *what)
 	journal_kill(&volume->journal, -EIO);
 	checkpoint_kill(&volume->checkpoint, -EIO);
 	cache_kill(&volume->cache, -EIO);
+	tracking_kill(&volume->tracking, -EIO);
 	pending_kill(&volume->pending);
 	wait_wake_all(&volume->space_waits, -EIO);
 }
@@ -312,6 +313,8 @@ static int init_parts(struct volume *volume, const struct recovery_log *log)
 	if (volume->super.geometry.slabs <= frames_for(volume) / HOMES_FRAMES)
 		alloc_use_homes(&volume->alloc);
 	if (r == 0)
+		r = tracking_init(&volume->tracking, volume);
+	if (r == 0)
 		r = checkpoint_init(&volume->checkpoint, volume);
 	return r;
 }
@@ -319,6 +322,7 @@ static int init_parts(struct volume *volume, const struct recovery_log *log)
 static void free_parts(struct volume *volume)
 {
 	checkpoint_done(&volume->checkpoint);
+	tracking_done(&volume->tracking);
 	pending_done(&volume->pending);
 	refs_done(&volume->refs);
 	map_done(&volume->map);
@@ -343,6 +347,7 @@ static struct volume *volume_new(struct store *store, const struct volume_option
 	list_init(&volume->space_waits);
 	/* The list heads of parts that may be freed before they were made. */
 	list_init(&volume->cache.dirty);
+	list_init(&volume->tracking.waits);
 	volume->zeros = zeros;
 	if (fence_init(&volume->fence) < 0) {
 		volume_abandon(volume);
@@ -373,6 +378,8 @@ static int recover(struct volume *volume, struct damage *reterr_damage)
 		r = init_parts(volume, &log);
 	if (r == 0)
 		r = recovery_read_tops(volume, generations, reterr_damage);
+	if (r == 0)
+		r = tracking_load(volume, reterr_damage);
 	volume->opening = reterr_damage;
 	if (r == 0)
 		r = recovery_replay(volume, &log, reterr_damage);
@@ -432,10 +439,11 @@ bool volume_is_idle(struct volume *volume)
 	pthread_mutex_lock(&volume->meta);
 	busy = volume->flusher.busy || volume->journal.ios_pending > 0 ||
 	       volume->checkpoint.ios_pending > 0 || volume->pending.discards_in_flight > 0 ||
-	       cache_is_loading(&volume->cache);
+	       cache_is_loading(&volume->cache) || volume->tracking.ios_pending > 0;
 	if (!volume_latched(volume))
 		busy = busy || volume->checkpoint.state != CHECKPOINT_IDLE ||
-		       volume->journal.state != JOURNAL_IDLE;
+		       volume->journal.state != JOURNAL_IDLE ||
+		       volume->tracking.state != TRACKING_IDLE;
 	pthread_mutex_unlock(&volume->meta);
 	return !busy;
 }
@@ -450,6 +458,18 @@ static void drain(struct volume *volume)
 		if (!ran && !volume_is_idle(volume))
 			volume->store->ops->wait(volume->store, 0);
 	}
+}
+
+/* Afterwards every stamp is on the store, and nothing changes any more. */
+static void close_areas(struct volume *volume)
+{
+	struct closing closing = {0};
+
+	wait_init(&closing.wait, volume->workers[0], closing_done);
+	pthread_mutex_lock(&volume->meta);
+	tracking_close(&volume->tracking, volume->workers[0], &closing.wait);
+	pthread_mutex_unlock(&volume->meta);
+	volume_pump(volume, &closing.done);
 }
 
 static int checkpoint_clean(struct volume *volume)
@@ -470,8 +490,10 @@ int volume_close(struct volume *volume)
 {
 	int r = 0;
 
-	if (!volume_latched(volume) && !volume->options.read_only)
+	if (!volume_latched(volume) && !volume->options.read_only) {
+		close_areas(volume);
 		r = checkpoint_clean(volume);
+	}
 	drain(volume);
 	if (volume_latched(volume))
 		r = volume_latched(volume);
@@ -498,6 +520,7 @@ void volume_tick(struct volume *volume, struct worker *worker)
 	volume_settle(volume, worker->lane);
 	alloc_retry(&volume->alloc);
 	pthread_mutex_unlock(&volume->meta);
+	tracking_tick(&volume->tracking, worker);
 }
 
 void volume_checkpoint(struct volume *volume, struct worker *worker)
@@ -570,7 +593,7 @@ void volume_stats(struct volume *volume, struct volume_stats *ret_stats)
 	ret->checkpoints = volume->checkpoint.checkpoints;
 	ret->metadata_reads = volume->cache.reads;
 	ret->metadata_writes = volume->journal.blocks_written + volume->checkpoint.pages_written +
-			       volume->checkpoint.checkpoints;
+			       volume->checkpoint.checkpoints + volume->tracking.pages_written;
 	ret->discarded_bytes = volume->pending.discarded_bytes;
 	pthread_mutex_unlock(&volume->meta);
 	ret->reads = atomic_load(&volume->counters.reads);

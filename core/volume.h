@@ -34,6 +34,7 @@ struct damage {
 struct volume_format_options {
 	uint64_t logical_bytes;
 	uint32_t ring_blocks; /* 0: chosen from the sizes */
+	bool tracking; /* with pages for change tracking (tracking.h) */
 	uint8_t uuid[16]; /* random; core has no randomness of its own */
 };
 
@@ -44,6 +45,8 @@ int volume_format(struct store *store, const struct volume_format_options *optio
 
 /* The store size for which `sameblk create --size` without --store-size asks. */
 uint64_t volume_store_bytes_for(uint64_t logical_bytes, uint32_t ring_blocks);
+/* What change tracking takes of the store besides. */
+uint64_t volume_tracking_bytes(uint64_t logical_bytes);
 /* The largest logical size for which every block of the volume has one in the store. 0: too small.
  * */
 uint64_t volume_logical_bytes_for(uint64_t store_bytes, uint32_t ring_blocks);
@@ -53,6 +56,7 @@ struct volume_options {
 	uint32_t cow_hint_blocks; /* power of two, 1 to 512; 0: 32 (128 KiB) */
 	bool read_only; /* nothing is written; a crashed store is replayed in memory */
 	bool discard; /* give freed blocks back to the store */
+	uint32_t tracking_rest_ticks; /* without a change, then a crash forgets nothing; 0: 60 */
 	/* Called, on any worker's thread, when the volume changes to a worse or better state or
 	 * finds damage. May be NULL. */
 	void (*log)(void *context, const char *text);

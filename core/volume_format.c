@@ -68,6 +68,30 @@ uint64_t volume_logical_bytes_for(uint64_t store_bytes, uint32_t ring_blocks)
 	return low * BLOCK_BYTES >= VOLUME_LOGICAL_BYTES_MIN ? low * BLOCK_BYTES : 0;
 }
 
+uint64_t volume_tracking_bytes(uint64_t logical_bytes)
+{
+	return blocks_to_bytes(div_up(logical_bytes, AREA_BYTES));
+}
+
+/* All areas closed, nothing ever changed. */
+static int write_tracking(struct store *store, const struct super *super, uint8_t *buf)
+{
+	const struct tracking_page page = {.open = false};
+	uint32_t areas = geometry_areas(&super->geometry), count;
+	int r = 0;
+
+	for (uint32_t first = 0; r == 0 && first < areas; first += count) {
+		count = min_u32(ZERO_BLOCKS, areas - first);
+		for (uint32_t i = 0; i < count; i++)
+			tracking_page_encode(&page, first + i, super->uuid,
+					     buf + (size_t)i * BLOCK_BYTES);
+		r = recovery_io(store, STORE_WRITE,
+				blocks_to_bytes(geometry_tracking_block(&super->geometry, first)),
+				buf, blocks_to_bytes(count));
+	}
+	return r;
+}
+
 static int zero(struct store *store, uint64_t block, uint64_t blocks, uint8_t *zeros)
 {
 	int r = 0;
@@ -118,6 +142,11 @@ int volume_format(struct store *store, const struct volume_format_options *optio
 	int r;
 
 	r = plan(options->logical_bytes, store->size_bytes, options->ring_blocks, &super.geometry);
+	if (r == 0 && options->tracking) {
+		super.features_ro_compat |= FEATURE_TRACKING;
+		super.tracking_generation = 1;
+		r = geometry_track(&super.geometry);
+	}
 	if (r < 0) {
 		snprintf(reterr_damage->text, sizeof(reterr_damage->text),
 			 r == -ENOSPC ? "the store is too small: %" PRIu64
@@ -133,6 +162,8 @@ int volume_format(struct store *store, const struct volume_format_options *optio
 	memset(zeros, 0, ZERO_BLOCKS * BLOCK_BYTES);
 	/* What was there is gone for good before the new superblocks are valid. */
 	r = zero(store, 0, super.geometry.data_start, zeros);
+	if (r == 0 && options->tracking)
+		r = write_tracking(store, &super, zeros);
 	if (r == 0)
 		r = recovery_io(store, STORE_FLUSH, 0, NULL, 0);
 	free(zeros);

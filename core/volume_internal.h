@@ -23,6 +23,7 @@
 #include "core/map.h"
 #include "core/pending.h"
 #include "core/refs.h"
+#include "core/tracking.h"
 #include "core/volume.h"
 
 struct volume {
@@ -33,6 +34,7 @@ struct volume {
 	struct worker *workers[VOLUME_WORKERS_MAX];
 	unsigned worker_count;
 	struct fence fence;
+	struct tracking tracking;
 
 	pthread_mutex_t meta; /* guards all from here to the counters */
 	struct flusher flusher;

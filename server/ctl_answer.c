@@ -13,6 +13,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "server/ctl_text.h"
+
 static int put_number(json_t *object, const char *key, uint64_t number)
 {
 	return json_object_set_new(object, key, json_integer((json_int_t)number));
@@ -92,6 +94,52 @@ static json_t *answer_same(const struct ctl_call *call)
 	return give_unless(failed, object);
 }
 
+/* What most ranges come to is short: bytes deduped, freed and already shared. */
+static void add_range(struct ctl_text *text, const struct same_dst *dst)
+{
+	const struct same_result *result = &dst->result;
+	json_t *object;
+	char *long_form;
+
+	if (dst->error == 0 && !result->differs) {
+		ctl_text_add(text, "[");
+		ctl_text_add_number(text, result->deduped_bytes);
+		ctl_text_add(text, ",");
+		ctl_text_add_number(text, result->freed_bytes);
+		ctl_text_add(text, ",");
+		ctl_text_add_number(text, result->already_shared_bytes);
+		ctl_text_add(text, "]");
+		return;
+	}
+	object = answer_dst(dst);
+	long_form = object == NULL ? NULL : json_dumps(object, JSON_COMPACT);
+	json_decref(object);
+	text->failed = text->failed || long_form == NULL;
+	if (long_form != NULL)
+		ctl_text_add(text, long_form);
+	free(long_form);
+}
+
+char *ctl_answer_ranges(const struct ctl_call *call)
+{
+	struct ctl_text text = {.bytes = NULL};
+	char *id = json_dumps(call->rpc.id, JSON_COMPACT | JSON_ENCODE_ANY);
+
+	assert(call->error == 0 && call->rpc.method == CTL_METHOD_SAME_RANGES);
+	text.failed = id == NULL;
+	ctl_text_add(&text, "{\"jsonrpc\":\"2.0\",\"id\":");
+	ctl_text_add(&text, id != NULL ? id : "");
+	ctl_text_add(&text, ",\"result\":{\"results\":[");
+	for (uint32_t i = 0; i < call->rpc.dst_count; i++) {
+		if (i > 0)
+			ctl_text_add(&text, ",");
+		add_range(&text, &call->dsts[i]);
+	}
+	ctl_text_add(&text, "]}}\n");
+	free(id);
+	return ctl_text_take(&text);
+}
+
 static json_t *answer_clone(const struct ctl_call *call)
 {
 	const struct same_dst *dst = &call->dsts[0];
@@ -142,6 +190,23 @@ static json_t *answer_map(const struct ctl_call *call)
 	return give_unless(failed, object);
 }
 
+static json_t *answer_changes(const struct ctl_call *call)
+{
+	const struct request *request = &call->map;
+	json_t *object = json_object();
+	json_t *ranges = json_array();
+	int failed = put_number(object, "generation", request->generation);
+
+	failed |= json_object_set_new(object, "complete", json_boolean(request->complete));
+	failed |= put_number(object, "listed_to", request->off_bytes + request->mapped_to_bytes);
+	failed |= json_object_set_new(object, "ranges", ranges);
+	for (uint32_t i = 0; failed == 0 && i < request->runs_count; i++)
+		failed |= json_array_append_new(
+			ranges, json_pack("[I, I]", (json_int_t)call->runs[i].off_bytes,
+					  (json_int_t)call->runs[i].len_bytes));
+	return give_unless(failed, object);
+}
+
 static int put_state(json_t *object, const struct volume_stats *stats)
 {
 	const char *state = "ok";
@@ -172,9 +237,10 @@ static int put_state(json_t *object, const struct volume_stats *stats)
 
 static json_t *answer_limits(void)
 {
-	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I}", "length_max",
+	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "length_max",
 			 (json_int_t)SAME_LENGTH_MAX, "destinations_max", (json_int_t)SAME_DSTS_MAX,
-			 "message_bytes_max", (json_int_t)CTL_LINE_BYTES_MAX, "connections_max",
+			 "ranges_max", (json_int_t)CTL_RANGES_MAX, "message_bytes_max",
+			 (json_int_t)CTL_LINE_BYTES_MAX, "connections_max",
 			 (json_int_t)CTL_CONNECTIONS_MAX, "calls_max", (json_int_t)CTL_CALLS_MAX,
 			 "jobs_max", (json_int_t)CTL_JOBS_MAX);
 }
@@ -289,15 +355,18 @@ json_t *ctl_answer(const struct ctl_call *call, const struct ctl_answer_server *
 		return answer_clone(call);
 	case CTL_METHOD_MAP:
 		return answer_map(call);
+	case CTL_METHOD_CHANGES:
+		return answer_changes(call);
 	case CTL_METHOD_STATUS:
 		return answer_status(call, server);
 	case CTL_METHOD_STATS:
 		return answer_stats(&call->stats, server->latency);
 	case CTL_METHOD_NBD:
+	case CTL_METHOD_SAME_RANGES:
 	case CTL_METHOD_STOP:
 	case CTL_METHOD_DETACH:
 		break;
 	}
-	assert(!"this is answered without a call");
+	assert(!"this is answered without a call, and ranges by ctl_answer_ranges()");
 	return NULL;
 }

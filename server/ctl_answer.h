@@ -23,4 +23,7 @@ struct ctl_answer_server {
 
 json_t *ctl_answer(const struct ctl_call *call, const struct ctl_answer_server *server);
 
+/* The whole line that answers SAME_RANGES, to be freed; NULL: no memory. */
+char *ctl_answer_ranges(const struct ctl_call *call);
+
 #endif

@@ -11,12 +11,15 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define ANSWER_BYTES_PER_DST 160u
-#define ANSWER_BYTES_PER_RUN 100u
+#define ANSWER_BYTES_PER_DST	160u
+#define ANSWER_BYTES_PER_RUN	100u
+#define ANSWER_BYTES_PER_CHANGE 60u
+#define RANGES_A_RUN		16u /* some 20 us; then others have their turn */
 
 static_assert(CTL_JOBS_MAX < 32, "slots are bits of a uint32_t");
 
-int ctl_calls_init(struct ctl_calls *calls, struct volume *volume, struct worker *worker)
+int ctl_calls_init(struct ctl_calls *calls, struct volume *volume, struct worker *const *workers,
+		   unsigned worker_count)
 {
 	void *scratch = mmap(NULL, (size_t)CTL_JOBS_MAX * SAME_SCRATCH_BYTES,
 			     PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -32,7 +35,9 @@ int ctl_calls_init(struct ctl_calls *calls, struct volume *volume, struct worker
 		return -error;
 	}
 	*calls = (struct ctl_calls){.volume = volume,
-				    .worker = worker,
+				    .worker = workers[0],
+				    .workers = workers,
+				    .worker_count = worker_count,
 				    .event_fd = event_fd,
 				    .free_slots = (1u << CTL_JOBS_MAX) - 1,
 				    .scratch = scratch};
@@ -56,9 +61,12 @@ size_t ctl_call_bytes(const struct ctl_rpc_call *rpc)
 	size_t bytes = sizeof(struct ctl_call);
 
 	bytes += rpc->dst_count *
-		 (sizeof(uint64_t) + sizeof(struct same_dst) + ANSWER_BYTES_PER_DST);
+		 (sizeof(uint64_t) + (rpc->ranges != NULL ? sizeof(struct ctl_range) : 0) +
+		  sizeof(struct same_dst) + ANSWER_BYTES_PER_DST);
 	if (rpc->method == CTL_METHOD_MAP)
 		bytes += CTL_MAP_RUNS_MAX * (sizeof(struct map_run) + ANSWER_BYTES_PER_RUN);
+	if (rpc->method == CTL_METHOD_CHANGES)
+		bytes += CTL_CHANGES_MAX * (sizeof(struct map_run) + ANSWER_BYTES_PER_CHANGE);
 	return bytes;
 }
 
@@ -69,12 +77,16 @@ static void finish_call(struct ctl_call *call)
 	struct ctl_calls *calls = call->calls;
 	uint64_t one = 1;
 	ssize_t written;
+	bool was_empty;
 
 	pthread_mutex_lock(&calls->lock);
+	/* It is up as long as the list is not empty: see ctl_calls_reap(). */
+	was_empty = list_empty(&calls->finished);
 	list_add_tail(&calls->finished, &call->node);
-	written = write(calls->event_fd, &one, sizeof(one));
-	/* It fails only when the counter is full, and then the event is up. */
-	assert(written == sizeof(one) || errno == EAGAIN);
+	if (was_empty) {
+		written = write(calls->event_fd, &one, sizeof(one));
+		assert(written == sizeof(one) || errno == EAGAIN);
+	}
 	pthread_mutex_unlock(&calls->lock);
 }
 
@@ -112,11 +124,89 @@ static void start_job(struct ctl_call *call)
 		.scratch = calls->scratch + (size_t)call->slot * SAME_SCRATCH_BYTES,
 		.cancel = &call->cancel,
 		.volume = calls->volume,
-		.worker = calls->worker,
+		.worker = call->task.worker,
 		.done = job_done,
 		.context = call,
 	};
 	same_job_submit(&call->job);
+}
+
+static void run_ranges(struct ctl_call *call);
+
+/* What would fail the whole request is this range's answer: the others stand for themselves. */
+static void range_done(struct same_job *job, int res)
+{
+	struct ctl_call *call = job->context;
+
+	assert(call->magic == CTL_CALL_MAGIC);
+	if (res < 0) {
+		job->dsts->error = res;
+		job->dsts->message = job->message;
+	}
+	call->next_range++;
+	if (call->range_submitting)
+		call->range_answered = true; /* at once: run_ranges() goes on in its loop */
+	else
+		run_ranges(call);
+}
+
+static void submit_range(struct ctl_call *call)
+{
+	const struct ctl_range *range = &call->rpc.ranges[call->next_range];
+
+	call->job.src_off_bytes = range->src_off_bytes;
+	call->job.len_bytes = range->len_bytes;
+	call->job.dsts = &call->dsts[call->next_range];
+	call->job.dst_count = 1;
+	same_job_submit(&call->job);
+}
+
+static void run_ranges_again(struct task *task)
+{
+	run_ranges(container_of(task, struct ctl_call, task));
+}
+
+static void start_ranges(struct ctl_call *call)
+{
+	call->job.scratch = call->calls->scratch + (size_t)call->slot * SAME_SCRATCH_BYTES;
+	call->job.cancel = &call->cancel;
+	call->job.volume = call->calls->volume;
+	call->job.worker = call->task.worker;
+	call->job.done = range_done;
+	call->job.context = call;
+	run_ranges(call);
+}
+
+/* A job without destinations, of which only the flush is left. */
+static void submit_flush(struct ctl_call *call)
+{
+	call->job.len_bytes = 0;
+	call->job.dst_count = 0;
+	call->job.sync = true;
+	call->job.done = job_done;
+	same_job_submit(&call->job);
+}
+
+/* All the ranges that need no waiting, some at a time, and up to the first that does. */
+static void run_ranges(struct ctl_call *call)
+{
+	for (unsigned run = 0; call->next_range < call->rpc.dst_count; run++) {
+		if (run == RANGES_A_RUN) {
+			call->task.run = run_ranges_again;
+			worker_post(&call->task);
+			return;
+		}
+		call->range_submitting = true;
+		call->range_answered = false;
+		submit_range(call);
+		call->range_submitting = false;
+		if (!call->range_answered)
+			return;
+	}
+	if (call->rpc.sync)
+		submit_flush(call);
+	else
+		finish_call(call);
 }
 
 static void map_done(struct request *request, int res)
@@ -155,6 +245,32 @@ static void start_map(struct ctl_call *call)
 		.runs = call->runs,
 		.runs_max = CTL_MAP_RUNS_MAX,
 		.volume = call->calls->volume,
+		.worker = call->task.worker,
+		.done = map_done,
+		.context = call,
+	};
+	request_submit(&call->map);
+}
+
+static void start_changes(struct ctl_call *call)
+{
+	uint64_t from = call->rpc.off_bytes;
+
+	if (from > call->size_bytes) {
+		snprintf(call->text, sizeof(call->text),
+			 "from must be inside the volume's %llu bytes",
+			 (unsigned long long)call->size_bytes);
+		fail_call(call, EINVAL, call->text);
+		return;
+	}
+	call->map = (struct request){
+		.op = REQUEST_CHANGES,
+		.off_bytes = from,
+		.len_bytes = call->size_bytes - from,
+		.since = call->rpc.since,
+		.runs = call->runs,
+		.runs_max = CTL_CHANGES_MAX,
+		.volume = call->calls->volume,
 		.worker = call->calls->worker,
 		.done = map_done,
 		.context = call,
@@ -174,8 +290,14 @@ static void run_call(struct task *task)
 	case CTL_METHOD_CLONE:
 		start_job(call);
 		return;
+	case CTL_METHOD_SAME_RANGES:
+		start_ranges(call);
+		return;
 	case CTL_METHOD_MAP:
 		start_map(call);
+		return;
+	case CTL_METHOD_CHANGES:
+		start_changes(call);
 		return;
 	case CTL_METHOD_STATUS:
 		memcpy(call->uuid, volume_uuid(volume), CTL_UUID_BYTES);
@@ -198,7 +320,8 @@ static void run_call(struct task *task)
 
 static bool needs_slot(const struct ctl_call *call)
 {
-	return call->rpc.method == CTL_METHOD_SAME || call->rpc.method == CTL_METHOD_CLONE;
+	return call->rpc.method == CTL_METHOD_SAME || call->rpc.method == CTL_METHOD_SAME_RANGES ||
+	       call->rpc.method == CTL_METHOD_CLONE;
 }
 
 static void post_call(struct ctl_call *call)
@@ -206,6 +329,9 @@ static void post_call(struct ctl_call *call)
 	if (needs_slot(call)) {
 		call->slot = (uint32_t)__builtin_ctz(call->calls->free_slots);
 		call->calls->free_slots &= ~(1u << call->slot);
+		call->task.worker = call->calls->workers[call->calls->next_worker];
+		call->calls->next_worker =
+			(call->calls->next_worker + 1) % call->calls->worker_count;
 	}
 	worker_post(&call->task);
 }
@@ -214,8 +340,10 @@ static bool allocate_arrays(struct ctl_call *call)
 {
 	const struct ctl_rpc_call *rpc = &call->rpc;
 
-	if (rpc->method == CTL_METHOD_MAP) {
-		call->runs = calloc(CTL_MAP_RUNS_MAX, sizeof(*call->runs));
+	if (rpc->method == CTL_METHOD_MAP || rpc->method == CTL_METHOD_CHANGES) {
+		call->runs =
+			calloc(rpc->method == CTL_METHOD_MAP ? CTL_MAP_RUNS_MAX : CTL_CHANGES_MAX,
+			       sizeof(*call->runs));
 		return call->runs != NULL;
 	}
 	if (rpc->dst_count == 0)

@@ -5,7 +5,7 @@
  *   WAITING ----> POSTED ----> finished list ----> freed
  *      +------------------------^
  *
- *   WAITING -> POSTED    a job slot (with its scratch) came free; MAP, STATUS and STATS need none
+ *   WAITING -> POSTED    a job slot (with its scratch) came free; SAME and CLONE alone need one
  *   POSTED -> finished   the worker answered; the event descriptor says so
  *   WAITING -> finished  cancelled before it began
  *
@@ -39,7 +39,10 @@
 
 struct ctl_calls {
 	struct volume *volume;
-	struct worker *worker;
+	struct worker *worker; /* of what is no job */
+	struct worker *const *workers; /* jobs go to them in turn */
+	unsigned worker_count;
+	unsigned next_worker;
 	int event_fd; /* readable: something is in the finished list */
 	uint32_t free_slots; /* a bit each */
 	uint8_t *scratch; /* SAME_SCRATCH_BYTES a slot */
@@ -63,17 +66,22 @@ struct ctl_call {
 	const char *message; /* static, or in text */
 	char text[128];
 	struct same_dst *dsts;
+	uint32_t next_range; /* SAME_RANGES: the one under way */
+	bool range_submitting;
+	bool range_answered;
 	struct map_run *runs;
-	uint64_t size_bytes; /* STATUS, MAP */
+	uint64_t size_bytes; /* STATUS, MAP, CHANGES */
 	uint8_t uuid[CTL_UUID_BYTES];
 	union {
 		struct same_job job;
-		struct request map;
+		struct request map; /* CHANGES too */
 		struct volume_stats stats;
 	};
 };
 
-int ctl_calls_init(struct ctl_calls *calls, struct volume *volume, struct worker *worker);
+/* The list of workers must outlive it. */
+int ctl_calls_init(struct ctl_calls *calls, struct volume *volume, struct worker *const *workers,
+		   unsigned worker_count);
 /* No call may be under way. */
 void ctl_calls_done(struct ctl_calls *calls);
 

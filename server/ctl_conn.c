@@ -11,6 +11,8 @@
 
 #include "server/ctl_limits.h"
 
+#define OUT_BYTES_MORE 8192u /* for the answers that follow before anything is sent */
+
 struct ctl_conn *ctl_conn_new(int fd, bool trusted, uint64_t now_ms)
 {
 	struct ctl_conn *conn = calloc(1, sizeof(*conn));
@@ -97,12 +99,13 @@ static bool out_append(struct ctl_conn *conn, const char *line, size_t len)
 		conn->out_end = unsent;
 	}
 	if (conn->out_capacity - unsent < len) {
-		char *out = realloc(conn->out, unsent + len);
+		size_t capacity = unsent + len + OUT_BYTES_MORE;
+		char *out = realloc(conn->out, capacity);
 
 		if (out == NULL)
 			return false;
 		conn->out = out;
-		conn->out_capacity = unsent + len;
+		conn->out_capacity = capacity;
 	}
 	memcpy(conn->out + unsent, line, len);
 	conn->out_end = unsent + len;
@@ -121,7 +124,6 @@ void ctl_conn_send(struct ctl_conn *conn, char *line, uint64_t now_ms)
 	if (line == NULL || !out_append(conn, line, strlen(line)))
 		conn->gone = true;
 	free(line);
-	ctl_conn_flush(conn, now_ms);
 }
 
 void ctl_conn_send_fd(struct ctl_conn *conn, char *line, int fd, uint64_t now_ms)

@@ -52,12 +52,13 @@ void ctl_conn_read(struct ctl_conn *conn, uint64_t now_ms);
 enum ctl_frame_event ctl_conn_next(struct ctl_conn *conn, uint64_t now_ms, const char **ret_line,
 				   size_t *ret_len_bytes);
 
-/* Queues and sends what can be sent at once. line is freed; NULL (no memory for it) ends the
+/* Queues: many answers are sent at a time. line is freed; NULL (no memory for it) ends the
  * connection. */
 void ctl_conn_send(struct ctl_conn *conn, char *line, uint64_t now_ms);
 /* The same, with a descriptor that the line's first byte carries; taken over. One at a time: not
  * while ctl_conn_passes(). */
 void ctl_conn_send_fd(struct ctl_conn *conn, char *line, int fd, uint64_t now_ms);
+/* Sends what can be sent at once. */
 void ctl_conn_flush(struct ctl_conn *conn, uint64_t now_ms);
 
 static inline size_t ctl_conn_unsent(const struct ctl_conn *conn)

@@ -16,9 +16,11 @@
 #define CTL_CALLS_MAX	     64u /* unanswered, of one connection; then its reading stops */
 #define CTL_CONN_BYTES_MAX   (4u * 1024u * 1024u) /* calls and answers of one connection */
 #define CTL_HELD_BYTES_MAX   (32u * 1024u * 1024u) /* calls and answers of all */
-#define CTL_JOBS_MAX	     8u /* same and clone jobs that run at a time */
+#define CTL_JOBS_MAX	     16u /* same and clone jobs that run at a time */
+#define CTL_RANGES_MAX	     1024u /* of one call of same_ranges */
 #define CTL_MAP_RUNS_MAX     1024u /* of one answer; the caller goes on from `mapped_to` */
 #define CTL_MAP_BYTES_MAX    (64ull << 30)
+#define CTL_CHANGES_MAX	     16384u /* ranges of one answer; the caller goes on from `listed_to` */
 
 #define CTL_HALF_LINE_MS 30000u /* from a message's first byte to its newline */
 #define CTL_UNSENT_MS	 30000u /* an answer of which no byte could be sent */

@@ -14,6 +14,8 @@
 #include <string.h>
 
 #include "core/request.h"
+#include "server/ctl_limits.h"
+#include "server/ctl_ranges.h"
 
 #define PARAMS_MAX 4
 
@@ -34,7 +36,7 @@ struct method {
 };
 
 static param_read_fn read_src, read_src_or_zero, read_length, read_dsts, read_dst, read_sync,
-	read_offset, read_force;
+	read_offset, read_from, read_since, read_force, read_ranges;
 
 static const struct method methods[] = {
 	{"same",
@@ -44,6 +46,10 @@ static const struct method methods[] = {
 	  {"length", read_length, true},
 	  {"dsts", read_dsts, true},
 	  {"sync", read_sync, false}}},
+	{"same_ranges",
+	 CTL_METHOD_SAME_RANGES,
+	 true,
+	 {{"ranges", read_ranges, true}, {"sync", read_sync, false}}},
 	{"clone",
 	 CTL_METHOD_CLONE,
 	 true,
@@ -55,6 +61,10 @@ static const struct method methods[] = {
 	 CTL_METHOD_MAP,
 	 true,
 	 {{"offset", read_offset, false}, {"length", read_length, false}}},
+	{"changes",
+	 CTL_METHOD_CHANGES,
+	 true,
+	 {{"since", read_since, true}, {"from", read_from, false}}},
 	{"status", CTL_METHOD_STATUS, false, {{NULL, NULL, false}}},
 	{"stats", CTL_METHOD_STATS, false, {{NULL, NULL, false}}},
 	{"nbd", CTL_METHOD_NBD, true, {{NULL, NULL, false}}},
@@ -105,23 +115,46 @@ static int read_src(const json_t *value, struct ctl_rpc_call *call, struct ctl_r
 	return read_number("src", value, &call->src_off_bytes, fault);
 }
 
-static int read_src_or_zero(const json_t *value, struct ctl_rpc_call *call,
-			    struct ctl_rpc_fault *fault)
+static int read_number_or_zero(const json_t *value, uint64_t *ret_off_bytes,
+			       struct ctl_rpc_fault *fault)
 {
 	if (!json_is_string(value))
-		return read_src(value, call, fault);
+		return read_number("src", value, ret_off_bytes, fault);
 	if (strcmp(json_string_value(value), "zero") != 0) {
 		ctl_rpc_fault_set(fault, CTL_CODE_PARAMS, EINVAL,
 				  "src must be a number of bytes or the word zero");
 		return -1;
 	}
-	call->src_off_bytes = SAME_SRC_ZERO;
+	*ret_off_bytes = SAME_SRC_ZERO;
 	return 0;
+}
+
+static int read_src_or_zero(const json_t *value, struct ctl_rpc_call *call,
+			    struct ctl_rpc_fault *fault)
+{
+	return read_number_or_zero(value, &call->src_off_bytes, fault);
 }
 
 static int read_offset(const json_t *value, struct ctl_rpc_call *call, struct ctl_rpc_fault *fault)
 {
 	return read_number("offset", value, &call->off_bytes, fault);
+}
+
+static int read_from(const json_t *value, struct ctl_rpc_call *call, struct ctl_rpc_fault *fault)
+{
+	return read_number("from", value, &call->off_bytes, fault);
+}
+
+static int read_since(const json_t *value, struct ctl_rpc_call *call, struct ctl_rpc_fault *fault)
+{
+	if (!json_is_integer(value) || json_integer_value(value) < 0 ||
+	    json_integer_value(value) > UINT32_MAX) {
+		ctl_rpc_fault_set(fault, CTL_CODE_PARAMS, EINVAL,
+				  "since must be 0 or a generation that was answered before");
+		return -1;
+	}
+	call->since = (uint32_t)json_integer_value(value);
+	return 0;
 }
 
 static int read_length(const json_t *value, struct ctl_rpc_call *call, struct ctl_rpc_fault *fault)
@@ -164,6 +197,48 @@ static int read_dsts(const json_t *value, struct ctl_rpc_call *call, struct ctl_
 	call->dst_count = (uint32_t)count;
 	for (size_t i = 0; i < count; i++)
 		if (read_number("dsts", json_array_get(value, i), &call->dsts[i], fault) < 0)
+			return -1;
+	return 0;
+}
+
+static int read_range(const json_t *value, struct ctl_range *range, uint64_t *dst,
+		      struct ctl_rpc_fault *fault)
+{
+	if (json_array_size(value) != 3) {
+		ctl_rpc_fault_set(fault, CTL_CODE_PARAMS, EINVAL,
+				  "each of ranges must be [src, length, dst]");
+		return -1;
+	}
+	if (read_number_or_zero(json_array_get(value, 0), &range->src_off_bytes, fault) < 0 ||
+	    read_number("length", json_array_get(value, 1), &range->len_bytes, fault) < 0)
+		return -1;
+	return read_number("dst", json_array_get(value, 2), dst, fault);
+}
+
+static int read_ranges(const json_t *value, struct ctl_rpc_call *call, struct ctl_rpc_fault *fault)
+{
+	size_t count = json_array_size(value);
+
+	if (!json_is_array(value) || count == 0) {
+		ctl_rpc_fault_set(fault, CTL_CODE_PARAMS, EINVAL,
+				  "ranges must be an array with at least one range");
+		return -1;
+	}
+	if (count > CTL_RANGES_MAX) {
+		ctl_rpc_fault_set(fault, CTL_CODE_FAILED, E2BIG,
+				  "%zu ranges: at most %u in one request", count, CTL_RANGES_MAX);
+		return -1;
+	}
+	call->dsts = calloc(count, sizeof(*call->dsts));
+	call->ranges = calloc(count, sizeof(*call->ranges));
+	if (call->dsts == NULL || call->ranges == NULL) {
+		ctl_rpc_fault_set(fault, CTL_CODE_FAILED, ENOMEM, "out of memory");
+		return -1;
+	}
+	call->dst_count = (uint32_t)count;
+	for (size_t i = 0; i < count; i++)
+		if (read_range(json_array_get(value, i), &call->ranges[i], &call->dsts[i], fault) <
+		    0)
 			return -1;
 	return 0;
 }
@@ -299,6 +374,8 @@ int ctl_rpc_decode(const char *line, size_t len_bytes, struct ctl_rpc_call *ret_
 	json_t *root;
 	int r;
 
+	if (ctl_ranges_read_call(line, len_bytes, ret_call))
+		return 0;
 	*ret_call = (struct ctl_rpc_call){.id = NULL};
 	root = json_loadb(line, len_bytes, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error);
 	if (root == NULL) {
@@ -316,8 +393,10 @@ void ctl_rpc_call_done(struct ctl_rpc_call *call)
 {
 	json_decref(call->id);
 	free(call->dsts);
+	free(call->ranges);
 	call->id = NULL;
 	call->dsts = NULL;
+	call->ranges = NULL;
 }
 
 const char *ctl_errno_name(int error)
@@ -364,4 +443,15 @@ char *ctl_rpc_encode_call(uint64_t id, const char *method, json_t *params)
 				 "method", method, "params", params);
 
 	return encode(root);
+}
+
+void ctl_rpc_encode_text(struct ctl_text *text, uint64_t id, const char *method, const char *params)
+{
+	ctl_text_add(text, "{\"jsonrpc\":\"2.0\",\"id\":");
+	ctl_text_add_number(text, id);
+	ctl_text_add(text, ",\"method\":\"");
+	ctl_text_add(text, method);
+	ctl_text_add(text, "\",\"params\":");
+	ctl_text_add(text, params);
+	ctl_text_add(text, "}\n");
 }

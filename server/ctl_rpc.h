@@ -17,15 +17,19 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "server/ctl_text.h"
+
 enum ctl_method {
 	CTL_METHOD_SAME,
 	CTL_METHOD_CLONE,
 	CTL_METHOD_MAP,
+	CTL_METHOD_CHANGES,
 	CTL_METHOD_STATUS,
 	CTL_METHOD_STATS,
 	CTL_METHOD_NBD,
 	CTL_METHOD_STOP,
 	CTL_METHOD_DETACH,
+	CTL_METHOD_SAME_RANGES,
 };
 
 /* Codes of JSON-RPC, and the one of ours: see errno_name in its data. */
@@ -46,17 +50,25 @@ struct ctl_rpc_fault {
 	char message[CTL_RPC_MESSAGE_BYTES];
 };
 
+/* One of the ranges of SAME_RANGES: a source, and the one destination. */
+struct ctl_range {
+	uint64_t src_off_bytes; /* SAME_SRC_ZERO for the word zero */
+	uint64_t len_bytes;
+};
+
 struct ctl_rpc_call {
 	json_t *id; /* owned; NULL: a notification, or not known */
 	enum ctl_method method;
 	uint64_t src_off_bytes; /* SAME, CLONE; SAME_SRC_ZERO for the word zero */
-	uint64_t off_bytes; /* MAP */
+	uint64_t off_bytes; /* MAP, CHANGES */
+	uint32_t since; /* CHANGES */
 	uint64_t len_bytes;
 	bool has_len; /* MAP: false means up to the end */
 	bool sync;
 	bool force; /* DETACH */
 	uint64_t *dsts; /* owned */
 	uint32_t dst_count;
+	struct ctl_range *ranges; /* owned; SAME_RANGES: one for each of dsts */
 };
 
 /* 0, or -1 with the fault filled in; ret_call->id is set where it could be read. */
@@ -76,6 +88,9 @@ char *ctl_rpc_encode_result(json_t *id, json_t *result);
 char *ctl_rpc_encode_fault(json_t *id, const struct ctl_rpc_fault *fault);
 /* What a client sends; takes over params, which may be NULL. */
 char *ctl_rpc_encode_call(uint64_t id, const char *method, json_t *params);
+/* The same with params as JSON text, newline and all. */
+void ctl_rpc_encode_text(struct ctl_text *text, uint64_t id, const char *method,
+			 const char *params);
 
 /* "EINVAL" for EINVAL or -EINVAL. */
 const char *ctl_errno_name(int error);

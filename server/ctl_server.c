@@ -88,6 +88,10 @@ static void answer_call(struct ctl_server *server, struct ctl_call *call)
 
 	if (call->rpc.id == NULL)
 		return;
+	if (call->error == 0 && call->rpc.method == CTL_METHOD_SAME_RANGES) {
+		ctl_conn_send(conn, ctl_answer_ranges(call), server->now_ms);
+		return;
+	}
 	if (call->error == 0) {
 		struct latency_sums latency;
 		struct ctl_answer_server about = {
@@ -99,7 +103,7 @@ static void answer_call(struct ctl_server *server, struct ctl_call *call)
 			.uptime_seconds = (server->now_ms - server->started_ms) / 1000,
 		};
 
-		if (server->options.latency != NULL) {
+		if (server->options.latency != NULL && call->rpc.method == CTL_METHOD_STATS) {
 			server->options.latency(server->options.context, &latency);
 			about.latency = &latency;
 		}
@@ -174,6 +178,7 @@ static bool answer_nbd(struct ctl_server *server, struct ctl_conn *conn, json_t 
 	/* A descriptor belongs to an answer: nothing is opened for a notification. */
 	if (id == NULL)
 		return true;
+	ctl_conn_flush(conn, server->now_ms);
 	if (ctl_conn_passes(conn)) {
 		ctl_rpc_fault_set(fault, CTL_CODE_FAILED, EBUSY,
 				  "the connection handed out before has not been taken yet");
@@ -354,6 +359,7 @@ static void refuse(struct ctl_server *server, struct ctl_conn *conn)
 			  "too many control connections: at most %u, %u of them to look only",
 			  CTL_CONNECTIONS_MAX, CTL_STRANGERS_MAX);
 	send_fault(server, conn, NULL, &fault);
+	ctl_conn_flush(conn, server->now_ms);
 	ctl_conn_free(conn);
 }
 
@@ -468,6 +474,8 @@ static void *run_thread(void *argument)
 		reap_calls(server);
 		list_for_each (node, &server->conns)
 			take_lines(server, container_of(node, struct ctl_conn, node));
+		list_for_each (node, &server->conns)
+			ctl_conn_flush(container_of(node, struct ctl_conn, node), server->now_ms);
 		list_for_each (node, &server->conns)
 			tend_conn(server, container_of(node, struct ctl_conn, node));
 		if (server->stop_asked) {
@@ -615,7 +623,11 @@ int ctl_server_start(const struct ctl_server_options *options, struct ctl_server
 		free(server);
 		return r;
 	}
-	r = ctl_calls_init(&server->calls, options->volume, options->worker);
+	if (options->workers != NULL)
+		r = ctl_calls_init(&server->calls, options->volume, options->workers,
+				   options->worker_count);
+	else
+		r = ctl_calls_init(&server->calls, options->volume, &server->options.worker, 1);
 	if (r == 0) {
 		r = start_thread(server);
 		if (r < 0)

@@ -40,7 +40,10 @@ struct worker;
 
 struct ctl_server_options {
 	struct volume *volume;
-	struct worker *worker; /* worker 0 of the volume */
+	/* Of the volume: merges and clones run on all of them, the rest on the first. */
+	struct worker *const *workers;
+	unsigned worker_count;
+	struct worker *worker; /* the only one, where workers is NULL */
 	const char *path; /* NULL: the default for store_path, see ctl_path.h */
 	gid_t group; /* who else may control; (gid_t)-1: none */
 	const char *store_path; /* for status, and for the default path */

@@ -17,6 +17,9 @@
 #include "server/store_file.h"
 
 #define TICK_SECONDS 1
+/* So often what has come is run before the ring is looked at again: what goes on by itself (merges,
+ * range by range) takes turns with the sockets. Requests of clients are done in three. */
+#define RUNS_MAX 6u
 
 static uint64_t clock_ms(void)
 {
@@ -26,10 +29,11 @@ static uint64_t clock_ms(void)
 	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
-/* A loop that is not asleep looks into its mailbox before it goes to sleep; see go_to_sleep(). */
-static void wake(struct worker *worker)
+/* A loop that is not asleep looks into its mailbox, and what was compared for it, before it goes to
+ * sleep; see go_to_sleep(). */
+static void wake_loop(void *context)
 {
-	struct loop *loop = worker->wake_context;
+	struct loop *loop = context;
 	uint64_t one = 1;
 	ssize_t written;
 
@@ -38,6 +42,11 @@ static void wake(struct worker *worker)
 	written = write(loop->event_fd, &one, sizeof(one));
 	/* It fails only when the counter is full, and then the event is up. */
 	assert(written == sizeof(one) || errno == EAGAIN);
+}
+
+static void wake(struct worker *worker)
+{
+	wake_loop(worker->wake_context);
 }
 
 int loop_init(struct loop *loop, struct store *store, unsigned lane, uint64_t buffer_bytes)
@@ -62,12 +71,14 @@ int loop_init(struct loop *loop, struct store *store, unsigned lane, uint64_t bu
 	loop->worker.wake = wake;
 	loop->worker.wake_context = loop;
 	loop->now_ms = clock_ms();
+	store_file_set_wake(store, lane, wake_loop, loop);
 	return 0;
 }
 
 void loop_done(struct loop *loop)
 {
 	assert(!loop->has_thread && loop->busy == 0);
+	store_file_set_wake(loop->store, loop->worker.lane, NULL, NULL);
 	worker_done(&loop->worker);
 	pthread_cond_destroy(&loop->started_cond);
 	pthread_mutex_destroy(&loop->lock);
@@ -171,9 +182,20 @@ static bool may_end(const struct loop *loop)
 static bool go_to_sleep(struct loop *loop)
 {
 	atomic_store(&loop->sleeping, true);
-	if (!worker_run(&loop->worker) && list_empty(&loop->soon))
+	if (!worker_run(&loop->worker) && !store_file_deliver(loop->store, loop->worker.lane) &&
+	    list_empty(&loop->soon))
 		return true;
 	atomic_store(&loop->sleeping, false);
+	return false;
+}
+
+/* True: nothing is left. */
+static bool run_all(struct loop *loop)
+{
+	for (unsigned runs = 0; runs < RUNS_MAX; runs++)
+		if (!store_file_deliver(loop->store, loop->worker.lane) && !run_soon(loop) &&
+		    !worker_run(&loop->worker))
+			return true;
 	return false;
 }
 
@@ -183,10 +205,7 @@ static void run(struct loop *loop)
 		bool wait;
 		int r;
 
-		while (store_file_deliver(loop->store, loop->worker.lane) || run_soon(loop) ||
-		       worker_run(&loop->worker))
-			;
-		if (may_end(loop))
+		if (run_all(loop) && may_end(loop))
 			return;
 		wait = go_to_sleep(loop);
 		r = ring_turn(loop->ring, wait);
@@ -246,8 +265,9 @@ int loop_start(struct loop *loop)
 	int r;
 
 	assert(!loop->has_thread);
-	/* Signals are the main thread's. */
+	/* Signals are the main thread's, but for the one that store_compare_now() may raise. */
 	sigfillset(&all);
+	sigdelset(&all, SIGBUS);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
 	r = pthread_create(&loop->thread, NULL, thread_main, loop);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);

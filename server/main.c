@@ -449,8 +449,7 @@ static int start_nbd(struct daemon *daemon)
 	if (own < daemon->nbd.clients_max)
 		daemon->nbd.clients_max = (unsigned)own;
 	daemon->nbd.aligns_payloads = options->direct;
-	if (!options->direct && store_map_make(&daemon->map, store_file_cached_fd(daemon->store),
-					       daemon->store->size_bytes) == 0)
+	if (store_file_map(daemon->store, &daemon->map) == 0)
 		daemon->nbd.map = &daemon->map;
 	daemon->nbd.tls_keys = daemon->tls_keys;
 	daemon->nbd.remote_export.tls_required = options_tls(options) && !options->insecure_tcp;
@@ -518,7 +517,8 @@ static int start_control(struct daemon *daemon)
 
 	daemon->control_options = (struct ctl_server_options){
 		.volume = daemon->volume,
-		.worker = &daemon->loops[0].worker,
+		.workers = daemon->workers,
+		.worker_count = options->workers,
 		.path = options->control_path,
 		.group = options->group,
 		.store_path = options->store,
@@ -675,7 +675,7 @@ static int go_down(struct daemon *daemon)
 	if (daemon->has_nbd)
 		nbd_server_done(&daemon->nbd);
 	nbd_tls_keys_free(daemon->tls_keys);
-	store_map_done(&daemon->map);
+	store_file_unmap(daemon->store, &daemon->map);
 	for (unsigned i = 0; i < daemon->loops_made; i++)
 		loop_done(&daemon->loops[i]);
 	free(daemon->loops);

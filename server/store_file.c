@@ -13,6 +13,17 @@
  *   submit  -> done()     write_now     the page cache took a whole write in a plain system call;
  *                                       done() is called by store_file_deliver()
  *
+ * While a file system punches a hole nobody else writes to the file. So there is one discard at a
+ * time, in pieces, and where others write (or ranges are compared, on the same processors)
+ * meanwhile, each piece is followed by a pause nine times as long: what they wait for is a tenth of
+ * the time, and then for one piece.
+ *
+ *   submit     -> DISCARDING  start_discards  alone on its lane; the others wait in order
+ *   DISCARDING -> PAUSE       discarded       somebody wrote or compared since it began
+ *   PAUSE      -> DISCARDING  discard_next    the next piece; or done() after the last
+ *
+ * Comparisons go another way: store_file_compare.c.
+ *
  * A buffered write is tried that way first, because a ring hands such writes to threads of its own
  * on file systems that cannot promise not to wait (ext4 among them), which costs several times the
  * copy. When the kernel makes writers wait (too many dirty pages), so does that system call; the
@@ -33,7 +44,11 @@
 
 #include "core/base/units.h"
 
-#define TRIES_MAX	64u
+#define TRIES_MAX 64u
+/* Half a millisecond where the file system waits for the disk to forget them. */
+#define DISCARD_BYTES	(1u << 20)
+#define DISCARD_FACTOR	9u
+#define DISCARD_NS_MAX	50000000ull
 #define PIECE_BYTES_MAX (1u << 30)
 /* Longer than another thread's turn on a busy processor usually takes. */
 #define STALL_NS     4000000ull
@@ -55,6 +70,7 @@ static struct store_lane *lane_of(struct store *store, unsigned lane)
 }
 
 static void start_waiting(struct store_lane *lane);
+static void start_discards(struct store_lane *lane);
 
 static void finish_io(struct file_io *fio, int res)
 {
@@ -69,6 +85,9 @@ static void finish_io(struct file_io *fio, int res)
 	lane->free = fio;
 	lane->in_flight--;
 	lane->finished++;
+	if (lane->discarding == io)
+		lane->discarding = NULL;
+	start_discards(lane);
 	start_waiting(lane);
 	io->magic = 0;
 	io->done(io, res);
@@ -118,6 +137,67 @@ static void count_copied(struct store_lane *lane, uint32_t bytes)
 	atomic_fetch_add_explicit(&lane->file->store.copied_bytes, bytes, memory_order_relaxed);
 }
 
+static uint64_t clock_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+/* What a discard is in the way of. */
+static void count_work(struct store_lane *lane, const struct store_io *io)
+{
+	uint64_t work = atomic_load_explicit(&lane->work, memory_order_relaxed);
+
+	if (io->op == STORE_WRITE || io->op == STORE_COMPARE)
+		atomic_store_explicit(&lane->work, work + 1, memory_order_relaxed);
+}
+
+static uint64_t work_so_far(const struct store_file *file)
+{
+	uint64_t sum = 0;
+
+	for (unsigned i = 0; i < file->store.lane_count; i++)
+		sum += atomic_load_explicit(&file->lanes[i].work, memory_order_relaxed);
+	return sum;
+}
+
+static void discard_next(struct file_io *fio)
+{
+	if (fio->io->store_progress_bytes < fio->io->len_bytes)
+		start_step(fio);
+	else
+		finish_io(fio, 0);
+}
+
+static void paused(struct ring_op *op, int res, uint32_t flags)
+{
+	(void)res;
+	(void)flags;
+	discard_next((struct file_io *)op);
+}
+
+/* A piece was. */
+static void discarded(struct file_io *fio)
+{
+	struct store_lane *lane = fio->lane;
+	uint64_t pause_ns = min_u64((clock_ns() - fio->began_ns) * DISCARD_FACTOR, DISCARD_NS_MAX);
+	struct io_uring_sqe *sqe;
+
+	fio->io->store_progress_bytes += fio->piece_bytes;
+	fio->tries = 0;
+	if (work_so_far(lane->file) == lane->work_before) {
+		discard_next(fio);
+		return;
+	}
+	fio->pause = (struct __kernel_timespec){.tv_nsec = (long long)pause_ns};
+	fio->op.done = paused;
+	sqe = ring_sqe(&lane->ring);
+	io_uring_prep_timeout(sqe, &fio->pause, 0, 0);
+	ring_tag(&lane->ring, sqe, &fio->op);
+}
+
 static void step_done(struct ring_op *op, int res, uint32_t flags)
 {
 	struct file_io *fio = (struct file_io *)op;
@@ -133,8 +213,12 @@ static void step_done(struct ring_op *op, int res, uint32_t flags)
 		fail_step(fio, res);
 		return;
 	}
-	if (io->op == STORE_FLUSH || io->op == STORE_DISCARD) {
+	if (io->op == STORE_FLUSH) {
 		finish_io(fio, 0);
+		return;
+	}
+	if (io->op == STORE_DISCARD) {
+		discarded(fio);
 		return;
 	}
 	if (res == 0) { /* the file ends here: it is shorter than when it was opened */
@@ -188,6 +272,20 @@ static void prepare_transfer(struct file_io *fio, struct io_uring_sqe *sqe)
 		sqe->rw_flags = RWF_DSYNC;
 }
 
+static void prepare_discard(struct file_io *fio, struct io_uring_sqe *sqe)
+{
+	const struct store_io *io = fio->io;
+	uint64_t off = io->off_bytes + io->store_progress_bytes;
+
+	fio->piece_bytes =
+		(uint32_t)min_u64(io->len_bytes - io->store_progress_bytes, DISCARD_BYTES);
+	fio->began_ns = clock_ns();
+	fio->lane->work_before = work_so_far(fio->lane->file);
+	io_uring_prep_fallocate(sqe, fio->lane->file->fd,
+				FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)off,
+				(off_t)fio->piece_bytes);
+}
+
 /* Submits what is left of the I/O. */
 static void start_step(struct file_io *fio)
 {
@@ -203,9 +301,7 @@ static void start_step(struct file_io *fio)
 	} else if (io->op == STORE_FLUSH) {
 		io_uring_prep_fsync(sqe, lane->file->fd, IORING_FSYNC_DATASYNC);
 	} else if (io->op == STORE_DISCARD) {
-		io_uring_prep_fallocate(sqe, lane->file->fd,
-					FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-					(off_t)io->off_bytes, (off_t)io->len_bytes);
+		prepare_discard(fio, sqe);
 	} else {
 		prepare_transfer(fio, sqe);
 	}
@@ -250,14 +346,6 @@ static void start_waiting(struct store_lane *lane)
 	}
 }
 
-static uint64_t clock_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
-}
-
 /* True: written. False: nothing or a part of it was, and the ring does all of it (again). */
 static bool write_now(struct store_lane *lane, struct store_io *io)
 {
@@ -286,7 +374,7 @@ bool store_file_deliver(struct store *store, unsigned index)
 	lane->written = NULL;
 	lane->written_last = &lane->written;
 	if (io == NULL)
-		return false;
+		return store_file_compared(lane, false);
 	while (io != NULL) {
 		struct store_io *next = io->store_next;
 
@@ -299,23 +387,8 @@ bool store_file_deliver(struct store *store, unsigned index)
 	return true;
 }
 
-static void submit(struct store *store, struct store_io *io)
+static void start_io(struct store_lane *lane, struct store_io *io)
 {
-	struct store_lane *lane = lane_of(store, io->lane);
-	struct ring *ring;
-
-	assert(io->magic == STORE_IO_MAGIC);
-	assert(!store->read_only || io->op == STORE_READ || io->op == STORE_FLUSH);
-	assert(io->op == STORE_FLUSH || (io->len_bytes > 0 && io->off_bytes <= store->size_bytes &&
-					 io->len_bytes <= store->size_bytes - io->off_bytes));
-	io->store_progress_bytes = 0;
-	io->store_next = NULL;
-	if (store_file_ring(store, io->lane, &ring) < 0) {
-		io->store_next = lane->refused;
-		lane->refused = io;
-		return;
-	}
-	lane->in_flight++;
 	if (write_now(lane, io)) {
 		*lane->written_last = io;
 		lane->written_last = &io->store_next;
@@ -325,6 +398,52 @@ static void submit(struct store *store, struct store_io *io)
 		return;
 	*lane->waiting_last = io;
 	lane->waiting_last = &io->store_next;
+}
+
+static void start_discards(struct store_lane *lane)
+{
+	struct store_io *io = lane->discards;
+
+	if (io == NULL || lane->discarding != NULL)
+		return;
+	lane->discards = io->store_next;
+	if (lane->discards == NULL)
+		lane->discards_last = &lane->discards;
+	io->store_next = NULL;
+	lane->discarding = io;
+	start_io(lane, io);
+}
+
+static void submit(struct store *store, struct store_io *io)
+{
+	struct store_lane *lane = lane_of(store, io->lane);
+	struct ring *ring;
+
+	assert(io->magic == STORE_IO_MAGIC);
+	assert(!store->read_only || io->op == STORE_READ || io->op == STORE_FLUSH);
+	assert(io->op != STORE_COMPARE || lane->file->compare != NULL);
+	assert(io->op == STORE_FLUSH || (io->len_bytes > 0 && io->off_bytes <= store->size_bytes &&
+					 io->len_bytes <= store->size_bytes - io->off_bytes));
+	io->store_progress_bytes = 0;
+	io->store_next = NULL;
+	count_work(lane, io);
+	if (io->op == STORE_COMPARE) {
+		store_file_compare(lane, io);
+		return;
+	}
+	if (store_file_ring(store, io->lane, &ring) < 0) {
+		io->store_next = lane->refused;
+		lane->refused = io;
+		return;
+	}
+	lane->in_flight++;
+	if (io->op == STORE_DISCARD) {
+		*lane->discards_last = io;
+		lane->discards_last = &io->store_next;
+		start_discards(lane);
+		return;
+	}
+	start_io(lane, io);
 }
 
 static bool deliver_refused(struct store_lane *lane)
@@ -352,9 +471,11 @@ static void wait_lane(struct store *store, unsigned index)
 	if (deliver_refused(lane) || store_file_deliver(store, index))
 		return;
 	while (lane->in_flight > 0 && lane->finished == before) {
-		int r = ring_turn(&lane->ring, true);
+		if (!store_file_compared(lane, true)) {
+			int r = ring_turn(&lane->ring, true);
 
-		assert(r >= 0);
+			assert(r >= 0);
+		}
 	}
 }
 
@@ -418,6 +539,9 @@ static int lane_init(struct store_file *file, struct store_lane *lane)
 	lane->file = file;
 	lane->waiting_last = &lane->waiting;
 	lane->written_last = &lane->written;
+	lane->discards_last = &lane->discards;
+	pthread_mutex_init(&lane->compared_lock, NULL);
+	pthread_cond_init(&lane->compared_cond, NULL);
 	lane->ios = calloc(STORE_FILE_IOS, sizeof(*lane->ios));
 	if (lane->ios == NULL)
 		return -ENOMEM;
@@ -458,6 +582,8 @@ void store_file_lanes_done(struct store_file *file)
 		assert(lane->in_flight == 0);
 		if (lane->has_ring)
 			ring_done(&lane->ring);
+		pthread_cond_destroy(&lane->compared_cond);
+		pthread_mutex_destroy(&lane->compared_lock);
 		free(lane->ios);
 		free(lane->bounce);
 	}

@@ -26,6 +26,7 @@
 
 #include "core/store.h"
 #include "server/ring.h"
+#include "server/store_map.h"
 
 #define STORE_FILE_IOS 256u
 
@@ -47,6 +48,22 @@ int store_file_open(const char *path, const struct store_file_options *options,
 /* Waits for no I/O: none may be in flight. NULL is fine. */
 void store_file_close(struct store *store);
 
+/* A store in the page cache: maps its file, and unless it is read-only the store compares from now
+ * on. -ENOTSUP: with direct. Without threads that compare it is only slower. */
+int store_file_map(struct store *store, struct store_map *map);
+/* Of what was mapped, or was not; store may be NULL. */
+void store_file_unmap(struct store *store, struct store_map *map);
+
+/* From now on the store compares, with threads of its own and in the map of its file, which is the
+ * caller's until stop. Nothing may be in flight. Not with direct. */
+int store_file_compare_start(struct store *store, struct store_map *map);
+void store_file_compare_stop(struct store *store);
+
+/* Called on any thread when store_file_deliver() has something to do for the lane. Before anything
+ * is compared. */
+void store_file_set_wake(struct store *store, unsigned lane, void (*wake)(void *context),
+			 void *context);
+
 /* The descriptor of a store in the page cache, to be mapped; -1 with direct. */
 int store_file_cached_fd(const struct store *store);
 
@@ -55,7 +72,7 @@ bool store_file_created(const struct store *store);
 
 /* The ring of a lane for the calling thread, which owns the lane from now on. */
 int store_file_ring(struct store *store, unsigned lane, struct ring **ret_ring);
-/* Calls done() of what was finished inside submit; true if there was any. */
+/* Calls done() of what was finished inside submit or on another thread; true if there was any. */
 bool store_file_deliver(struct store *store, unsigned lane);
 /* Store I/O of the lane not answered yet. */
 unsigned store_file_in_flight(const struct store *store, unsigned lane);

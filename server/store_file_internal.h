@@ -5,10 +5,12 @@
 #ifndef SERVER_STORE_FILE_INTERNAL_H
 #define SERVER_STORE_FILE_INTERNAL_H
 
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "server/store_compare.h"
 #include "server/store_file.h"
 
 #define STORE_FILE_MAGIC       0x53464c21u
@@ -27,6 +29,8 @@ struct file_io {
 	unsigned tries; /* without progress */
 	bool bounced;
 	bool without_sync; /* see retry_without_sync() */
+	uint64_t began_ns; /* a piece of a discard */
+	struct __kernel_timespec pause; /* after it */
 };
 
 struct store_lane {
@@ -45,7 +49,20 @@ struct store_lane {
 	struct store_io *refused; /* this thread got no ring */
 	struct store_io *written; /* by a plain system call; done() is still to be called */
 	struct store_io **written_last;
+	_Atomic uint64_t work; /* writes and comparisons so far; set by the lane's thread alone */
+	uint64_t work_before; /* of all lanes, when the last piece of a discard began */
+	struct store_io *discarding; /* the one under way; NULL: none */
+	struct store_io *discards; /* that wait for it */
+	struct store_io **discards_last;
 	uint64_t write_now_after_ns; /* the kernel made a writer wait: not before that */
+	struct store_map_view view; /* of what is compared at once */
+	unsigned comparing; /* in the hands of other threads */
+	pthread_mutex_t compared_lock;
+	pthread_cond_t compared_cond;
+	struct store_io *_Atomic compared; /* done() is still to be called, oldest first */
+	struct store_io *compared_last;
+	void (*wake)(void *context); /* something was compared; may be NULL */
+	void *wake_context;
 } __attribute__((aligned(64)));
 
 struct store_file {
@@ -58,11 +75,19 @@ struct store_file {
 	uint32_t memory_align_bytes; /* with direct */
 	_Atomic int sync_error; /* negative errno: something written was not made durable */
 	struct store_lane *lanes;
+	struct store_map *map; /* NULL: nothing is compared here */
+	struct store_compare *compare;
 };
 
 /* Allocates lanes and checks that rings can be made at all. */
 int store_file_lanes_init(struct store_file *file, unsigned lanes);
 void store_file_lanes_done(struct store_file *file);
 extern const struct store_ops store_file_ops;
+
+/* A comparison is submitted. */
+void store_file_compare(struct store_lane *lane, struct store_io *io);
+/* Calls done() of what other threads have compared; true if there was any. With wait it waits for
+ * one, if any is under way. */
+bool store_file_compared(struct store_lane *lane, bool wait);
 
 #endif

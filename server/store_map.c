@@ -12,6 +12,7 @@
 
 #define PAGE_BYTES     4096u
 #define AREA_PAGES     (STORE_MAP_AREA_BYTES / PAGE_BYTES)
+#define PART_PAGES     (STORE_MAP_PART_BYTES / PAGE_BYTES)
 #define ASKED_MAX      512u /* in a second; each takes some microseconds */
 #define RESIDENT_MS    10000u
 #define ABSENT_MS      2000u
@@ -60,28 +61,45 @@ static void make_anew(struct store_map *map)
 	atomic_store_explicit(&map->areas_used, 0, memory_order_relaxed);
 }
 
-static bool ask(struct store_map *map, uint64_t number)
+void store_map_touched(struct store_map *map, uint64_t len_bytes)
+{
+	uint32_t areas = (uint32_t)div_up(len_bytes, STORE_MAP_AREA_BYTES);
+	uint32_t before = atomic_fetch_add_explicit(&map->areas_used, areas, memory_order_relaxed);
+
+	/* Only who crosses the line; others meanwhile add to what is set back anyway. */
+	if (before < AREAS_USED_MAX && before + areas >= AREAS_USED_MAX)
+		make_anew(map);
+}
+
+static uint64_t ask(struct store_map *map, uint64_t number)
 {
 	uint64_t begin = number * STORE_MAP_AREA_BYTES;
 	uint64_t len = min_u64(STORE_MAP_AREA_BYTES, map->size_bytes - begin);
 	unsigned char pages[AREA_PAGES];
+	uint64_t parts = UINT64_MAX;
 
 	if (mincore(map->bytes + begin, len, pages) < 0)
-		return false;
+		return 0;
 	for (uint64_t i = 0; i < div_up(len, PAGE_BYTES); i++)
 		if ((pages[i] & 1) == 0)
-			return false;
-	if (atomic_fetch_add_explicit(&map->areas_used, 1, memory_order_relaxed) == AREAS_USED_MAX)
-		make_anew(map);
-	return true;
+			parts &= ~(1ull << (i / PART_PAGES));
+	if (parts != 0)
+		store_map_touched(map, STORE_MAP_AREA_BYTES);
+	return parts;
 }
 
-static bool area_resident(struct store_map_view *view, uint64_t number, uint64_t now_ms)
+/* Whether the parts of the area that are named by bits are resident. */
+static bool area_resident(struct store_map_view *view, uint64_t number, uint64_t parts,
+			  uint64_t now_ms)
 {
 	struct store_map_area *area = &view->areas[number % STORE_MAP_AREAS];
 
-	if (area->number == number + 1 && now_ms < area->until_ms)
-		return area->resident;
+	if (area->number == number + 1) {
+		bool resident = (area->resident & parts) == parts;
+
+		if (now_ms - area->asked_ms < (resident ? RESIDENT_MS : ABSENT_MS))
+			return resident;
+	}
 	if (now_ms - view->second_ms >= 1000) {
 		view->second_ms = now_ms;
 		view->asked = 0;
@@ -91,19 +109,34 @@ static bool area_resident(struct store_map_view *view, uint64_t number, uint64_t
 	view->asked++;
 	area->number = number + 1;
 	area->resident = ask(view->map, number);
-	area->until_ms = now_ms + (area->resident ? RESIDENT_MS : ABSENT_MS);
-	return area->resident;
+	area->asked_ms = now_ms;
+	return (area->resident & parts) == parts;
+}
+
+/* The bits of an area's parts from first to last. */
+static uint64_t parts_of(uint64_t first, uint64_t last)
+{
+	return (UINT64_MAX << first) & (UINT64_MAX >> (63 - last));
 }
 
 bool store_map_resident(struct store_map_view *view, uint64_t off_bytes, uint64_t len_bytes,
 			uint64_t now_ms)
 {
-	uint64_t last = (off_bytes + len_bytes - 1) / STORE_MAP_AREA_BYTES;
+	uint64_t end = off_bytes + len_bytes;
 
 	if (view->map == NULL || view->map->bytes == NULL)
 		return false;
-	for (uint64_t number = off_bytes / STORE_MAP_AREA_BYTES; number <= last; number++)
-		if (!area_resident(view, number, now_ms))
+	while (off_bytes < end) {
+		uint64_t number = off_bytes / STORE_MAP_AREA_BYTES;
+		uint64_t begin = number * STORE_MAP_AREA_BYTES;
+		uint64_t here = min_u64(end, begin + STORE_MAP_AREA_BYTES);
+
+		if (!area_resident(view, number,
+				   parts_of((off_bytes - begin) / STORE_MAP_PART_BYTES,
+					    (here - 1 - begin) / STORE_MAP_PART_BYTES),
+				   now_ms))
 			return false;
+		off_bytes = here;
+	}
 	return true;
 }

@@ -3,19 +3,22 @@
  * store_map - a buffered store's bytes, mapped for reading, and which of them are in memory
  *
  * What is sent to a client straight from the mapping costs neither a read nor a buffer. A page
- * that is not in memory would make the thread wait for the disk, though, so only areas that the
- * kernel has wholly in memory are used that way; all else goes through the ring. What mincore(2)
- * said of an area is believed for some seconds, and only so many areas are asked about in a
+ * that is not in memory would make the thread wait for the disk, though, so only what the
+ * kernel has in memory is used that way; all else goes through the ring. mincore(2) is asked about
+ * areas, and what it says is remembered for their parts (between the data there are holes, which
+ * are in no memory). It is believed for some seconds, and only so many areas are asked about in a
  * second: a working set too large for that is read through the ring, for what it costs there.
  *
  * An area that was used keeps its page table (4 KiB for 2 MiB), also when its pages have gone, so
  * the whole mapping is made anew after so many areas.
  *
  * A page that cannot be read (an I/O error, a file that was cut) makes the system call that touches
- * it fail with EFAULT. The mapping is never touched by the server's own code.
+ * it fail with EFAULT. The server's own code touches the mapping in store_compare.c only, which is
+ * prepared for the signal that it gets then.
  *
  * Errors    store_map_make(): 0 or a negative errno, and then the store is read through the ring.
- * Threads   make and done on the thread that opens the store; the rest on the view's own.
+ * Threads   make and done on the thread that opens the store; store_map_touched() on any; the rest
+ *           on the view's own.
  */
 #ifndef SERVER_STORE_MAP_H
 #define SERVER_STORE_MAP_H
@@ -25,6 +28,7 @@
 #include <stdint.h>
 
 #define STORE_MAP_AREA_BYTES (2ull << 20)
+#define STORE_MAP_PART_BYTES (STORE_MAP_AREA_BYTES / 64)
 #define STORE_MAP_AREAS	     2048u
 
 struct store_map {
@@ -36,8 +40,8 @@ struct store_map {
 
 struct store_map_area {
 	uint64_t number; /* plus 1; 0: none */
-	uint64_t until_ms; /* of the caller's clock */
-	bool resident;
+	uint64_t asked_ms; /* of the caller's clock */
+	uint64_t resident; /* a bit for each part that is wholly in memory */
 };
 
 /* A thread's view of a map. */
@@ -50,6 +54,9 @@ struct store_map_view {
 
 int store_map_make(struct store_map *map, int fd, uint64_t size_bytes);
 void store_map_done(struct store_map *map);
+
+/* Bytes that were not resident are about to be touched all the same. */
+void store_map_touched(struct store_map *map, uint64_t len_bytes);
 
 /* Whether the bytes can be used straight from the mapping now. now_ms: any clock that only goes
  * forward, at least once a second. */

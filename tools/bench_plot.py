@@ -18,7 +18,9 @@ COLOURS = {
     "sameblkd": "#c2410c", "sameblkd-w2": "#c2410c", "nbdkit": "#1d4ed8",
     "qemu-io_uring": "#0e7490", "qemu-threads": "#67b7c4", "nbd-server": "#7c3aed",
     "ceiling": "#c4c4c4",
+    "sameblk": "#c2410c", "xfs": "#1d4ed8", "btrfs": "#0e7490",
 }
+TIMES_GRID = 5
 
 
 class Plot:
@@ -109,4 +111,32 @@ def draw(title, rows, summed, jobs):
     y = TOP
     for row in rows:
         y = group(plot, y, row, summed[row["job"]], jobs[row["job"]].title)
+    return plot.svg(bottom + BOTTOM)
+
+
+def draw_times(title, groups, ours):
+    """Of tools/bench same: groups of (title, {name: number}), as multiples of the best other's."""
+    times = [(name, {who: n / max(v for w, v in numbers.items() if w != ours)
+                     for who, n in numbers.items()}) for name, numbers in groups]
+    longest = max(max(one.values()) for _, one in times)
+    plot = Plot(max(TIMES_GRID, -(-longest // TIMES_GRID) * TIMES_GRID))
+    bottom = TOP + sum(BAR * len(one) + GROUP_GAP for _, one in times)
+    plot.text(16, 24, title, 15, weight="bold")
+    x = 16
+    for name in groups[0][1]:
+        plot.box(x, 39, 11, 11, COLOURS[name])
+        plot.text(x + 16, 49, name)
+        x += 34 + 7 * len(name)
+    for ratio in [1, *range(TIMES_GRID, int(plot.ratio_max) + 1, TIMES_GRID)]:
+        plot.line(plot.x(ratio), TOP - 8, plot.x(ratio), bottom, "#6b7280" if ratio == 1
+                  else "#e5e7eb", 1)
+        plot.text(plot.x(ratio), bottom + 16, str(ratio), 11, "middle")
+    y = TOP
+    for name, one in times:
+        plot.text(LEFT - 10, y + BAR * len(one) / 2 + 4, name, 12, "end")
+        for who, ratio in one.items():
+            plot.box(LEFT, y, plot.x(ratio) - LEFT, BAR - 1.5, COLOURS[who])
+            plot.text(plot.x(ratio) + 5, y + BAR - 1.5, f"{ratio:.2f}", 11)
+            y += BAR
+        y += GROUP_GAP
     return plot.svg(bottom + BOTTOM)

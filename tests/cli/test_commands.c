@@ -189,23 +189,55 @@ static void write_batch(const char *name, const char *text)
 
 Test(commands, a_batch_keeps_its_order_and_ends_with_a_summary)
 {
-	char text[8192], want[8192], *to = text, *at = want;
+	char text[16384], want[16384], *to = text, *at = want;
 
 	fake_hold(session.volume, false, true);
 	to += sprintf(to, "# comment\n\n");
-	for (unsigned i = 1; i <= 100; i++) {
-		to += sprintf(to, " 4096\t4K %llu \n", i * PERIOD + 4096);
-		at += sprintf(at, "%llu same 4096 freed 4096\n", i * PERIOD + 4096);
+	for (unsigned i = 0; i < 300; i++) {
+		unsigned src = 4096 * (1 + i / 100);
+		unsigned long long dst = (1 + i % 100) * PERIOD + src;
+
+		to += sprintf(to, " %u\t4K %llu \n", src, dst);
+		at += sprintf(at, "%llu same 4096 freed 4096\n", dst);
 	}
 	sprintf(to, "4096 4096 8192\n"); /* the last line differs */
 	at += sprintf(at, "8192 differs at 7 same 0 freed 0\n");
-	sprintf(at, "summary: requests 101 destinations 101 same 100 differs 1 errors 0 "
-		    "bytes_deduped 409600 bytes_freed 409600 bytes_already_shared 0\n");
+	sprintf(at, "summary: requests 301 destinations 301 same 300 differs 1 errors 0 "
+		    "bytes_deduped 1228800 bytes_freed 1228800 bytes_already_shared 0\n");
 	write_batch("batch", text);
 	expect(1, want, run("same --batch %s/batch", session.folder));
 	cr_assert_gt(fake_running_most(session.volume), 1, "many are in flight");
 	cr_assert_eq(run("same --batch - < %s/batch", session.folder), 1);
-	cr_assert_not_null(strstr(output, " bytes_freed 0 bytes_already_shared 409600\n"));
+	cr_assert_not_null(strstr(output, " bytes_freed 0 bytes_already_shared 1228800\n"));
+}
+
+/* The pipe stays open: what came through it is not held back until more comes. */
+Test(commands, a_batch_from_a_slow_pipe_is_answered_line_by_line, .timeout = 60)
+{
+	char fifo[128], command[512], line[200], want[200];
+	FILE *answers, *lines;
+
+	snprintf(fifo, sizeof(fifo), "%s/fifo", session.folder);
+	cr_assert_eq(mkfifo(fifo, 0600), 0);
+	snprintf(command, sizeof(command), "%s same --batch - < %s", getenv("SAMEBLK"), fifo);
+	answers = popen(command, "r");
+	lines = fopen(fifo, "w");
+	cr_assert(answers && lines);
+	for (unsigned i = 1; i <= 3; i++) {
+		fprintf(lines, "4096 4096 %llu\n", i * PERIOD + 4096);
+		fflush(lines);
+		snprintf(want, sizeof(want), "%llu same 4096 freed 4096\n", i * PERIOD + 4096);
+		cr_assert_not_null(fgets(line, sizeof(line), answers));
+		cr_assert_str_eq(line, want);
+	}
+	fputs("4096 4096 8192", lines); /* without its end */
+	fclose(lines);
+	cr_assert_not_null(fgets(line, sizeof(line), answers));
+	cr_assert_str_eq(line, "8192 differs at 7 same 0 freed 0\n");
+	cr_assert_not_null(fgets(line, sizeof(line), answers));
+	cr_assert_eq(strncmp(line, "summary: requests 4 ", 20), 0);
+	cr_assert_eq(WEXITSTATUS(pclose(answers)), 1);
+	unlink(fifo);
 }
 
 Test(commands, lines_of_a_batch_that_depend_on_one_another_run_in_order)

@@ -9,6 +9,8 @@
 #include <string.h>
 
 #include "core/request.h"
+#include "server/ctl_limits.h"
+#include "server/ctl_ranges.h"
 #include "server/ctl_rpc.h"
 
 static enum ctl_code code_of(const char *line)
@@ -45,6 +47,86 @@ Test(ctl_rpc, a_same_call_is_read_whole)
 	ctl_rpc_call_done(&call);
 }
 
+Test(ctl_rpc, ranges_are_read_in_their_order)
+{
+	static const char line[] =
+		"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"same_ranges\",\"params\":"
+		"{\"ranges\":[[4096,8192,65536],[\"zero\",4096,0]]}}";
+	struct ctl_rpc_call call;
+	struct ctl_rpc_fault fault;
+
+	cr_assert_eq(ctl_rpc_decode(line, strlen(line), &call, &fault), 0);
+	cr_assert_eq(call.method, CTL_METHOD_SAME_RANGES);
+	cr_assert_eq(call.dst_count, 2);
+	cr_assert_eq(call.ranges[0].src_off_bytes, 4096);
+	cr_assert_eq(call.ranges[0].len_bytes, 8192);
+	cr_assert_eq(call.dsts[0], 65536);
+	cr_assert_eq(call.ranges[1].src_off_bytes, SAME_SRC_ZERO);
+	cr_assert_eq(call.ranges[1].len_bytes, 4096);
+	cr_assert_eq(call.dsts[1], 0);
+	cr_assert_not(call.sync);
+	ctl_rpc_call_done(&call);
+}
+
+Test(ctl_rpc, ranges_that_are_none_are_refused)
+{
+	static const char *const bad[] = {"{}",
+					  "{\"ranges\":[]}",
+					  "{\"ranges\":1}",
+					  "{\"ranges\":[[0,4096]]}",
+					  "{\"ranges\":[[0,4096,8192,0]]}",
+					  "{\"ranges\":[[0,4096,-1]]}",
+					  "{\"ranges\":[[0,\"zero\",8192]]}",
+					  "{\"ranges\":[[\"one\",4096,8192]]}",
+					  "{\"ranges\":[{\"src\":0}]}",
+					  "{\"ranges\":[[0,4096,8192]],\"src\":0}"};
+
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		char line[200];
+
+		snprintf(line, sizeof(line),
+			 "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"same_ranges\","
+			 "\"params\":%s}",
+			 bad[i]);
+		cr_assert_eq(code_of(line), CTL_CODE_PARAMS, "%s", bad[i]);
+	}
+}
+
+Test(ctl_rpc, more_ranges_than_one_call_takes_are_refused)
+{
+	static char line[CTL_RANGES_MAX * 16 + 200];
+	char *at = line;
+
+	for (unsigned n = CTL_RANGES_MAX; n <= CTL_RANGES_MAX + 1; n++) {
+		at = line + sprintf(line, "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":"
+					  "\"same_ranges\",\"params\":{\"ranges\":[");
+		for (unsigned i = 0; i < n; i++)
+			at += sprintf(at, "%s[0,4096,8192]", i > 0 ? "," : "");
+		sprintf(at, "]}}");
+		cr_assert_eq(code_of(line), n > CTL_RANGES_MAX ? CTL_CODE_FAILED : 0);
+	}
+}
+
+Test(ctl_rpc, what_is_written_as_text_is_a_call)
+{
+	struct ctl_text text = {.bytes = NULL};
+	struct ctl_rpc_call call;
+	struct ctl_rpc_fault fault;
+	char *line;
+
+	ctl_rpc_encode_text(&text, UINT64_C(9223372036854775807), "same_ranges",
+			    "{\"ranges\":[[0,4096,8192]],\"sync\":true}");
+	line = ctl_text_take(&text);
+	cr_assert_not_null(line);
+	cr_assert_eq(line[strlen(line) - 1], '\n');
+	cr_assert_eq(ctl_rpc_decode(line, strlen(line) - 1, &call, &fault), 0);
+	cr_assert_eq(json_integer_value(call.id), INT64_MAX);
+	cr_assert_eq(call.dsts[0], 8192);
+	cr_assert(call.sync);
+	ctl_rpc_call_done(&call);
+	free(line);
+}
+
 Test(ctl_rpc, the_source_may_be_the_word_zero)
 {
 	static const char line[] = "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"same\",\"params\":"
@@ -54,6 +136,20 @@ Test(ctl_rpc, the_source_may_be_the_word_zero)
 
 	cr_assert_eq(ctl_rpc_decode(line, strlen(line), &call, &fault), 0);
 	cr_assert_eq(call.src_off_bytes, SAME_SRC_ZERO);
+	ctl_rpc_call_done(&call);
+}
+
+Test(ctl_rpc, changes_are_asked_since_a_generation)
+{
+	static const char line[] = "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"changes\","
+				   "\"params\":{\"since\":4294967295,\"from\":2097152}}";
+	struct ctl_rpc_call call;
+	struct ctl_rpc_fault fault;
+
+	cr_assert_eq(ctl_rpc_decode(line, strlen(line), &call, &fault), 0);
+	cr_assert_eq(call.method, CTL_METHOD_CHANGES);
+	cr_assert_eq(call.since, UINT32_MAX);
+	cr_assert_eq(call.off_bytes, 2097152);
 	ctl_rpc_call_done(&call);
 }
 
@@ -123,6 +219,11 @@ Test(ctl_rpc, wrong_parameters_are_refused)
 		CALL("clone", ",\"params\":{\"src\":0,\"length\":0,\"dst\":[1]}"),
 		CALL("status", ",\"params\":{\"x\":1}"),
 		CALL("map", ",\"params\":{\"offset\":null}"),
+		CALL("changes", ""),
+		CALL("changes", ",\"params\":{\"since\":-1}"),
+		CALL("changes", ",\"params\":{\"since\":4294967296}"),
+		CALL("changes", ",\"params\":{\"since\":\"0\"}"),
+		CALL("changes", ",\"params\":{\"since\":0,\"from\":-1}"),
 	};
 
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
@@ -200,9 +301,80 @@ Test(ctl_rpc, only_looking_needs_no_control)
 	cr_assert_not(ctl_method_needs_control(CTL_METHOD_STATUS));
 	cr_assert_not(ctl_method_needs_control(CTL_METHOD_STATS));
 	cr_assert(ctl_method_needs_control(CTL_METHOD_SAME));
+	cr_assert(ctl_method_needs_control(CTL_METHOD_SAME_RANGES));
 	cr_assert(ctl_method_needs_control(CTL_METHOD_CLONE));
 	cr_assert(ctl_method_needs_control(CTL_METHOD_MAP));
+	cr_assert(ctl_method_needs_control(CTL_METHOD_CHANGES));
 	cr_assert(ctl_method_needs_control(CTL_METHOD_NBD));
 	cr_assert(ctl_method_needs_control(CTL_METHOD_STOP));
 	cr_assert(ctl_method_needs_control(CTL_METHOD_DETACH));
+}
+
+/* The form that is read without a tree, and the same with blanks, which is not. */
+Test(ctl_rpc, the_quick_way_and_the_general_one_agree)
+{
+	static const char *const params[] = {
+		"{\"ranges\":[[0,4096,8192]]}",
+		"{\"ranges\":[[0,4096,8192],[\"zero\",8192,4096]],\"sync\":true}",
+		"{\"ranges\":[[999999999999999999,1,0]]}",
+		"{\"ranges\":[[9223372036854775807,1,0]]}",
+		"{\"ranges\":[[9223372036854775808,1,0]]}",
+		"{\"ranges\":[[00,4096,8192]]}",
+		"{\"ranges\":[[0,4096,8192],]}",
+		"{\"ranges\":[[0,4096,8192]],\"sync\":1}",
+		"{\"ranges\":[[0,4096,8192]],\"sync\":false}",
+		"{\"ranges\":[[0,4096,8192]]",
+		"{\"ranges\":[[0,4096,-1]]}",
+		"{\"ranges\":[[0,4096,8192][0,4096,16384]]}",
+	};
+
+	for (size_t i = 0; i < sizeof(params) / sizeof(params[0]); i++) {
+		struct ctl_rpc_call quick, general;
+		struct ctl_rpc_fault quick_fault, fault;
+		char line[200];
+		int r, length;
+
+		length = snprintf(line, sizeof(line),
+				  "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"same_ranges\","
+				  "\"params\":%s}",
+				  params[i]);
+		r = ctl_rpc_decode(line, (size_t)length, &quick, &quick_fault);
+		length = snprintf(line, sizeof(line),
+				  " {\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"same_ranges\","
+				  "\"params\":%s}",
+				  params[i]);
+		cr_assert_eq(ctl_rpc_decode(line, (size_t)length, &general, &fault), r, "%s",
+			     params[i]);
+		cr_assert(r < 0 ||
+			  (quick.dst_count == general.dst_count && quick.sync == general.sync));
+		for (uint32_t d = 0; r == 0 && d < quick.dst_count; d++) {
+			cr_assert_eq(quick.dsts[d], general.dsts[d]);
+			cr_assert_eq(quick.ranges[d].src_off_bytes,
+				     general.ranges[d].src_off_bytes);
+			cr_assert_eq(quick.ranges[d].len_bytes, general.ranges[d].len_bytes);
+		}
+		ctl_rpc_call_done(&quick);
+		ctl_rpc_call_done(&general);
+	}
+}
+
+Test(ctl_rpc, an_answer_is_read_the_quick_way_if_all_is_the_same_and_whole)
+{
+	static const char good[] = "{\"jsonrpc\":\"2.0\",\"id\":7,\"result\":{\"results\":"
+				   "[[4096,4096,0],[4096,0,4096]]}}";
+	static const char other[] = "{\"jsonrpc\":\"2.0\",\"id\":7,\"result\":{\"results\":"
+				    "[[4096,4096,0],{\"dst\":0}]}}";
+	struct ctl_range_same *ranges;
+	uint64_t id;
+	size_t count;
+
+	cr_assert(ctl_ranges_read_answer(good, strlen(good), &id, &ranges, &count));
+	cr_assert_eq(id, 7);
+	cr_assert_eq(count, 2);
+	cr_assert_eq(ranges[0].freed_bytes, 4096);
+	cr_assert_eq(ranges[1].shared_bytes, 4096);
+	free(ranges);
+	for (size_t len = 0; len < strlen(good); len++)
+		cr_assert_not(ctl_ranges_read_answer(good, len, &id, &ranges, &count), "%zu", len);
+	cr_assert_not(ctl_ranges_read_answer(other, strlen(other), &id, &ranges, &count));
 }

@@ -38,6 +38,7 @@ struct stream {
 struct world {
 	struct engine engine;
 	struct ctl_calls calls;
+	struct worker *worker;
 	bool open;
 	unsigned started;
 };
@@ -140,6 +141,24 @@ static void look_at_map(const struct ctl_call *call, const json_t *result)
 	FUZZ_CHECK((uint64_t)at <= call->rpc.off_bytes + call->rpc.len_bytes, "past the end");
 }
 
+/* Ranges in order, between the call's beginning and listed_to. */
+static void look_at_changes(const struct ctl_call *call, const json_t *result)
+{
+	const json_t *ranges = json_object_get(result, "ranges");
+	json_int_t at = (json_int_t)call->rpc.off_bytes;
+	json_int_t end = json_integer_value(json_object_get(result, "listed_to"));
+
+	for (size_t i = 0; i < json_array_size(ranges); i++) {
+		const json_t *range = json_array_get(ranges, i);
+		json_int_t off = json_integer_value(json_array_get(range, 0));
+		json_int_t len = json_integer_value(json_array_get(range, 1));
+
+		FUZZ_CHECK(off >= at && len > 0, "range %zu", i);
+		at = off + len;
+	}
+	FUZZ_CHECK(at <= end && (uint64_t)end <= call->size_bytes, "listed_to");
+}
+
 static void look_at_result(const struct ctl_call *call)
 {
 	static const char *const uris[] = {"nbd+unix:///?socket=/tmp/x", NULL};
@@ -156,6 +175,8 @@ static void look_at_result(const struct ctl_call *call)
 		look_at_results(call, result);
 	else if (call->rpc.method == CTL_METHOD_MAP)
 		look_at_map(call, result);
+	else if (call->rpc.method == CTL_METHOD_CHANGES)
+		look_at_changes(call, result);
 	json_decref(root);
 	free(line);
 }
@@ -165,13 +186,14 @@ static void look_at_result(const struct ctl_call *call)
 /* Two equal halves of the first 64 KiB, the rest holes. */
 static void open_world(struct world *world)
 {
-	struct engine_options options = {.logical_bytes = 1 << 20};
+	struct engine_options options = {.logical_bytes = 1 << 20, .tracking = true};
 	int r;
 
 	engine_init(&world->engine, &options);
 	engine_write(&world->engine, 0, 8, 1);
 	engine_write(&world->engine, 8, 8, 1);
-	r = ctl_calls_init(&world->calls, world->engine.volume, &world->engine.workers[0]);
+	world->worker = &world->engine.workers[0];
+	r = ctl_calls_init(&world->calls, world->engine.volume, &world->worker, 1);
 	FUZZ_CHECK(r == 0, "calls: %d", r);
 	world->open = true;
 }
@@ -238,11 +260,34 @@ static void carry_out(struct world *world, struct ctl_rpc_call *rpc)
 
 /* --- calls --- */
 
+static json_t *ranges_of(const struct ctl_rpc_call *call, json_t *params)
+{
+	json_t *ranges = json_array();
+
+	for (uint32_t i = 0; i < call->dst_count; i++) {
+		const struct ctl_range *range = &call->ranges[i];
+		json_t *src = range->src_off_bytes == SAME_SRC_ZERO
+				      ? json_string("zero")
+				      : json_integer((json_int_t)range->src_off_bytes);
+
+		json_array_append_new(ranges,
+				      json_pack("[o, I, I]", src, (json_int_t)range->len_bytes,
+						(json_int_t)call->dsts[i]));
+	}
+	json_object_set_new(params, "ranges", ranges);
+	json_object_set_new(params, "sync", json_boolean(call->sync));
+	return params;
+}
+
 static json_t *params_of(const struct ctl_rpc_call *call)
 {
 	json_t *params = json_object(), *dsts = json_array();
 	bool to_many = call->method == CTL_METHOD_SAME, job = to_many || call->dst_count;
 
+	if (call->method == CTL_METHOD_SAME_RANGES) {
+		json_decref(dsts);
+		return ranges_of(call, params);
+	}
 	for (uint32_t i = 0; to_many && i < call->dst_count; i++)
 		json_array_append_new(dsts, json_integer((json_int_t)call->dsts[i]));
 	if (job && call->src_off_bytes == SAME_SRC_ZERO)
@@ -259,14 +304,18 @@ static json_t *params_of(const struct ctl_rpc_call *call)
 		json_object_set_new(params, "length", json_integer((json_int_t)call->len_bytes));
 	if (call->method == CTL_METHOD_MAP)
 		json_object_set_new(params, "offset", json_integer((json_int_t)call->off_bytes));
+	if (call->method == CTL_METHOD_CHANGES) {
+		json_object_set_new(params, "from", json_integer((json_int_t)call->off_bytes));
+		json_object_set_new(params, "since", json_integer(call->since));
+	}
 	json_decref(dsts);
 	return params;
 }
 
 static void look_at_round_trip(const struct ctl_rpc_call *call)
 {
-	static const char *const names[] = {"same",  "clone", "map",  "status",
-					    "stats", "nbd",   "stop", "detach"};
+	static const char *const names[] = {"same",  "clone", "map",  "changes", "status",
+					    "stats", "nbd",   "stop", "detach",	 "same_ranges"};
 	char *line = ctl_rpc_encode_call(7, names[call->method], params_of(call));
 	struct ctl_rpc_fault fault = {.code = 0};
 	struct ctl_rpc_call again;
@@ -276,13 +325,16 @@ static void look_at_round_trip(const struct ctl_rpc_call *call)
 	r = ctl_rpc_decode(line, strlen(line) - 1, &again, &fault);
 	FUZZ_CHECK(r == 0, "decoded, encoded, refused: %s: %s", fault.message, line);
 	FUZZ_CHECK(again.method == call->method && again.src_off_bytes == call->src_off_bytes &&
-			   again.off_bytes == call->off_bytes &&
+			   again.off_bytes == call->off_bytes && again.since == call->since &&
 			   again.len_bytes == call->len_bytes && again.has_len == call->has_len &&
 			   again.sync == call->sync && again.dst_count == call->dst_count,
 		   "another call: %s", line);
 	FUZZ_CHECK(call->dst_count == 0 || memcmp(again.dsts, call->dsts,
 						  call->dst_count * sizeof(*call->dsts)) == 0,
 		   "other destinations: %s", line);
+	FUZZ_CHECK(call->ranges == NULL || memcmp(again.ranges, call->ranges,
+						  call->dst_count * sizeof(*call->ranges)) == 0,
+		   "other ranges: %s", line);
 	FUZZ_CHECK(json_integer_value(again.id) == 7, "another id");
 	ctl_rpc_call_done(&again);
 	free(line);

@@ -81,8 +81,10 @@ def ctl():
         call("same", src="zero", length=4096, dsts=[4096, 0], sync=True),
         call("same", "x", src=0, length=1, dsts=[4096, 1 << 40]),
         call("clone", src=0, length=8192, dst=131072, sync=False),
-        call("map"), call("map", offset=4096, length=8192), call("status"), call("stats"),
-        call("stop"), call("nbd"), b'{"jsonrpc":"2.0","method":"status"}\n',
+        call("map"), call("map", offset=4096, length=8192),
+        call("changes", since=0), call("changes", since=3, **{"from": 4096}),
+        call("status"), call("stats"), call("stop"), call("nbd"),
+        b'{"jsonrpc":"2.0","method":"status"}\n',
     ]
     bad = [
         call("same", src=-1, length=4096, dsts=[]), call("same", src=0, dsts="x"),

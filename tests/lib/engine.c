@@ -47,6 +47,7 @@ static void format(struct engine *engine)
 	struct volume_format_options format = {
 		.logical_bytes = engine->options.logical_bytes,
 		.ring_blocks = engine->options.ring_blocks,
+		.tracking = engine->options.tracking,
 		.uuid = "sixteen octets..",
 	};
 	int r = volume_format(&engine->mem.store, &format, &engine->damage);

@@ -36,6 +36,7 @@ struct engine_options {
 	unsigned lane_count; /* 0: 1 */
 	uint64_t seed;
 	bool cached; /* the store has a volatile cache */
+	bool tracking; /* changes are tracked */
 	struct volume_options volume;
 };
 

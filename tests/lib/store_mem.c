@@ -181,11 +181,38 @@ static void harden(struct store_mem *mem, uint64_t number)
 	}
 }
 
+/* Byte by byte, each block under its own lock, so that two lanes do not race on one. */
+static void compare(struct store_mem *mem, struct store_io *io)
+{
+	static const uint8_t zeros[BLOCK_BYTES];
+	uint8_t one[BLOCK_BYTES], other[BLOCK_BYTES];
+	struct store_io read = {.op = STORE_READ, .len_bytes = BLOCK_BYTES};
+	bool with_zeros = io->other_off_bytes == STORE_ZEROS;
+	uint64_t i = 0;
+
+	for (uint64_t at = 0; at < io->len_bytes; at += BLOCK_BYTES) {
+		read.off_bytes = io->off_bytes + at;
+		read.buf = one;
+		transfer(mem, &read);
+		read.off_bytes = with_zeros ? 0 : io->other_off_bytes + at;
+		read.buf = other;
+		if (!with_zeros)
+			transfer(mem, &read);
+		while (i < at + BLOCK_BYTES && one[i - at] == (with_zeros ? zeros : other)[i - at])
+			i++;
+		if (i < at + BLOCK_BYTES)
+			break;
+	}
+	io->equal_bytes = i;
+}
+
 static void perform(struct store_mem *mem, const struct mem_io *io)
 {
-	if (io->io->op != STORE_FLUSH)
+	if (io->io->op == STORE_COMPARE)
+		compare(mem, io->io);
+	else if (io->io->op != STORE_FLUSH)
 		transfer(mem, io->io);
-	if (!mem->cached || io->io->op == STORE_READ)
+	if (!mem->cached || io->io->op == STORE_READ || io->io->op == STORE_COMPARE)
 		return;
 	if (io->io->op == STORE_FLUSH) {
 		harden(mem, io->delivered_before);

@@ -54,8 +54,8 @@ struct mem_lane {
 	uint32_t capacity;
 	uint32_t held;
 	struct rng rng;
-	uint64_t ops[4]; /* submitted, by enum store_op */
-	uint64_t bytes[4];
+	uint64_t ops[STORE_OPS]; /* submitted, by enum store_op */
+	uint64_t bytes[STORE_OPS];
 };
 
 /* A write that no flush covered yet; cached only. */

@@ -167,8 +167,11 @@ void store_sim_power_off(struct store_sim *sim)
 	list_for_each (pos, &sim->writes)
 		write_free(sim, container_of(pos, struct sim_write, node));
 	/* Who submitted them may be gone already. */
-	for (unsigned lane = 0; lane < sim->store.lane_count; lane++)
+	for (unsigned lane = 0; lane < sim->store.lane_count; lane++) {
+		for (uint32_t i = 0; i < sim->lanes[lane].count; i++)
+			free(sim->lanes[lane].ios[i].first);
 		sim->lanes[lane].count = 0;
+	}
 	layer_reset(&sim->newest);
 	sim->changes++;
 }
@@ -195,6 +198,7 @@ void store_sim_fork(struct store_sim *sim, const struct store_sim *parent, uint6
 	sim->parent = parent;
 	sim->hash = parent->hash;
 	sim->store.can_discard = parent->store.can_discard;
+	sim->store.can_compare = parent->store.can_compare;
 }
 
 /* --- writes --- */
@@ -311,22 +315,55 @@ static void check_io(const struct store_sim *sim, const struct store_io *io)
 	assert(io->len_bytes > 0 && io->len_bytes % SECTOR_BYTES == 0);
 	assert(io->off_bytes % SECTOR_BYTES == 0 && io->off_bytes < sim->store.size_bytes);
 	assert(io->len_bytes <= sim->store.size_bytes - io->off_bytes);
-	assert(io->op == STORE_DISCARD || io->buf != NULL);
+	assert(io->op == STORE_DISCARD || io->op == STORE_COMPARE || io->buf != NULL);
 	assert(io->op == STORE_READ || !sim->store.read_only);
+	assert(io->op != STORE_COMPARE || sim->store.can_compare);
 	assert(io->op != STORE_DISCARD || sim->store.can_discard);
 }
 
-static void do_read(const struct store_sim *sim, const struct store_io *io)
+static void read_newest(const struct store_sim *sim, uint64_t off_bytes, uint8_t *out,
+			uint64_t len_bytes)
 {
-	uint8_t *out = io->buf;
-
-	for (uint64_t at = 0; at < io->len_bytes; at += SECTOR_BYTES) {
-		uint64_t sector = (io->off_bytes + at) / SECTOR_BYTES;
+	for (uint64_t at = 0; at < len_bytes; at += SECTOR_BYTES) {
+		uint64_t sector = (off_bytes + at) / SECTOR_BYTES;
 		const struct sim_chunk *chunk =
 			newest_chunk(sim, (uint32_t)(sector / BLOCK_SECTORS));
 
 		memcpy(out + at, chunk->data + sector % BLOCK_SECTORS * SECTOR_BYTES, SECTOR_BYTES);
 	}
+}
+
+static void do_read(const struct store_sim *sim, const struct store_io *io)
+{
+	read_newest(sim, io->off_bytes, io->buf, io->len_bytes);
+}
+
+static uint8_t *copy_of(const struct store_sim *sim, uint64_t off_bytes, uint64_t len_bytes)
+{
+	uint8_t *copy = calloc(1, len_bytes);
+
+	assert(copy != NULL);
+	if (off_bytes != STORE_ZEROS)
+		read_newest(sim, off_bytes, copy, len_bytes);
+	return copy;
+}
+
+static void finish_compare(const struct store_sim *sim, struct sim_io *entry)
+{
+	struct store_io *io = entry->io;
+	uint8_t *one = entry->first, *other;
+	uint64_t i = 0;
+
+	if (entry->verdict.error == 0) {
+		other = copy_of(sim, io->other_off_bytes, io->len_bytes);
+		if (one == NULL)
+			one = copy_of(sim, io->off_bytes, io->len_bytes);
+		while (i < io->len_bytes && one[i] == other[i])
+			i++;
+		io->equal_bytes = i;
+		free(other);
+	}
+	free(one);
 }
 
 static void submit_write(struct store_sim *sim, struct sim_io *entry)
@@ -374,6 +411,9 @@ static void submit(struct store *store, struct store_io *io)
 		entry->early = rng_once_in(&sim->rng, 2);
 		if (entry->early)
 			do_read(sim, io);
+	} else if (io->op == STORE_COMPARE && entry->verdict.error == 0) {
+		if (rng_once_in(&sim->rng, 2))
+			entry->first = copy_of(sim, io->off_bytes, io->len_bytes);
 	} else if (io->op == STORE_WRITE || io->op == STORE_DISCARD) {
 		submit_write(sim, entry);
 	}
@@ -457,6 +497,8 @@ bool store_sim_deliver(struct store_sim *sim, unsigned lane)
 		finish_flush(sim, &entry);
 	else if (entry.io->op == STORE_READ && entry.verdict.error == 0 && !entry.early)
 		do_read(sim, entry.io);
+	else if (entry.io->op == STORE_COMPARE)
+		finish_compare(sim, &entry);
 	else if (entry.io->op != STORE_READ)
 		finish_write(sim, &entry);
 	if (sim->hooks.event)

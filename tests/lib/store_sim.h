@@ -20,7 +20,8 @@
  *
  * I/O is delivered only when the driver asks for it, per lane, in an order that the seed chooses.
  * When a read or a write takes effect is chosen too: at submission, at delivery, or (writes) half
- * and half. A write's buffer must not change in between, which is asserted.
+ * and half; a comparison reads its first range at either, the other one at delivery. A write's
+ * buffer must not change in between, which is asserted.
  *
  * A *fork* is a store whose durable content is its parent's, read through, plus what was put into
  * it: that is what a crash leaves. The parent must not change while a fork of it is used.
@@ -115,6 +116,7 @@ struct sim_io {
 	struct sim_verdict verdict;
 	uint64_t submitted;
 	bool early; /* took effect at submission */
+	uint8_t *first; /* of a comparison: one range as it was at submission; NULL: as it is */
 	bool late; /* held back while anything else is in flight */
 };
 
@@ -148,7 +150,7 @@ struct store_sim {
 	uint64_t changes; /* counts what may change the set of images that a crash leaves */
 	uint64_t empty_waits;
 	struct sim_queue *lanes;
-	uint64_t ops[4]; /* submitted, by enum store_op */
+	uint64_t ops[STORE_OPS]; /* submitted, by enum store_op */
 };
 
 void store_sim_init(struct store_sim *sim, uint64_t size_bytes, unsigned lane_count, uint64_t seed);

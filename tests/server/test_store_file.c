@@ -131,6 +131,34 @@ Test(store_file, what_is_written_is_in_the_file_and_is_read_back)
 	free(back);
 }
 
+/* Each of them in several pieces, with pauses because of the writes. */
+Test(store_file, discards_beside_writes_all_end_and_discard_what_they_name)
+{
+	struct store *store = open_with((struct store_file_options){.read_only = false});
+	uint8_t *bytes = noise(STORE_BYTES, 1), *zeros = calloc(1, 3 << 20);
+	struct sync_io discards[2] = {0}, writes[16] = {0};
+
+	cr_assert_eq(run_io(store, false, STORE_WRITE, 0, bytes, STORE_BYTES), 0);
+	start(store, &discards[0], STORE_DISCARD, 4096, NULL, 3 << 20);
+	start(store, &discards[1], STORE_DISCARD, 4 << 20, NULL, 3 << 20);
+	for (unsigned i = 0; i < 16; i++) {
+		start(store, &writes[i], STORE_WRITE, (7 << 20) + i * 4096, bytes + i * 4096, 4096);
+		store->ops->wait(store, 0);
+	}
+	while (store_file_in_flight(store, 0) > 0)
+		store->ops->wait(store, 0);
+	cr_assert(discards[0].done && discards[0].res == 0);
+	cr_assert(discards[1].done && discards[1].res == 0);
+	expect_in_file(0, bytes, 4096);
+	expect_in_file(4096, zeros, 3 << 20);
+	expect_in_file(4096 + (3 << 20), bytes + 4096 + (3 << 20), (1 << 20) - 4096);
+	expect_in_file(4 << 20, zeros, 3 << 20);
+	expect_in_file(7 << 20, bytes, 16 * 4096);
+	store_file_close(store);
+	free(bytes);
+	free(zeros);
+}
+
 /* Every system call transfers an odd part of what is wanted, as a short transfer does. */
 Test(store_file, short_transfers_are_finished)
 {

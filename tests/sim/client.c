@@ -37,6 +37,7 @@ static const char *const names[OP_KINDS] = {
 	[OP_SAME_MANY] = "same job",
 	[OP_CLONE] = "clone",
 	[OP_MAP] = "map",
+	[OP_CHANGES] = "changes",
 	[OP_INVALID] = "invalid",
 };
 
@@ -48,7 +49,7 @@ static const enum request_op request_ops[OP_KINDS] = {
 	[OP_DISCARD] = REQUEST_DISCARD,	  [OP_DISCARD_SUB] = REQUEST_DISCARD,
 	[OP_FLUSH] = REQUEST_FLUSH,	  [OP_SAME] = REQUEST_SAME,
 	[OP_SAME_ZERO] = REQUEST_SAME,	  [OP_CLONE] = REQUEST_CLONE,
-	[OP_MAP] = REQUEST_MAP,
+	[OP_MAP] = REQUEST_MAP,		  [OP_CHANGES] = REQUEST_CHANGES,
 };
 
 static uint64_t volume_bytes(const struct world *world)
@@ -182,6 +183,33 @@ static void tell_outcome(struct client *client)
 				   request->src_off_bytes, request->same.deduped_bytes);
 }
 
+static uint64_t random_block(struct world *world);
+
+/* After the cut, a part of the volume is read. */
+static void scan(struct client *client, uint32_t generation)
+{
+	struct world *world = client->world;
+	uint64_t block = random_block(world);
+
+	block -= (block - world->scenario.start) % world->scenario.zone_gap;
+	client->generation = generation;
+	client_submit_at(client, OP_READ, block, world->scenario.window, 0);
+}
+
+static void keep_scan(struct client *client)
+{
+	struct request *request = &client->request;
+	uint32_t sectors = (uint32_t)(request->len_bytes / SECTOR_BYTES);
+	uint32_t *ids = scans_add(&client->world->scans, client->generation,
+				  request->off_bytes / BLOCK_BYTES, sectors / BLOCK_SECTORS);
+
+	for (uint32_t i = 0; i < sectors; i++)
+		ids[i] = contents_identify(&client->world->contents,
+					   client->data + (size_t)i * SECTOR_BYTES,
+					   i % BLOCK_SECTORS);
+	client->world->oracle.tightened++; /* images seen before have to be looked at again */
+}
+
 static void done(struct request *request, int res)
 {
 	struct client *client = request->context;
@@ -201,6 +229,10 @@ static void done(struct request *request, int res)
 			oracle_flushed(oracle, client->op);
 		if (request->op == REQUEST_READ)
 			client_check_read(client);
+		if (request->op == REQUEST_READ && client->generation != 0)
+			keep_scan(client);
+		if (request->op == REQUEST_CHANGES)
+			client_check_changes(client);
 		if (request->op == REQUEST_MAP)
 			client_check_map(client);
 		if (request->op == REQUEST_SAME)
@@ -209,7 +241,10 @@ static void done(struct request *request, int res)
 					  &request->same);
 		tell_outcome(client);
 	}
+	client->generation = 0;
 	free_client(client);
+	if (request->op == REQUEST_CHANGES && result == ORACLE_OK && request->generation > 0)
+		scan(client, request->generation);
 }
 
 static void job_done(struct same_job *job, int res)
@@ -274,6 +309,7 @@ static struct client *begin(struct client *client, enum op_kind kind, uint64_t o
 		.context = client,
 	};
 	client->request.fua = kind != OP_READ && kind != OP_FLUSH && kind != OP_MAP &&
+			      kind != OP_CHANGES &&
 			      rng_below(&world->rng, 100) < world->scenario.fua_percent;
 	snprintf(what, sizeof(what), "%s %" PRIu64 "+%" PRIu64 "%s", names[kind],
 		 off_bytes / SECTOR_BYTES, len_bytes / SECTOR_BYTES,
@@ -572,6 +608,17 @@ static void submit_invalid(struct client *client)
 	send(client);
 }
 
+/* Since a scan, or since the beginning. */
+static void submit_changes(struct client *client)
+{
+	struct world *world = client->world;
+
+	begin(client, OP_CHANGES, 0, volume_bytes(world));
+	client->scan = rng_below(&world->rng, SCANS_MAX);
+	client->request.since = world->scans.each[client->scan].generation;
+	send(client);
+}
+
 bool client_submit(struct client *client, enum op_kind kind)
 {
 	struct world *world = client->world;
@@ -600,6 +647,9 @@ bool client_submit(struct client *client, enum op_kind kind)
 		return submit_bytes(client);
 	case OP_INVALID:
 		submit_invalid(client);
+		return true;
+	case OP_CHANGES:
+		submit_changes(client);
 		return true;
 	default:
 		client_submit_at(client, kind, block, blocks, 0);

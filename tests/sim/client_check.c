@@ -71,6 +71,25 @@ void client_check_map(struct client *client)
 			 request->off_bytes + request->len_bytes);
 }
 
+void client_check_changes(struct client *client)
+{
+	struct world *world = client->world;
+	const struct scan *scan = &world->scans.each[client->scan];
+	uint64_t since = world->oracle.ops[client->op].submitted;
+	uint32_t ids[BLOCK_SECTORS];
+
+	/* Another scan may have taken its place meanwhile. */
+	if (scan->generation == 0 || scan->generation != client->request.since)
+		return;
+	if (!client->request.complete)
+		sim_fail("changes since generation %" PRIu32 " are not known at %" PRIu32,
+			 client->request.since, client->request.generation);
+	for (uint64_t block = scan->first; block < scan->first + scan->blocks; block++)
+		if (scans_unchanged(&client->request, block) &&
+		    block_certain(world, block, since, ids))
+			scans_compare(scan, block, ids);
+}
+
 /* 1: certainly equal, 0: certainly not, -1: not certain. */
 static int certainly_equal(const struct world *world, uint64_t dst, uint64_t src_bytes, uint64_t at,
 			   uint64_t since)

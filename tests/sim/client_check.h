@@ -14,6 +14,8 @@ void client_check_read(struct client *client);
 /* The runs cover the range without a gap, and holes are certain holes or nothing that certainly
  * has content. */
 void client_check_map(struct client *client);
+/* No block that certainly changed since the scan is said not to have. */
+void client_check_changes(struct client *client);
 /* A merge said "same" of what could be equal, "differs" of what could differ. */
 void client_check_same(struct world *world, uint32_t op, uint64_t dst_bytes, uint64_t src_bytes,
 		       uint64_t len_bytes, const struct same_result *result);

@@ -2,8 +2,8 @@
 /*
  * faults_main - the n-th operation on the store fails, for every n
  *
- *     faults [--scenario NAME] [--seed N] [--seeds N] [--op read|write|flush|discard] [--error E]
- *            [--nth N] [--trace]
+ *     faults [--scenario NAME] [--seed N] [--seeds N] [--op read|write|flush|discard|compare]
+ *            [--error E] [--nth N] [--trace]
  *
  * For each scenario, each kind of operation and each errno: a life in which the first operation of
  * that kind fails, one in which the second does, and so on until the life ends without meeting it.
@@ -27,30 +27,18 @@
 
 #define NTH_MAX	       100000u
 #define AFTER_REQUESTS 6u
-#define OPS	       4u
+#define OPS	       ((unsigned)STORE_OPS)
 
 static const int errors[] = {EIO, ENOSPC, EAGAIN, ECANCELED, EINTR};
-static const char *const op_names[OPS] = {"read", "write", "flush", "discard"};
+static const char *const op_names[OPS] = {"read", "write", "flush", "discard", "compare"};
 static const char *const chosen[] = {
-	"write_linear",
-	"write_in_place",
-	"write_unaligned",
-	"copy_on_write",
-	"zero",
-	"discard_backing",
-	"fua",
-	"same",
-	"same_zero",
-	"same_many",
-	"clone",
-	"explode",
-	"checkpoint",
-	"regions",
-	"region_reuse",
-	"full_store",
-	"two_workers_same",
-	"read_race",
-	"mixed",
+	"write_linear",	 "write_in_place", "write_unaligned",
+	"copy_on_write", "zero",	   "discard_backing",
+	"fua",		 "same",	   "tracking",
+	"same_zero",	 "same_many",	   "clone",
+	"explode",	 "checkpoint",	   "regions",
+	"region_reuse",	 "full_store",	   "two_workers_same",
+	"read_race",	 "mixed",
 };
 
 #define CHOSEN_COUNT (sizeof(chosen) / sizeof(chosen[0]))
@@ -212,10 +200,14 @@ static bool run_fault(struct examiner *examiner, const struct scenario *scenario
 				       .doing = "opening"};
 	r = geometry_plan(scenario->logical_blocks, scenario->store_blocks, scenario->ring_blocks,
 			  &fault.geometry);
+	if (r == 0 && scenario->tracking)
+		r = geometry_track(&fault.geometry);
 	if (r < 0)
 		sim_fail("geometry: %d", r);
 	world_begin(world, scenario, seed);
 	world->faulty = true;
+	/* What a merge reads by itself has to fail too, and be told. */
+	world->sim.store.can_compare = op != STORE_READ;
 	world->sim.hooks.fault = choose_fault;
 	world->sim.hooks.fault_context = &fault;
 	live(&fault, totals);

@@ -153,6 +153,40 @@ static void look_again(struct level *level)
 		       "read, crashed with nothing written, recovered");
 }
 
+/* What is said to be unchanged since a scan of an earlier life reads as it did then. */
+static void look_at_changes(struct level *level)
+{
+	const struct world *world = level->examiner->world;
+	struct patient *patient = &level->patient;
+	uint32_t nothing[BLOCK_SECTORS] = {0}, *ids;
+
+	for (unsigned i = 0; i < SCANS_MAX; i++) {
+		const struct scan *scan = &world->scans.each[i];
+
+		if (scan->generation == 0)
+			continue;
+		patient->request = (struct request){
+			.op = REQUEST_CHANGES,
+			.len_bytes = blocks_to_bytes(world->scenario.logical_blocks),
+			.since = scan->generation,
+			.runs = level->survey.runs,
+			.runs_max = SURVEY_RUNS,
+		};
+		if (patient_ask(patient) < 0 || !patient->request.complete)
+			sim_fail("changes since generation %" PRIu32
+				 " are not known after recovery",
+				 scan->generation);
+		for (uint64_t b = scan->first; b < scan->first + scan->blocks; b++) {
+			ids = nothing;
+			if (oracle_is_touched(&world->oracle, b))
+				ids = &level->survey
+					       .ids[world->oracle.blocks[b]->index * BLOCK_SECTORS];
+			if (scans_unchanged(&patient->request, b))
+				scans_compare(scan, b, ids);
+		}
+	}
+}
+
 /* Closed and opened again: the same, and check agrees. */
 static void look_closed(struct level *level)
 {
@@ -170,6 +204,7 @@ static void look_closed(struct level *level)
 	next->depth = level->depth + 1;
 	open_image(next, false);
 	take(next, true);
+	look_at_changes(next);
 	patient_abandon(&next->patient);
 	survey_compare(&next->survey, &level->survey, &world->oracle, "closed and opened again");
 }
@@ -224,6 +259,7 @@ void recover_image(struct level *level)
 	survey_judge(&level->survey, &world->oracle, level->garbage);
 	if (!last && rng_once_in(&rng, AGAIN_IN))
 		look_again(level);
+	look_at_changes(level);
 	if (!last && closed)
 		look_closed(level);
 	else if (rng_once_in(&rng, REFILL_IN))

@@ -27,6 +27,7 @@ enum op_kind {
 	OP_SAME_MANY, /* a job with several destinations */
 	OP_CLONE,
 	OP_MAP,
+	OP_CHANGES, /* and a scan after it */
 	OP_INVALID, /* one that has to be refused */
 	OP_KINDS,
 };
@@ -59,8 +60,10 @@ struct scenario {
 	uint32_t lives;
 	uint32_t fua_percent;
 	uint32_t checkpoint_in; /* one step in so many starts a checkpoint; or NEVER */
+	uint32_t tick_in; /* one step in so many, the timer */
 	uint32_t nested_in; /* one recovery in so many is crashed again */
 	enum fill fill;
+	bool tracking; /* the volume tracks changes */
 	bool discard; /* blocks are given back to the store */
 	bool may_fill; /* ENOSPC is an answer */
 	bool sequential; /* writes go on where the last one ended */

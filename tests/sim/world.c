@@ -10,14 +10,13 @@
 
 #define CACHE_BYTES   (96u * 4096u)
 #define YIELDS_MAX    3u
-#define TICK_IN	      100u
 #define STEPS_MAX     2000000u
 #define FIRST_UNIQUE  100u /* contents below are the pool's */
 #define SUBMIT_WEIGHT 4u
 
 static void trace_store(enum sim_event event, const struct store_io *io)
 {
-	static const char *const ops[] = {"read", "write", "flush", "discard"};
+	static const char *const ops[] = {"read", "write", "flush", "discard", "compare"};
 
 	sim_trace("    %s %s%s lane %u block %" PRIu64 "+%" PRIu64 " (+%" PRIu64 ")",
 		  event == SIM_EVENT_SUBMIT ? "submit" : "deliver", ops[io->op],
@@ -30,7 +29,8 @@ static void on_store(void *context, enum sim_event event, const struct store_io 
 	struct world *world = context;
 
 	trace_store(event, io);
-	if (world->latched && event == SIM_EVENT_SUBMIT && io->op != STORE_READ)
+	if (world->latched && event == SIM_EVENT_SUBMIT && io->op != STORE_READ &&
+	    io->op != STORE_COMPARE)
 		sim_fail("op %d is submitted to the store by a latched volume", io->op);
 	if (world->on_point)
 		world->on_point(world, true);
@@ -62,6 +62,7 @@ void world_begin(struct world *world, const struct scenario *scenario, uint64_t 
 	struct volume_format_options options = {
 		.logical_bytes = blocks_to_bytes(scenario->logical_blocks),
 		.ring_blocks = scenario->ring_blocks,
+		.tracking = scenario->tracking,
 	};
 	struct damage damage = {""};
 	int r;
@@ -74,6 +75,8 @@ void world_begin(struct world *world, const struct scenario *scenario, uint64_t 
 	store_sim_init(&world->sim, blocks_to_bytes(scenario->store_blocks), scenario->workers,
 		       seed);
 	world->sim.store.can_discard = scenario->discard;
+	/* The engine compares by itself with every other seed. */
+	world->sim.store.can_compare = seed % 2 == 0;
 	oracle_init(&world->oracle, scenario->logical_blocks);
 	for (unsigned i = 0; i < scenario->depth; i++)
 		client_init(&world->clients[i], world);
@@ -99,6 +102,7 @@ void world_end(struct world *world)
 	store_sim_done(&world->sim);
 	oracle_done(&world->oracle);
 	contents_clear(&world->contents);
+	scans_done(&world->scans);
 }
 
 int world_open(struct world *world, struct damage *reterr_damage)
@@ -106,6 +110,7 @@ int world_open(struct world *world, struct damage *reterr_damage)
 	struct volume_options options = {
 		.cache_bytes = CACHE_BYTES,
 		.discard = world->scenario.discard,
+		.tracking_rest_ticks = 1,
 		.yield = yield,
 		.yield_context = world,
 		.cow_hint_blocks = 1u << rng_below(&world->rng, 6),
@@ -198,7 +203,7 @@ static void disturb(struct world *world)
 	if (world->scenario.checkpoint_in != NEVER &&
 	    rng_once_in(&world->rng, world->scenario.checkpoint_in))
 		volume_checkpoint(world->volume, worker);
-	if (rng_once_in(&world->rng, TICK_IN))
+	if (rng_once_in(&world->rng, world->scenario.tick_in))
 		volume_tick(world->volume, worker);
 }
 
@@ -297,8 +302,10 @@ void world_abandon(struct world *world)
 	if (world->volume)
 		volume_abandon(world->volume);
 	world->volume = NULL;
-	for (unsigned i = 0; i < CLIENTS_MAX; i++)
+	for (unsigned i = 0; i < CLIENTS_MAX; i++) {
 		world->clients[i].busy = false;
+		world->clients[i].generation = 0;
+	}
 	world->busy = 0;
 	world->solo = false;
 }

@@ -29,6 +29,7 @@
 #include "tests/lib/rng.h"
 #include "tests/lib/store_sim.h"
 #include "tests/sim/oracle.h"
+#include "tests/sim/scans.h"
 #include "tests/sim/scenario.h"
 
 #define CLIENTS_MAX	  8u
@@ -47,6 +48,8 @@ struct client {
 	bool entered; /* the blocks of the range were entered */
 	uint64_t first; /* blocks that were entered, half-open */
 	uint64_t end;
+	unsigned scan; /* CHANGES: of the scan that is asked about */
+	uint32_t generation; /* READ: a scan after this one's cut; or 0 */
 	struct request request;
 	struct same_job job;
 	struct same_dst dsts[CLIENT_DSTS_MAX];
@@ -63,6 +66,7 @@ struct world {
 	struct store_sim sim;
 	struct oracle oracle;
 	struct contents contents;
+	struct scans scans;
 	struct volume *volume;
 	struct worker workers[WORKERS_MAX];
 	struct worker *worker_list[WORKERS_MAX];

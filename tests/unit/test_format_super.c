@@ -83,11 +83,11 @@ Test(format_super, unknown_features_are_decoded)
 	struct why why;
 
 	f.super.features_incompat = 1ull << 63;
-	f.super.features_ro_compat = 1;
+	f.super.features_ro_compat = 2;
 	super_encode(&f.super, f.generations, f.bytes);
 	cr_assert(super_decode(f.bytes, 0, &super, f.generations, &why));
 	cr_assert_eq(super.features_incompat, 1ull << 63);
-	cr_assert_eq(super.features_ro_compat, 1);
+	cr_assert_eq(super.features_ro_compat, 2);
 	free(f.bytes);
 }
 

@@ -89,6 +89,13 @@ static void settle(uint64_t durable_lsn, uint64_t oldest_epoch)
 	pthread_mutex_unlock(&space.lock);
 }
 
+static void reuse(void)
+{
+	pthread_mutex_lock(&space.lock);
+	pending_reuse(&pending);
+	pthread_mutex_unlock(&space.lock);
+}
+
 static void release_places(uint64_t tail_lsn)
 {
 	pthread_mutex_lock(&space.lock);
@@ -437,6 +444,25 @@ Test(pending_giveback, so_many_discards_are_in_flight_and_the_next_follow_on_the
 	cr_assert_eq(done, PENDING_DISCARDS + 5);
 	cr_assert_not(pending_any(&pending));
 	cr_assert(none_busy(0, 50));
+}
+
+Test(pending_giveback, what_is_not_sent_yet_can_be_reused_at_once)
+{
+	for (uint32_t i = 0; i < PENDING_DISCARDS + 5; i++)
+		own_and_drop(i + 1, 3 * i, 1);
+	settle(100, WORKER_IDLE);
+	settled = 0;
+	reuse();
+	cr_assert_eq(settled, 1);
+	cr_assert_eq(discards(), PENDING_DISCARDS);
+	for (uint32_t i = 0; i < PENDING_DISCARDS + 5; i++)
+		cr_assert_eq(busy(3 * i), i < PENDING_DISCARDS, "what was sent waits for its end");
+	reuse();
+	cr_assert_eq(settled, 1, "nothing is left to reuse");
+	while (discards() > 0)
+		deliver(0);
+	cr_assert(none_busy(0, 50));
+	cr_assert_eq(pending.discarded_bytes, PENDING_DISCARDS * BLOCK_BYTES);
 }
 
 /* Goal: a discard is a hint. */

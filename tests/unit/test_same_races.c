@@ -29,22 +29,37 @@ static struct {
 	uint64_t error_off_bytes; /* of the store */
 } holding;
 
+static bool touches(uint64_t off_bytes, uint64_t len_bytes, uint64_t at_bytes)
+{
+	return off_bytes <= at_bytes && at_bytes - off_bytes < len_bytes;
+}
+
 static int hook(void *context, const struct store_io *io)
 {
+	bool reads = io->op == STORE_READ || io->op == STORE_COMPARE;
+
 	(void)context;
-	if (io->op == STORE_READ && holding.read_error &&
-	    io->off_bytes <= holding.error_off_bytes &&
-	    holding.error_off_bytes < io->off_bytes + io->len_bytes)
+	if (reads && holding.read_error &&
+	    (touches(io->off_bytes, io->len_bytes, holding.error_off_bytes) ||
+	     (io->op == STORE_COMPARE &&
+	      touches(io->other_off_bytes, io->len_bytes, holding.error_off_bytes))))
 		return holding.read_error;
-	if (io->op == STORE_READ && holding.reads)
+	if (reads && holding.reads)
 		return MEM_HOLD;
 	return io->op == STORE_WRITE && holding.writes ? MEM_HOLD : 0;
+}
+
+/* Built twice: for a store that compares and for one that is read from. */
+static void init(const struct engine_options *options)
+{
+	engine_init(&engine, options);
+	engine.mem.store.can_compare = STORE_COMPARES;
 }
 
 static void start(void)
 {
 	/* A ring with room for two merges' worst cases. */
-	engine_init(&engine, &(struct engine_options){.ring_blocks = 128});
+	init(&(struct engine_options){.ring_blocks = 128});
 	memset(&holding, 0, sizeof(holding));
 	engine.mem.hook = hook;
 	cr_assert_eq(engine_write(&engine, SRC, RANGE, 1), 0);
@@ -373,7 +388,7 @@ static void row_23_cut(bool sync, bool flushed)
 			       .sync = sync};
 
 	engine_done(&engine);
-	engine_init(&engine, &(struct engine_options){.cached = true});
+	init(&(struct engine_options){.cached = true});
 	engine_write(&engine, SRC, RANGE, 1);
 	engine_write(&engine, DST, RANGE, 1);
 	if (flushed)
@@ -418,7 +433,7 @@ static bool cut_a_commit_after(int steps)
 	bool over;
 
 	engine_done(&engine);
-	engine_init(&engine, &(struct engine_options){.cached = true});
+	init(&(struct engine_options){.cached = true});
 	geometry = engine.volume->super.geometry;
 	engine_write(&engine, SRC, RANGE, 7);
 	engine_write(&engine, DST, RANGE, 1);

@@ -296,7 +296,7 @@ static void choose_op(struct client *client, struct slot *slot)
 	} else if (what < 65) {
 		request->op = REQUEST_FLUSH;
 	} else if (what < 68) {
-		request->op = REQUEST_MAP;
+		request->op = what < 67 ? REQUEST_MAP : REQUEST_CHANGES;
 		request->runs = slot->runs;
 		request->runs_max = 64;
 	} else if (what < 78) {
@@ -445,12 +445,14 @@ static uint32_t do_round(struct history *all, uint64_t seed)
 
 static void prepare(uint64_t seed)
 {
-	engine_init(&engine, &(struct engine_options){.logical_bytes = 16ull << 20,
-						      .store_bytes = 32ull << 20,
-						      .ring_blocks = 160,
-						      .lane_count = WORKERS,
-						      .seed = seed,
-						      .volume = {.discard = true}});
+	engine_init(&engine, &(struct engine_options){
+				     .logical_bytes = 16ull << 20,
+				     .store_bytes = 32ull << 20,
+				     .ring_blocks = 160,
+				     .lane_count = WORKERS,
+				     .seed = seed,
+				     .tracking = true,
+				     .volume = {.discard = true, .tracking_rest_ticks = 1}});
 	engine.mem.order = MEM_ORDER_RANDOM;
 	for (unsigned i = 0; i < WORKERS; i++) {
 		clients[i].engine = &engine;
