@@ -265,7 +265,7 @@ static int adopt(struct ublk_server *server)
 
 	if (options->id != UINT32_MAX && options->id != info->id) {
 		snprintf(server->why, sizeof(server->why),
-			 "the volume still has /dev/ublkb%u: say --ublk=%u, or sameblk cleanup",
+			 "the volume still has /dev/ublkb%u: say --ublk=%u, or sameblk detach",
 			 info->id, info->id);
 		return -EEXIST;
 	}
