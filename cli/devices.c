@@ -248,14 +248,21 @@ static bool has_waiting_io(uint32_t id)
 	return reads + writes > 0;
 }
 
-/* Nobody serves it, so nothing must be read or written here. */
-static int check_unused(const struct device *device)
+/* Nobody serves it, so nothing must be read or written here. A process that was killed while it
+ * closed the device waits for its I/O and is seen nowhere; only the driver knows of it. */
+static int check_unused(const struct device *device, bool can_try)
 {
 	char who[256];
 	int fd, r;
 
 	if (device->info.state == UBLK_STATE_DEAD)
 		return 0;
+	if (!can_try && device->info.state == UBLK_STATE_QUIESCED) {
+		say_error("cannot remove", device->path,
+			  "this kernel cannot tell whether I/O waits for its server: sameblk "
+			  "recover, then sameblk detach; --force fails what waits");
+		return -EBUSY;
+	}
 	if (has_waiting_io(device->info.id)) {
 		say_error("cannot remove", device->path,
 			  "requests wait for its server (sameblk recover); --force fails them");
@@ -270,18 +277,41 @@ static int check_unused(const struct device *device)
 	return 0;
 }
 
+/* Held, so that no server comes in between; then nobody's. */
+static int stop_held(const struct devices *devices, const struct device *device, bool force)
+{
+	bool can_try = (ublk_control_features(devices->control) & UBLK_F_TRY_STOP) != 0;
+	uint32_t op = can_try && !force ? UBLK_CTL_TRY_STOP : UBLK_CTL_STOP;
+	int fd, r = ublk_hold(device->info.id, &fd);
+
+	if (r == -EBUSY) {
+		say_error("cannot remove", device->path,
+			  "a server has it, or is just starting or ending: try again");
+		return r;
+	}
+	/* Without a node there is no server here either. */
+	r = force ? 0 : check_unused(device, can_try);
+	if (r == 0 && device->info.state != UBLK_STATE_DEAD) {
+		r = ublk_control_plain(devices->control, op, device->info.id);
+		if (r < 0)
+			say_error("cannot remove", device->path, "%s",
+				  ublk_control_why(devices->control));
+	}
+	if (fd >= 0)
+		close(fd);
+	return r;
+}
+
 int device_remove(const struct devices *devices, const struct device *device, bool force)
 {
 	struct ublk_control *control = devices->control;
-	int r = force ? 0 : check_unused(device);
+	int r;
 
+	ublk_control_set_unprivileged(control, (device->info.flags & UBLK_F_UNPRIVILEGED) != 0);
+	r = stop_held(devices, device, force);
 	if (r < 0)
 		return r;
-	ublk_control_set_unprivileged(control, (device->info.flags & UBLK_F_UNPRIVILEGED) != 0);
-	if (device->info.state != UBLK_STATE_DEAD)
-		r = ublk_control_plain(control, UBLK_CTL_STOP, device->info.id);
-	if (r == 0)
-		r = ublk_control_del(control, device->info.id, force);
+	r = ublk_control_delete(control, device->info.id, force);
 	if (r < 0) {
 		say_error("cannot remove", device->path, "%s", ublk_control_why(control));
 		return r;

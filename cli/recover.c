@@ -4,8 +4,8 @@
  *
  * recover starts their servers again, with the arguments they had; I/O that waits goes on. cleanup
  * takes away what nobody uses: devices that were never started or are stopped, or that wait for a
- * server while nobody has them open (with --force also others), and records of devices that are no
- * more.
+ * server while nobody has them open, where the kernel's driver can tell (with --force also others),
+ * and records of devices that are no more.
  */
 #include <errno.h>
 #include <stdbool.h>

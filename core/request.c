@@ -330,7 +330,7 @@ void request_depend_on_map(struct request *request, uint32_t region)
 {
 	uint64_t lsn;
 
-	if ((!request->fua && !request->kept) || MUTANT(51))
+	if ((!request->fua && !request->lasting) || MUTANT(51))
 		return;
 	lsn = map_lsn(&request->volume->map, region);
 	if (lsn > request->lsn)
@@ -356,7 +356,7 @@ void request_finish(struct request *request, int res)
 
 	request_unfence(request);
 	request_release(request);
-	if (res < 0 || (!request->fua && !request->kept) ||
+	if (res < 0 || (!request->fua && !request->lasting) ||
 	    request->lsn <= journal_durable_lsn(&volume->journal)) {
 		finish(request, res);
 		return;

@@ -11,10 +11,9 @@
  * Errors    done() gets 0 or a negative errno: EINVAL (range), EROFS, EIO, ENOSPC, ECANCELED.
  *           After a failed write each sector of its range is old or new.
  * Ordering  none between requests in flight, as on any disk. FLUSH covers what was answered before
- *           it was submitted. fua makes one request durable. kept is for front ends whose clients
- *           do not notice when this process dies and another one takes over: what they were told
- *           is done must still be there then. It costs a commit where the map was changed, and
- *           nothing where a block is overwritten in place.
+ *           it was submitted. fua makes one request durable. lasting is for who goes on with the
+ *           next process as if nothing had happened: the edits it depends on are durable before
+ *           the answer, data in place has been given to the store and may be in its cache.
  * Memory    the request, its data and its scratch belong to the front end until done(). A request
  *           may be used again from inside done().
  * Blocking  never; a request waits inside as long as it has to (fences, space, a commit).
@@ -96,7 +95,7 @@ struct request {
 	/* Filled in by the front end. */
 	enum request_op op;
 	bool fua; /* WRITE, ZERO, DISCARD, CLONE, SAME: durable before the answer */
-	bool kept; /* the same: it outlives this process, if not a power cut, before the answer */
+	bool lasting; /* of those: the end of the process does not undo it after the answer */
 	bool no_hole; /* ZERO: keep the blocks allocated */
 	uint64_t off_bytes;
 	uint64_t len_bytes;

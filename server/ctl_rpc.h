@@ -41,10 +41,13 @@ enum ctl_code {
 	CTL_CODE_FAILED = -32000,
 };
 
+/* A sentence with two paths in it is not cut. */
+#define CTL_RPC_MESSAGE_BYTES 320u
+
 struct ctl_rpc_fault {
 	enum ctl_code code;
 	int error; /* a positive errno */
-	char message[160];
+	char message[CTL_RPC_MESSAGE_BYTES];
 };
 
 /* One of the ranges of SAME_RANGES: a source, and the one destination. */

@@ -21,9 +21,10 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "server/ctl_rpc.h"
 #include "server/latency.h"
 
-#define CTL_DETACH_TEXT_BYTES 160u
+#define CTL_DETACH_TEXT_BYTES CTL_RPC_MESSAGE_BYTES
 
 /* Time limits; what they are for is written at their defaults in ctl_limits.h. */
 struct ctl_times {

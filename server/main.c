@@ -477,6 +477,8 @@ static int start_ublk(struct daemon *daemon)
 	return 0;
 }
 
+static_assert(CTL_DETACH_TEXT_BYTES >= UBLK_DETACH_TEXT_BYTES, "the answer fits");
+
 static int ask_detach(void *context, bool force, char *ret_text)
 {
 	struct daemon *daemon = context;

@@ -48,8 +48,12 @@ static_assert(sizeof(struct ublk_ctl_cmd) == 32, "as the kernel has it");
 #define UBLK_CTL_END_RECOVERY	UBLK_CTL_WRITE(0x11) /* data: the server's process */
 #define UBLK_CTL_GET_INFO2	UBLK_CTL_READ(0x12) /* with a path, for any device */
 #define UBLK_CTL_GET_FEATURES	UBLK_CTL_READ(0x13)
-#define UBLK_CTL_DEL_ASYNC	UBLK_CTL_READ(0x14) /* does not wait for who has it open */
+#define UBLK_CTL_DEL_ASYNC	UBLK_CTL_READ(0x14) /* does not wait until all have closed it */
 #define UBLK_CTL_TRY_STOP	UBLK_CTL_WRITE(0x17) /* EBUSY if anybody has it open */
+
+/* What a driver answers to a command that it does not know: ENOTSUPP, which user space has no name
+ * for, up to Linux 6.8; EOPNOTSUPP later. */
+#define UBLK_RES_UNKNOWN (-524)
 
 /* Features, which are also the flags of a device. */
 #define UBLK_F_RECOVERY		(1ull << 3) /* the device outlives its server */

@@ -383,13 +383,12 @@ int ublk_control_plain(struct ublk_control *control, uint32_t op, uint32_t id)
 	return run_or_say(control, &call);
 }
 
-int ublk_control_del(struct ublk_control *control, uint32_t id, bool used)
+int ublk_control_delete(struct ublk_control *control, uint32_t id, bool used)
 {
-	int r = -EOPNOTSUPP;
+	int r = used ? ublk_control_plain(control, UBLK_CTL_DEL_ASYNC, id) : -EOPNOTSUPP;
 
-	if (used)
-		r = ublk_control_plain(control, UBLK_CTL_DEL_ASYNC, id);
-	if (r == -EOPNOTSUPP)
+	/* Before Linux 6.9 the driver could only wait. */
+	if (ublk_why_lacks(r))
 		r = ublk_control_plain(control, UBLK_CTL_DEL, id);
-	return r == -ENODEV ? 0 : r;
+	return r;
 }

@@ -53,8 +53,8 @@ int ublk_control_go_live(struct ublk_control *control, uint32_t op, uint32_t id,
 /* op: UBLK_CTL_STOP, TRY_STOP, START_RECOVERY. */
 int ublk_control_plain(struct ublk_control *control, uint32_t op, uint32_t id);
 
-/* Deletes a stopped device and waits until its number is free; used: somebody has it open, and it
- * goes, with its number, when that ends. */
-int ublk_control_del(struct ublk_control *control, uint32_t id, bool used);
+/* Deletes a device that is stopped. used: it may still be open, and then its number stays taken
+ * until the last one has closed it, which is not waited for; else it is free at return. */
+int ublk_control_delete(struct ublk_control *control, uint32_t id, bool used);
 
 #endif

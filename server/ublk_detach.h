@@ -21,7 +21,9 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#define UBLK_DETACH_TEXT_BYTES 160u
+#include "server/ublk_why.h"
+
+#define UBLK_DETACH_TEXT_BYTES UBLK_WHY_BYTES
 
 struct ublk_detach {
 	pthread_mutex_t lock;

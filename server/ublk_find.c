@@ -6,6 +6,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <mntent.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,9 +16,10 @@
 #include <time.h>
 #include <unistd.h>
 
-#define CLASS_DIR "/sys/class/ublk-char"
-#define PREFIX	  "ublkc"
-#define COMM_MAX  16u
+#define CLASS_DIR   "/sys/class/ublk-char"
+#define PREFIX	    "ublkc"
+#define COMM_MAX    16u
+#define MOUNT_BYTES 8192u
 /* udev looks into a device whenever somebody has written to it. */
 #define CLAIM_MS       1000u
 #define CLAIM_PAUSE_MS 50u
@@ -100,6 +102,15 @@ int ublk_find_mark(struct ublk_control *control, uint64_t mark, struct ublk_info
 	return r;
 }
 
+int ublk_hold(uint32_t id, int *ret_fd)
+{
+	char path[UBLK_PATH_BYTES];
+
+	ublk_char_path(id, path);
+	*ret_fd = open(path, O_RDWR | O_CLOEXEC);
+	return *ret_fd < 0 ? -errno : 0;
+}
+
 /* --- who has it open --- */
 
 static void say_process(const char *pid, char *ret_who, size_t who_bytes)
@@ -117,20 +128,33 @@ static void say_process(const char *pid, char *ret_who, size_t who_bytes)
 	snprintf(ret_who, who_bytes, "process %.16s (%s) has it open", pid, comm);
 }
 
+/* What kind of file it is, which the kernel knows without asking a server of files, which may be
+ * gone: any file of any process is looked at here. */
+static bool is_block(int dir_fd, const char *name, dev_t *ret_number)
+{
+	struct statx st;
+
+	if (statx(dir_fd, name, AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT, STATX_TYPE, &st) < 0 ||
+	    !S_ISBLK(st.stx_mode))
+		return false;
+	*ret_number = makedev(st.stx_rdev_major, st.stx_rdev_minor);
+	return true;
+}
+
 /* The device itself or a partition of it: a block device is known by its number. */
 static bool is_device(int dir_fd, const char *name, dev_t number, const char *disk)
 {
-	struct stat st;
+	dev_t found;
 	char path[64], target[256];
 	ssize_t len;
 
-	if (fstatat(dir_fd, name, &st, 0) < 0 || !S_ISBLK(st.st_mode))
+	if (!is_block(dir_fd, name, &found))
 		return false;
-	snprintf(path, sizeof(path), "/sys/dev/block/%u:%u", major(st.st_rdev), minor(st.st_rdev));
+	snprintf(path, sizeof(path), "/sys/dev/block/%u:%u", major(found), minor(found));
 	len = readlink(path, target, sizeof(target) - 1);
 	/* Of a device that was removed and is still open somewhere the kernel shows nothing. */
 	if (len < 0)
-		return st.st_rdev == number;
+		return found == number;
 	target[len] = '\0';
 	/* .../block/ublkb0 or .../block/ublkb0/ublkb0p1 */
 	for (char *at = strstr(target, disk); at != NULL; at = strstr(at + 1, disk)) {
@@ -189,23 +213,24 @@ static bool find_process(dev_t number, const char *disk, char *ret_who, size_t w
 
 static void say_mount(const char *disk, char *ret_who, size_t who_bytes)
 {
-	FILE *file = fopen("/proc/self/mounts", "re");
-	char line[1024], device[256], where[512];
+	FILE *file = setmntent("/proc/self/mounts", "re");
+	struct mntent mount;
+	char text[MOUNT_BYTES];
 
 	snprintf(ret_who, who_bytes, "it is mounted, or another device is made of it");
 	if (file == NULL)
 		return;
-	while (fgets(line, sizeof(line), file) != NULL) {
-		if (sscanf(line, "%255s %511s", device, where) != 2)
-			continue;
+	while (getmntent_r(file, &mount, text, sizeof(text)) != NULL) {
+		const char *device = mount.mnt_fsname;
+
 		if (strncmp(device, "/dev/", 5) != 0 ||
 		    strncmp(device + 5, disk, strlen(disk)) != 0 ||
 		    isdigit((unsigned char)device[5 + strlen(disk)]))
 			continue;
-		snprintf(ret_who, who_bytes, "it is mounted on %s", where);
+		snprintf(ret_who, who_bytes, "it is mounted on %s", mount.mnt_dir);
 		break;
 	}
-	fclose(file);
+	endmntent(file);
 }
 
 static int claim_now(uint32_t id, int *ret_fd, char *reterr_who, size_t who_bytes)

@@ -27,6 +27,10 @@ int ublk_find_ids(uint32_t **ret_ids, size_t *ret_count);
 /* The device with this mark. ENOENT: there is none. */
 int ublk_find_mark(struct ublk_control *control, uint64_t mark, struct ublk_info *ret_info);
 
+/* Opens /dev/ublkcN, which only one can: EBUSY says that a server has it, or just gets it up or
+ * takes it over. Close it before the device is deleted. */
+int ublk_hold(uint32_t id, int *ret_fd);
+
 /* Claims the device, so that nobody mounts it from now on. EBUSY: it is mounted, claimed or open;
  * reterr_who then says by whom, as far as that can be seen. write_back: also writes back what the
  * kernel has cached of it, for which it must be served. *ret_fd: close it when the device has been

@@ -26,6 +26,7 @@ int ublk_front_open(struct ublk_front *front)
 {
 	const struct options *options = front->options;
 	const struct ublk_server_options ublk_options = {
+		.store = options->store,
 		.id = options->ublk_id,
 		.queues = options->queues,
 		.depth = options->depth,

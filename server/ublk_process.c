@@ -4,6 +4,7 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <mntent.h>
 #include <sched.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -16,38 +17,61 @@
 #ifndef PR_SET_IO_FLUSHER
 #define PR_SET_IO_FLUSHER 57
 #endif
-#define ROUNDS_MAX 64u
+#define ROUNDS_MAX  64u
+#define MOUNT_BYTES 8192u
 
 static bool own_namespace;
 
-/* Of a line of mountinfo: the mount at /, and what is mounted elsewhere follows it. */
-static bool is_shared_root(const char *line)
+bool ublk_process_follows(const char *line)
 {
-	char where[512], options[512], tag[64];
+	char where[512];
+	int end = 0;
+	const char *separator = strstr(line, " - ");
+	const char *tag;
 
-	return sscanf(line, "%*s %*s %*s %*s %511s %511s %63s", where, options, tag) == 3 &&
-	       strcmp(where, "/") == 0 && strncmp(tag, "shared:", 7) == 0;
+	if (sscanf(line, "%*s %*s %*s %*s %511s %*s%n", where, &end) != 1 || end == 0 ||
+	    strcmp(where, "/") != 0 || separator == NULL)
+		return false;
+	for (tag = line + end; tag != NULL && tag < separator; tag = strchr(tag + 1, ' '))
+		if (strncmp(tag, " shared:", 8) == 0 || strncmp(tag, " master:", 8) == 0)
+			return true;
+	return false;
 }
 
-static bool root_is_shared(void)
+static bool root_follows(void)
 {
 	FILE *file = fopen("/proc/self/mountinfo", "re");
 	char line[4096];
-	bool shared = false;
+	bool follows = false;
 
 	if (file == NULL)
 		return false;
-	while (!shared && fgets(line, sizeof(line), file) != NULL)
-		shared = is_shared_root(line);
+	while (!follows && fgets(line, sizeof(line), file) != NULL)
+		follows = ublk_process_follows(line);
 	fclose(file);
-	return shared;
+	return follows;
+}
+
+bool ublk_process_lives(pid_t pid)
+{
+	char path[64];
+	bool lives = false;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/%d/cmdline", (int)pid);
+	file = fopen(path, "re");
+	if (file != NULL) {
+		lives = fgetc(file) != EOF;
+		fclose(file);
+	}
+	return lives;
 }
 
 void ublk_process_prepare(void)
 {
 	if (prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0) < 0)
 		log_debug("ublk: not marked as a flusher of I/O: %s", strerror(errno));
-	if (!root_is_shared())
+	if (!root_follows())
 		return;
 	if (unshare(CLONE_NEWNS) < 0) {
 		log_debug("ublk: no mount namespace of its own: %s", strerror(errno));
@@ -71,16 +95,17 @@ static bool is_of(const char *device, const char *block_path)
 /* True: one was forgotten, and there may be more. */
 static bool forget_one(const char *block_path)
 {
-	FILE *file = fopen("/proc/self/mounts", "re");
-	char line[1024], device[256], where[512];
+	FILE *file = setmntent("/proc/self/mounts", "re");
+	struct mntent mount;
+	char text[MOUNT_BYTES];
 	bool forgot = false;
 
 	if (file == NULL)
 		return false;
-	while (!forgot && fgets(line, sizeof(line), file) != NULL)
-		if (sscanf(line, "%255s %511s", device, where) == 2 && is_of(device, block_path))
-			forgot = umount2(where, MNT_DETACH) == 0;
-	fclose(file);
+	while (!forgot && getmntent_r(file, &mount, text, sizeof(text)) != NULL)
+		if (is_of(mount.mnt_fsname, block_path))
+			forgot = umount2(mount.mnt_dir, MNT_DETACH) == 0;
+	endmntent(file);
 	return forgot;
 }
 

@@ -47,7 +47,8 @@ static uint64_t now_ns(struct ublk_queue *queue)
 
 static void end_if_done(struct ublk_queue *queue)
 {
-	if (queue->ended || queue->in_engine > 0 || (queue->fetching > 0 && !queue->leaving))
+	if (!queue->started || queue->ended || queue->in_engine > 0 ||
+	    (queue->fetching > 0 && !queue->leaving))
 		return;
 	queue->ended = true;
 	queue->loop->busy--;
@@ -113,7 +114,7 @@ static void start_request(struct ublk_tag *tag)
 	request->op = io.op;
 	request->data = buffer_of(tag); /* the engine may have put another there */
 	request->fua = io.fua;
-	request->kept = true; /* the kernel does not notice when another server takes over */
+	request->lasting = queue->shared->outlives && io.op != REQUEST_FLUSH;
 	request->no_hole = io.no_hole;
 	request->off_bytes = io.off_bytes;
 	request->len_bytes = io.len_bytes;
@@ -132,6 +133,9 @@ static void fetch_done(struct ring_op *op, int res, uint32_t flags)
 	queue->loop->ring->parked--;
 	if (res == UBLK_RES_REQUEST && !queue->leaving) {
 		start_request(tag);
+	} else if (res == UBLK_RES_GONE && !atomic_load(&queue->shared->live)) {
+		/* Whoever waits for it to come up would wait for ever. */
+		atomic_store(&queue->shared->refused, true);
 	} else if (res != UBLK_RES_REQUEST && res != UBLK_RES_GONE && !queue->ended &&
 		   !atomic_exchange(&queue->shared->refused, true)) {
 		log_error("ublk: queue %u, tag %u: the kernel refused a command: %s", queue->number,
@@ -146,6 +150,7 @@ static void start_task(struct task *task)
 {
 	struct ublk_queue *queue = container_of(task, struct ublk_queue, start_task);
 
+	queue->started = true;
 	queue->loop->busy++;
 	for (unsigned i = 0; i < queue->depth; i++)
 		command(&queue->tags[i], UBLK_IO_FETCH, 0);

@@ -22,7 +22,8 @@
  *
  * A queue has ended when every tag is gone, or, once it is leaving, when the engine has none of
  * them: the kernel then still has commands of ours, which end with the thread. Their buffers are
- * not touched any more from then on, but must stay until the ring has been given back.
+ * not touched any more from then on, but must stay until the ring has been given back. One that was
+ * never started has nothing to end.
  *
  * Memory    all of it at init: a buffer for each tag, never given back to the kernel in between.
  * Errors    0 or a negative errno from init.
@@ -59,8 +60,10 @@ struct ublk_queues {
 	struct volume *volume;
 	int fd; /* /dev/ublkcN */
 	struct ublk_shape shape;
+	bool outlives; /* the device outlives the server, and so does what was answered */
 	_Atomic unsigned running; /* queues that have started and not ended */
-	_Atomic bool refused; /* the kernel did not take a fetch */
+	_Atomic bool live; /* the device has come up */
+	_Atomic bool refused; /* the kernel did not take a fetch, or ended one before it was live */
 };
 
 struct ublk_queue {
@@ -75,6 +78,7 @@ struct ublk_queue {
 	struct ublk_tag *tags;
 	unsigned fetching;
 	unsigned in_engine;
+	bool started;
 	bool leaving;
 	bool ended;
 	uint64_t now_ns; /* of this turn; 0: not asked yet */

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "server/ctl_path.h"
@@ -178,4 +179,16 @@ const struct ublk_record *ublk_records_find(const struct ublk_records *records, 
 		if (records->records[i].mark == mark)
 			return &records->records[i];
 	return NULL;
+}
+
+bool ublk_record_is_of_another(const struct ublk_record *record, const char *store)
+{
+	struct stat theirs, ours;
+
+	if (stat(record->store, &theirs) < 0 || stat(store, &ours) < 0)
+		return false;
+	/* A device may have several nodes. */
+	if (S_ISBLK(theirs.st_mode) && S_ISBLK(ours.st_mode))
+		return theirs.st_rdev != ours.st_rdev;
+	return theirs.st_dev != ours.st_dev || theirs.st_ino != ours.st_ino;
 }

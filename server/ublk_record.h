@@ -6,15 +6,17 @@
  * A file UUID.ublk in the directory of the control sockets (ctl_path.h), made when the device is
  * live and taken away with it. A device whose server was killed keeps it, so that `sameblk recover`
  * can start the server again. It is a help only: a server knows its device by the mark that the
- * kernel keeps (ublk_shape.h).
+ * kernel keeps (ublk_shape.h). But a copy of a store has the same mark; where a record says that
+ * the device is of a store that is still there, nobody but that store gets it.
  *
  * Errors    0 or a negative errno.
- * Memory    a loaded record is freed by ublk_record_done().
+ * Memory    a loaded record is freed by ublk_records_done().
  */
 #ifndef SERVER_UBLK_RECORD_H
 #define SERVER_UBLK_RECORD_H
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -54,5 +56,8 @@ int ublk_records_load(struct ublk_records *ret_records);
 void ublk_records_done(struct ublk_records *records);
 /* NULL: there is none. */
 const struct ublk_record *ublk_records_find(const struct ublk_records *records, uint64_t mark);
+/* Whether the record's store is still there and is another file or device than the one at this
+ * path: a copy has the UUID of what it was copied from. */
+bool ublk_record_is_of_another(const struct ublk_record *record, const char *store);
 
 #endif

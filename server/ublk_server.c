@@ -12,6 +12,8 @@
 #include <unistd.h>
 
 #include "server/log.h"
+#include "server/ublk_process.h"
+#include "server/ublk_record.h"
 
 #define PAUSE_MS 10u
 /* udev holds a node it has just made, or makes it a little later. */
@@ -19,6 +21,8 @@
 /* The last I/O of a killed server has to end before its device can be had. */
 #define TAKE_OVER_MS 60000u
 #define DRAIN_MS     20000u
+/* What a server that was killed may take until it looks dead. */
+#define ALIVE_MS 3000u
 
 static void pause_ms(unsigned ms)
 {
@@ -127,6 +131,7 @@ static int make_queues(struct ublk_server *server, struct loop **loops, unsigned
 {
 	unsigned count = server->info.queues;
 
+	server->shared.outlives = (server->info.flags & UBLK_F_RECOVERY) != 0;
 	server->queues = calloc(count, sizeof(*server->queues));
 	if (server->queues == NULL)
 		return fail(server, -ENOMEM, "queues");
@@ -149,7 +154,10 @@ static int go_live(struct ublk_server *server)
 	for (unsigned i = 0; i < server->queue_count; i++)
 		ublk_queue_start(&server->queues[i]);
 	r = ublk_control_go_live(server->control, op, server->info.id, &server->shared.refused);
-	return r < 0 ? fail_command(server, r) : 0;
+	if (r < 0)
+		return fail_command(server, r);
+	atomic_store(&server->shared.live, true);
+	return 0;
 }
 
 /* Whoever reads the ready line wants to open it. */
@@ -165,16 +173,53 @@ static int see_block(struct ublk_server *server)
 
 /* --- taking a device over --- */
 
-/* ENOENT: no device of this volume waits for a server. */
-static int find_left(struct ublk_server *server, uint64_t mark)
+/* Served from a copy, it would change its content below whoever has it open. */
+static int check_store(struct ublk_server *server, uint64_t mark)
+{
+	const char *store = server->options.store;
+	const struct ublk_record *record;
+	struct ublk_records records;
+	int r = 0;
+
+	(void)ublk_records_load(&records);
+	record = ublk_records_find(&records, mark);
+	if (record != NULL && ublk_record_is_of_another(record, store)) {
+		snprintf(server->why, sizeof(server->why),
+			 "/dev/ublkb%u is the device of %s, and %s is a copy of that: detach it "
+			 "first",
+			 server->info.id, record->store, store);
+		r = -EEXIST;
+	}
+	ublk_records_done(&records);
+	return r;
+}
+
+static bool is_taken(const struct ublk_server *server)
+{
+	int fd, r = ublk_hold(server->info.id, &fd);
+
+	if (r == 0)
+		close(fd);
+	return r == -EBUSY;
+}
+
+static int fail_served(struct ublk_server *server)
+{
+	snprintf(server->why, sizeof(server->why),
+		 "/dev/ublkb%u is this volume's and process %d serves it", server->info.id,
+		 server->info.pid);
+	return -EBUSY;
+}
+
+/* The store is locked by us, so its server is dying or dead; unless both only read. */
+static int wait_for_death(struct ublk_server *server)
 {
 	struct ublk_info *info = &server->info;
-	int r = ublk_find_mark(server->control, mark, info);
+	int r;
 
-	if (r < 0)
-		return r;
-	/* The store is locked by us, so its server is dying or dead. */
 	for (unsigned ms = 0; info->state == UBLK_STATE_LIVE && ms < TAKE_OVER_MS; ms += PAUSE_MS) {
+		if (server->options.read_only && ms >= ALIVE_MS && ublk_process_lives(info->pid))
+			break;
 		pause_ms(PAUSE_MS);
 		r = ublk_control_info(server->control, info->id, info);
 		if (r == -ENODEV)
@@ -182,17 +227,30 @@ static int find_left(struct ublk_server *server, uint64_t mark)
 		if (r < 0)
 			return fail_command(server, r);
 	}
-	if (info->state == UBLK_STATE_LIVE) {
-		snprintf(server->why, sizeof(server->why),
-			 "/dev/ublkb%u is this volume's and process %d serves it", info->id,
-			 info->pid);
-		return -EBUSY;
-	}
-	if (info->state != UBLK_STATE_DEAD)
-		return 0;
+	return info->state == UBLK_STATE_LIVE ? fail_served(server) : 0;
+}
+
+/* ENOENT: no device of this volume waits for a server. */
+static int find_left(struct ublk_server *server, uint64_t mark)
+{
+	struct ublk_info *info = &server->info;
+	int r = ublk_find_mark(server->control, mark, info);
+
+	if (r < 0)
+		return r == -ENOENT ? r : fail(server, r, "cannot look for the volume's device");
+	ublk_control_set_unprivileged(server->control, (info->flags & UBLK_F_UNPRIVILEGED) != 0);
+	r = check_store(server, mark);
+	if (r < 0)
+		return r;
+	r = wait_for_death(server);
+	if (r < 0 || info->state != UBLK_STATE_DEAD)
+		return r;
+	/* Another that only reads is just getting it up. */
+	if (server->options.read_only && is_taken(server))
+		return fail_served(server);
 	/* Never started, or stopped and not deleted. */
 	log_info("ublk: an unfinished device %u of this volume is removed", info->id);
-	r = ublk_control_del(server->control, info->id, false);
+	r = ublk_control_delete(server->control, info->id, false);
 	return r < 0 ? fail_command(server, r) : -ENOENT;
 }
 
@@ -202,11 +260,12 @@ static int adopt(struct ublk_server *server)
 	struct ublk_shape *shape = &server->shared.shape;
 	const struct ublk_info *info = &server->info;
 	struct ublk_params params;
+	uint64_t payload_bytes;
 	int r;
 
 	if (options->id != UINT32_MAX && options->id != info->id) {
 		snprintf(server->why, sizeof(server->why),
-			 "the volume still has /dev/ublkb%u: say --ublk=%u, or sameblk cleanup",
+			 "the volume still has /dev/ublkb%u: say --ublk=%u, or sameblk detach",
 			 info->id, info->id);
 		return -EEXIST;
 	}
@@ -221,6 +280,12 @@ static int adopt(struct ublk_server *server)
 			info->id, options->read_only ? "writable" : "read-only");
 		return r;
 	}
+	payload_bytes = (uint64_t)info->queues * info->depth * shape->io_bytes_max;
+	if (payload_bytes > options->memory_bytes)
+		log_warn("ublk: /dev/ublkb%u was made for %llu bytes of payload; half of "
+			 "--buffer-memory is %llu",
+			 info->id, (unsigned long long)payload_bytes,
+			 (unsigned long long)options->memory_bytes);
 	if (info->queues != options->queues || info->depth != options->depth ||
 	    shape->sector_bytes != options->sector_bytes)
 		log_info("ublk: /dev/ublkb%u goes on as it was made: %u queues, depth %u, sectors "
@@ -249,13 +314,23 @@ static int take_over(struct ublk_server *server)
 
 static int make_anew(struct ublk_server *server, uint64_t mark)
 {
-	int r = add(server, mark);
+	const struct ublk_server_options *options = &server->options;
+	int r = ublk_shape_io_bytes(options->memory_bytes, options->queues, options->depth,
+				    &server->shared.shape.io_bytes_max);
 
+	if (r < 0) {
+		snprintf(server->why, sizeof(server->why),
+			 "%u queues of depth %u need --buffer-memory of at least %llu bytes",
+			 options->queues, options->depth,
+			 2ull * options->queues * options->depth * UBLK_IO_BYTES_MIN);
+		return r;
+	}
+	r = add(server, mark);
 	if (r < 0)
 		return r;
 	r = set_params(server);
 	if (r < 0)
-		(void)ublk_control_del(server->control, server->info.id, false);
+		(void)ublk_control_delete(server->control, server->info.id, false);
 	return r;
 }
 
@@ -304,10 +379,10 @@ static int take_away(struct ublk_server *server, bool used)
 		return -ETIMEDOUT;
 	}
 	close_char(server);
-	r = ublk_control_del(server->control, server->info.id, used);
-	if (r < 0 && r != -ETIMEDOUT)
+	r = ublk_control_delete(server->control, server->info.id, used);
+	if (r < 0 && r != -ENODEV && r != -ETIMEDOUT)
 		return fail_command(server, r);
-	if (r < 0) /* it is marked as deleted */
+	if (r == -ETIMEDOUT) /* it is marked as deleted */
 		log_warn("%s: goes when nobody has it open any more", server->path);
 	server->state = UBLK_SERVER_REMOVED;
 	return 0;
@@ -343,15 +418,6 @@ int ublk_server_start(struct ublk_server *server, struct loop **loops, unsigned 
 		.read_only = options->read_only,
 	};
 	server->shared.volume = volume;
-	r = ublk_shape_io_bytes(options->memory_bytes, options->queues, options->depth,
-				&shape->io_bytes_max);
-	if (r < 0) {
-		snprintf(server->why, sizeof(server->why),
-			 "%u queues of depth %u need --buffer-memory of at least %llu bytes",
-			 options->queues, options->depth,
-			 2ull * options->queues * options->depth * UBLK_IO_BYTES_MIN);
-		return r;
-	}
 	r = find_left(server, mark);
 	if (r == 0)
 		r = take_over(server);
@@ -365,8 +431,10 @@ int ublk_server_start(struct ublk_server *server, struct loop **loops, unsigned 
 		give_up(server);
 		return r;
 	}
-	if (server->taken_over)
+	if (server->taken_over) {
+		ublk_process_forget_mounts(server->path);
 		log_info("ublk: %s is served again", server->path);
+	}
 	return 0;
 }
 
@@ -415,15 +483,14 @@ static int stop_used(struct ublk_server *server)
 
 int ublk_server_remove(struct ublk_server *server, bool force)
 {
-	bool used = false;
+	bool used;
 	int r;
 
 	assert(server->state == UBLK_SERVER_LIVE);
 	r = stop_unused(server);
-	if (r < 0 && force) {
-		used = true;
+	used = r < 0;
+	if (used && force)
 		r = stop_used(server);
-	}
 	return r < 0 ? r : take_away(server, used);
 }
 

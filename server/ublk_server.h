@@ -13,7 +13,9 @@
  *   LIVE   -> LEFT     ublk_server_leave   the device stays and its I/O waits for the next server
  *
  * A device is known by its mark (ublk_shape.h), so the next server finds it whatever became of this
- * one. What was in flight when a server died is asked for again: every operation may be done twice.
+ * one. A copy of the store has the same mark: it is refused where a record (ublk_record.h) says
+ * that the device is of another store that is still there. What was in flight when a server died is
+ * asked for again: every operation may be done twice.
  *
  * The queues are spread over the loops; each is served by one. This file runs on the main thread
  * only, which serves none, so the kernel's commands may wait for requests to be served.
@@ -37,6 +39,7 @@
 #include "server/ublk_queue.h"
 
 struct ublk_server_options {
+	const char *store; /* its path; borrowed */
 	uint32_t id; /* UINT32_MAX: any */
 	unsigned queues;
 	unsigned depth;

@@ -100,6 +100,11 @@ static const char *name_of(uint32_t op)
 	}
 }
 
+bool ublk_why_lacks(int error)
+{
+	return error == UBLK_RES_UNKNOWN || error == -EOPNOTSUPP || error == -EINVAL;
+}
+
 static const char *reason(uint32_t op, int error)
 {
 	if (op == UBLK_CTL_ADD && (error == -EEXIST || error == -ENOSPC))
@@ -113,12 +118,16 @@ static const char *reason(uint32_t op, int error)
 		return "there is no such device";
 	if (error == -ETIMEDOUT)
 		return "the kernel did not answer in time";
+	if (error == -ECANCELED)
+		return "the device was removed, or refused a command, while it came up";
 	if (op == UBLK_CTL_TRY_STOP && error == -EBUSY)
 		return "it is open";
 	if (op == UBLK_CTL_START_RECOVERY && error == -EBUSY)
 		return "its server before has not ended yet";
 	if (op == UBLK_CTL_START_RECOVERY && error == -EINVAL)
 		return "it was made by a server that did not ask for recovery";
+	if (error == UBLK_RES_UNKNOWN)
+		return "this kernel's ublk driver has no such command";
 	return strerror(-error);
 }
 

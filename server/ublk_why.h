@@ -28,4 +28,7 @@ const char *ublk_why_features(uint64_t features);
 /* A control command failed with error on the device id (UINT32_MAX: none yet). */
 void ublk_why_command(uint32_t op, uint32_t id, int error, char ret_text[UBLK_WHY_BYTES]);
 
+/* Whether the driver has no such command: an older one, or (EINVAL) for one without privileges. */
+bool ublk_why_lacks(int error);
+
 #endif

@@ -82,6 +82,24 @@ Test(ublk_detach, a_server_that_stops_keeps_nobody_waiting)
 	ublk_detach_done(&detach);
 }
 
+Test(ublk_detach, whatever_the_server_has_to_say_is_told_in_full)
+{
+	struct asker asker = {.force = false};
+	char text[UBLK_WHY_BYTES];
+	pthread_t thread;
+	bool force;
+
+	memset(text, 'x', sizeof(text) - 1);
+	text[sizeof(text) - 1] = '\0';
+	ublk_detach_init(&detach, wake, NULL);
+	cr_assert_eq(pthread_create(&thread, NULL, ask, &asker), 0);
+	wait_for_wish(&force);
+	ublk_detach_answer(&detach, -EBUSY, text);
+	pthread_join(thread, NULL);
+	cr_assert_str_eq(asker.text, text);
+	ublk_detach_done(&detach);
+}
+
 Test(ublk_detach, a_long_text_is_cut)
 {
 	struct asker asker = {.force = false};

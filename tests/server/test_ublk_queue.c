@@ -15,6 +15,7 @@
 
 #include "server/loop.h"
 #include "server/store_file.h"
+#include "server/ublk_abi.h"
 #include "server/ublk_queue.h"
 
 #define STORE_BYTES (1u << 20)
@@ -67,6 +68,66 @@ Test(ublk_queue, a_queue_whose_commands_are_refused_says_so_and_ends)
 	loop_stop(&loop);
 	loop_join(&loop);
 	cr_assert_eq(queue.fetching, 0);
+	ublk_queue_done(&queue);
+	loop_done(&loop);
+}
+
+/* Or START_DEV, which waits for all fetches, would be waited for until its time is up. */
+Test(ublk_queue, a_device_that_goes_before_it_is_live_ends_the_wait_for_it)
+{
+	struct ublk_queues shared = {
+		.fd = store_file_cached_fd(store),
+		.shape = {.io_bytes_max = 65536, .size_bytes = STORE_BYTES, .sector_bytes = 512},
+	};
+	static struct loop loop;
+	static struct ublk_queue queue;
+	struct ring ring = {.parked = 2};
+
+	cr_assert_eq(loop_init(&loop, store, 0, 1 << 20), 0);
+	cr_assert_eq(ublk_queue_init(&queue, &shared, &loop, 0, DEPTH), 0);
+	loop.ring = &ring;
+	queue.fetching = 2;
+	atomic_store(&shared.live, true);
+	queue.tags[0].op.done(&queue.tags[0].op, UBLK_RES_GONE, 0);
+	cr_assert(!atomic_load(&shared.refused));
+	atomic_store(&shared.live, false);
+	queue.tags[1].op.done(&queue.tags[1].op, UBLK_RES_GONE, 0);
+	cr_assert(atomic_load(&shared.refused));
+	ublk_queue_done(&queue);
+	loop_done(&loop);
+}
+
+static _Atomic bool passed;
+
+static void pass(struct task *task)
+{
+	(void)task;
+	atomic_store(&passed, true);
+}
+
+/* A take-over that fails early leaves with queues that it has not started. */
+Test(ublk_queue, a_queue_that_was_never_started_can_be_left)
+{
+	const struct timespec pause = {.tv_nsec = 1000000};
+	struct ublk_queues shared = {
+		.fd = store_file_cached_fd(store),
+		.shape = {.io_bytes_max = 65536, .size_bytes = STORE_BYTES, .sector_bytes = 512},
+	};
+	static struct loop loop;
+	static struct ublk_queue queue;
+	static struct task task = {.worker = &loop.worker, .run = pass};
+
+	cr_assert_eq(loop_init(&loop, store, 0, 1 << 20), 0);
+	cr_assert_eq(ublk_queue_init(&queue, &shared, &loop, 0, DEPTH), 0);
+	cr_assert_eq(loop_start(&loop), 0);
+	ublk_queue_leave(&queue);
+	worker_post(&task);
+	while (!atomic_load(&passed))
+		nanosleep(&pause, NULL);
+	cr_assert_eq(atomic_load(&shared.running), 0);
+	loop_stop(&loop);
+	loop_join(&loop);
+	cr_assert_eq(loop.busy, 0);
 	ublk_queue_done(&queue);
 	loop_done(&loop);
 }

@@ -132,6 +132,30 @@ Test(ublk_record, what_is_no_record_is_passed_over)
 	ublk_records_done(&records);
 }
 
+/* A copy has the UUID of its original, and so the mark of its device. */
+Test(ublk_record, a_copy_of_a_store_is_told_from_the_store_while_that_is_there)
+{
+	struct ublk_records records;
+	char copy[200], link_path[200];
+	int fd;
+
+	snprintf(copy, sizeof(copy), "%s/copy", folder);
+	snprintf(link_path, sizeof(link_path), "%s/link", folder);
+	fd = open(copy, O_CREAT | O_WRONLY, 0600);
+	cr_assert_geq(fd, 0);
+	close(fd);
+	cr_assert_eq(symlink(store, link_path), 0);
+	cr_assert_eq(save(uuid_a, 3), 0);
+	cr_assert_eq(ublk_records_load(&records), 0);
+	cr_assert(ublk_record_is_of_another(&records.records[0], copy));
+	cr_assert(!ublk_record_is_of_another(&records.records[0], store));
+	cr_assert(!ublk_record_is_of_another(&records.records[0], link_path));
+	/* Moved: what is left is the store itself. */
+	cr_assert_eq(unlink(store), 0);
+	cr_assert(!ublk_record_is_of_another(&records.records[0], copy));
+	ublk_records_done(&records);
+}
+
 Test(ublk_record, a_store_that_is_not_there_has_none)
 {
 	cr_assert_eq(unlink(store), 0);

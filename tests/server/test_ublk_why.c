@@ -63,6 +63,19 @@ Test(ublk_why, each_feature_that_is_missing_is_named)
 	cr_assert_not_null(ublk_why_features(0));
 }
 
+/* Linux 6.5 to 6.8 answer with a number of their own; EINVAL is for a device without privileges. */
+Test(ublk_why, a_command_that_a_driver_lacks_is_told_from_one_that_failed)
+{
+	cr_assert(ublk_why_lacks(-524));
+	cr_assert(ublk_why_lacks(-EOPNOTSUPP));
+	cr_assert(ublk_why_lacks(-EINVAL));
+	cr_assert(!ublk_why_lacks(0));
+	cr_assert(!ublk_why_lacks(-ENODEV));
+	cr_assert(!ublk_why_lacks(-ETIMEDOUT));
+	ublk_why_command(UBLK_CTL_DEL_ASYNC, 5, -524, text);
+	cr_assert(says("no such command"));
+}
+
 Test(ublk_why, a_command_that_failed_is_named_with_its_device)
 {
 	ublk_why_command(UBLK_CTL_START, 7, -ETIMEDOUT, text);
@@ -72,6 +85,8 @@ Test(ublk_why, a_command_that_failed_is_named_with_its_device)
 	cr_assert(says("has not ended"));
 	ublk_why_command(UBLK_CTL_ADD, 5, -EEXIST, text);
 	cr_assert(says("already"));
+	ublk_why_command(UBLK_CTL_START, 3, -ECANCELED, text);
+	cr_assert(says("while it came up"));
 	ublk_why_command(UBLK_CTL_DEL, 5, -ENODEV, text);
 	cr_assert(says("no such device"));
 	ublk_why_command(UBLK_CTL_SET_PARAMS, 5, -EIO, text);

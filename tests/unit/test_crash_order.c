@@ -341,6 +341,69 @@ Test(crash_order, a_durable_write_in_place_waits_for_the_edit_that_made_its_plac
 	free(data);
 }
 
+static void lasting(enum request_op kind, uint64_t block, uint32_t pattern)
+{
+	uint8_t *data = malloc(bytes(4));
+	struct op op = {.request = {.op = kind,
+				    .lasting = true,
+				    .off_bytes = bytes(block),
+				    .len_bytes = bytes(4),
+				    .src_off_bytes = bytes(A),
+				    .data = data}};
+
+	pattern_fill(pattern, 4, data);
+	op_submit(&engine, &op, 0);
+	cr_assert_eq(op_finish(&op), 0);
+	free(data);
+}
+
+static void kill_server(void)
+{
+	engine_kill(&engine);
+	cr_assert_eq(engine_open(&engine), 0, "%s", engine.damage.text);
+}
+
+/* Whoever has a ublk device open never learns that another process serves it now. Power is another
+ * matter: for that there is flush. */
+Test(crash_order, what_was_answered_to_a_lasting_request_outlives_the_process)
+{
+	lasting(REQUEST_WRITE, A, 1);
+	kill_server();
+	cr_expect(engine_holds(&engine, A, 4, 1), "a first write");
+	lasting(REQUEST_WRITE, A, 2);
+	engine_write(&engine, B, 4, 1); /* not committed */
+	lasting(REQUEST_WRITE, B, 2);
+	kill_server();
+	cr_expect(engine_holds(&engine, A, 4, 2), "in place");
+	cr_expect(engine_holds(&engine, B, 4, 2), "in a place that was not committed");
+	lasting(REQUEST_CLONE, C, 0);
+	kill_server();
+	cr_expect(engine_holds(&engine, C, 4, 2), "a clone");
+	lasting(REQUEST_WRITE, C, 3);
+	lasting(REQUEST_ZERO, B, 0);
+	kill_server();
+	cr_expect(engine_holds(&engine, C, 4, 3), "copy-on-write");
+	cr_expect(engine_holds(&engine, A, 4, 2), "what it was copied from");
+	cr_expect(engine_holds(&engine, B, 4, 0), "zeroes");
+	lasting(REQUEST_DISCARD, A, 0);
+	kill_server();
+	cr_expect(engine_holds(&engine, A, 4, 0), "a discard");
+	expect_counts_fit();
+}
+
+/* It is no FUA: what goes in place waits for nothing. */
+Test(crash_order, a_lasting_write_in_a_committed_place_needs_no_flush)
+{
+	uint64_t flushes;
+
+	engine_write(&engine, A, 4, 1);
+	engine_flush(&engine);
+	flushes = store_mem_ops(&engine.mem, STORE_FLUSH);
+	lasting(REQUEST_WRITE, A, 2);
+	cr_expect_eq(store_mem_ops(&engine.mem, STORE_FLUSH), flushes);
+	cr_expect(engine_holds(&engine, A, 4, 2));
+}
+
 /* Mutants 5 and 47: each life's log is its own. */
 Test(crash_order, crash_after_crash_after_recovery)
 {

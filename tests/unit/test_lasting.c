@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * test_kept - what a client was told is done outlives the process, where the front end asked for
+ * test_lasting - what a client was told is done outlives the process, where the front end asked for
  * that, and costs nothing where a block is overwritten in place
  *
  * A block device of the kernel goes on when its server is killed: nobody above it knows that
@@ -27,12 +27,13 @@ static void stop(void)
 	engine_done(&engine);
 }
 
-TestSuite(kept, .init = start, .fini = stop);
+TestSuite(lasting, .init = start, .fini = stop);
 
-static int run(enum request_op what, bool kept, uint64_t block, uint64_t blocks, uint32_t pattern)
+static int run(enum request_op what, bool lasting, uint64_t block, uint64_t blocks,
+	       uint32_t pattern)
 {
 	struct op op = {.request = {.op = what,
-				    .kept = kept,
+				    .lasting = lasting,
 				    .off_bytes = block * BLOCK_BYTES,
 				    .len_bytes = blocks * BLOCK_BYTES,
 				    .data = what == REQUEST_WRITE ? data : NULL}};
@@ -49,7 +50,7 @@ static void kill_and_open(void)
 	cr_assert_eq(engine_open(&engine), 0);
 }
 
-Test(kept, a_first_write_that_was_answered_outlives_a_kill)
+Test(lasting, a_first_write_that_was_answered_outlives_a_kill)
 {
 	cr_assert_eq(run(REQUEST_WRITE, true, 3, BLOCKS, 7), 0);
 	kill_and_open();
@@ -58,14 +59,14 @@ Test(kept, a_first_write_that_was_answered_outlives_a_kill)
 }
 
 /* What makes the tests here tests: without being asked, the engine answers earlier. */
-Test(kept, a_write_that_is_not_kept_waits_for_no_commit)
+Test(lasting, a_write_that_is_not_lasting_waits_for_no_commit)
 {
 	cr_assert_eq(run(REQUEST_WRITE, false, 3, BLOCKS, 7), 0);
 	kill_and_open();
 	cr_assert(engine_holds(&engine, 3, BLOCKS, 0));
 }
 
-Test(kept, an_overwrite_waits_for_the_edit_that_made_its_place)
+Test(lasting, an_overwrite_waits_for_the_edit_that_made_its_place)
 {
 	cr_assert_eq(run(REQUEST_WRITE, false, 3, BLOCKS, 7), 0);
 	cr_assert_eq(run(REQUEST_WRITE, true, 3, BLOCKS, 8), 0);
@@ -73,7 +74,7 @@ Test(kept, an_overwrite_waits_for_the_edit_that_made_its_place)
 	cr_assert(engine_holds(&engine, 3, BLOCKS, 8));
 }
 
-Test(kept, a_copy_on_write_that_was_answered_outlives_a_kill)
+Test(lasting, a_copy_on_write_that_was_answered_outlives_a_kill)
 {
 	cr_assert_eq(run(REQUEST_WRITE, true, 0, 8, 5), 0);
 	cr_assert_eq(engine_clone(&engine, 0, 8, 512), 0);
@@ -85,7 +86,7 @@ Test(kept, a_copy_on_write_that_was_answered_outlives_a_kill)
 	cr_assert(engine_holds(&engine, 516, 4, 5));
 }
 
-Test(kept, discards_and_zeroes_that_were_answered_outlive_a_kill)
+Test(lasting, discards_and_zeroes_that_were_answered_outlive_a_kill)
 {
 	cr_assert_eq(run(REQUEST_WRITE, true, 0, BLOCKS, 5), 0);
 	cr_assert_eq(run(REQUEST_DISCARD, true, 0, 4, 0), 0);
@@ -97,7 +98,7 @@ Test(kept, discards_and_zeroes_that_were_answered_outlive_a_kill)
 	cr_assert(engine_holds(&engine, 12, 4, 5));
 }
 
-Test(kept, an_overwrite_of_what_is_committed_costs_its_payload_alone)
+Test(lasting, an_overwrite_of_what_is_committed_costs_its_payload_alone)
 {
 	uint64_t writes, flushes;
 
