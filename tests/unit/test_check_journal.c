@@ -62,6 +62,23 @@ Test(check, a_leaf_source_and_a_linear_source_are_flagged_by_replay)
 	image_free(image);
 }
 
+/* Recovery recounts it, but reads the entry first. */
+Test(check, a_summary_that_cannot_be_is_found_also_where_replay_recounts)
+{
+	struct image *image = image_new_filled();
+	struct record record = map_record(image, 522, 3, 0, 210);
+
+	image->summaries[2] = (struct summary_entry){
+		.generation = 1, .free_blocks = geometry_slab_blocks(&image->geometry, 2) + 1};
+	image_write(image);
+	record.new = geometry_slab_pbn(&image->geometry, 2, 0); /* the short one */
+	image_record(image, record);
+	image_seal(image, true);
+	expect_one(image, "summary of slab 2", "free");
+	expect_mended(image);
+	image_free(image);
+}
+
 Test(check, a_group_cut_short_is_not_replayed)
 {
 	struct image *image = image_new_filled();
