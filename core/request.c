@@ -294,6 +294,7 @@ void request_io_add_compare(struct request *request, uint64_t off_bytes, uint64_
 {
 	request_io_add(request, STORE_COMPARE, off_bytes, NULL, len_bytes, false);
 	request->ios[request->io_count - 1].other_off_bytes = other_off_bytes;
+	request->ios[request->io_count - 1].urgent = request->piece_fenced;
 }
 
 void request_io_submit(struct request *request, void (*step)(struct request *request))

@@ -54,6 +54,7 @@ struct store_io {
 	void *buf; /* for reading and writing */
 	uint64_t other_off_bytes; /* COMPARE: the other range, or STORE_ZEROS */
 	uint64_t equal_bytes; /* COMPARE, set before done(): so many are equal, from the first on */
+	bool urgent; /* COMPARE: somebody waits for it behind a fence */
 	void (*done)(struct store_io *io, int res);
 	void *context; /* the caller's */
 

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -15,14 +16,12 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include "core/base/units.h"
 
 /* So much is compared at a time, so that what differs is looked for in a cache. */
 #define STEP_BYTES   (64u << 10)
-#define NICENESS     5
 #define SAMPLE_BYTES (128u << 10)
 /* What is part of a long range is most likely followed by more of it. */
 #define LONG_BYTES  (1u << 20)
@@ -196,8 +195,8 @@ static void *thread_main(void *argument)
 
 	snprintf(name, sizeof(name), "compare-%u", (unsigned)(thread - compare->threads));
 	prctl(PR_SET_NAME, name);
-	/* Of this thread alone, on Linux. It may be refused, and then clients wait a little. */
-	(void)setpriority(PRIO_PROCESS, 0, getpriority(PRIO_PROCESS, 0) + NICENESS);
+	/* Whoever else wakes has the processor at once (sched(7)). */
+	(void)pthread_setschedparam(pthread_self(), SCHED_IDLE, &(struct sched_param){0});
 	pthread_mutex_lock(&compare->lock);
 	for (;;) {
 		while (compare->fresh != NULL || compare->ready != NULL)

@@ -19,7 +19,7 @@
  *
  * Errors    0 or a negative errno.
  * Threads   start and stop on the thread that owns the store, submit on any; finished() comes on a
- *           thread of this module. These are nicer than others: clients go first.
+ *           thread of this module. These run when nobody else wants a processor: clients go first.
  * Memory    nothing is allocated after the start.
  * Blocking  submit never does; stop waits for the threads, and nothing may be in flight then.
  */

@@ -6,8 +6,8 @@
  *      \                           ^
  *       +--------------------------+
  *
- *   submit    -> COMPARED   little, and in memory: done here and now, which takes less time than
- *                           waking a thread
+ *   submit    -> COMPARED   in memory, and little or urgent: done here and now, which takes less
+ *                           time than waking a thread
  *   submit    -> COMPARING  store_compare_submit   all else
  *   COMPARING -> COMPARED   finished               on a thread of store_compare; the lane is woken
  *   COMPARED  -> done()     store_file_compared    on the lane's thread
@@ -25,6 +25,8 @@
 
 /* Some 2 us, as long as it takes to wake a thread and be woken. */
 #define NOW_BYTES (32u << 10)
+/* Some 100 us; the threads come only when nobody else wants a processor. */
+#define URGENT_BYTES (1u << 20)
 
 static uint64_t clock_ms(void)
 {
@@ -38,7 +40,7 @@ static bool compare_now(struct store_lane *lane, struct store_io *io)
 {
 	uint64_t now_ms;
 
-	if (io->len_bytes > NOW_BYTES)
+	if (io->len_bytes > (io->urgent ? URGENT_BYTES : NOW_BYTES))
 		return false;
 	now_ms = clock_ms();
 	if (!store_map_resident(&lane->view, io->off_bytes, io->len_bytes, now_ms))

@@ -127,6 +127,20 @@ static int open_char(struct ublk_server *server)
 	return r < 0 ? fail(server, r, path) : 0;
 }
 
+/* Without privileges the driver lets only those command a device who may open its node, which udev
+ * hands out a little later. */
+static int wait_for_node(const struct ublk_server *server)
+{
+	char path[UBLK_PATH_BYTES];
+	int fd, r;
+
+	ublk_char_path(server->info.id, path);
+	r = open_node(path, O_RDWR, &fd);
+	if (r == 0)
+		close(fd);
+	return r;
+}
+
 static int make_queues(struct ublk_server *server, struct loop **loops, unsigned loop_count)
 {
 	unsigned count = server->info.queues;
@@ -328,7 +342,11 @@ static int make_anew(struct ublk_server *server, uint64_t mark)
 	r = add(server, mark);
 	if (r < 0)
 		return r;
-	r = set_params(server);
+	r = (server->info.flags & UBLK_F_UNPRIVILEGED) != 0 ? wait_for_node(server) : 0;
+	if (r < 0)
+		(void)fail(server, r, "the node of a device without privileges");
+	else
+		r = set_params(server);
 	if (r < 0)
 		(void)ublk_control_delete(server->control, server->info.id, false);
 	return r;

@@ -11,6 +11,7 @@ import os
 import signal
 import stat
 import subprocess
+import time
 
 import rig
 from rig import BLOCK, MIB, expect, expect_equal
@@ -19,6 +20,7 @@ import device
 
 TREE_FILES = 200
 ROUNDS = 10
+NOBODY = 65534
 
 
 class Attached:
@@ -317,6 +319,39 @@ def test_a_second_server_that_only_reads_leaves_the_device_of_the_first(r):
     first.start()
     expect(device.read_direct(first.path, 0, MIB) == data, "and is taken over when it was killed")
     first.stop()
+    device.expect_nothing_left()
+
+
+def hand_out_nodes():
+    """What a udev rule does on a machine that lets users have devices."""
+    for name in os.listdir("/dev"):
+        if name.startswith(("ublkb", "ublkc")):
+            try:
+                os.chown(os.path.join("/dev", name), NOBODY, NOBODY)
+            except FileNotFoundError:
+                pass  # it has just gone
+    time.sleep(0.01)
+
+
+def test_a_user_without_privileges_can_attach_again_after_a_crash(r):
+    store = device.create(r)
+    os.chmod("/dev/ublk-control", 0o666)
+    for path in (r.folder, store):
+        os.chown(path, NOBODY, NOBODY)
+    side = device.Side(hand_out_nodes)
+    try:
+        for crash in (True, False):
+            with open(r.path("log"), "wb") as log:
+                server = r.spawn("sameblkd", "--ublk", "-c", r.path("ctl"), store, user=NOBODY,
+                                 group=NOBODY, stdout=subprocess.PIPE, stderr=log)
+            line = server.stdout.readline()
+            with open(r.path("log"), encoding="utf-8") as log:
+                expect(line.startswith(b"ready "), f"it is ready, but said: {log.read()}")
+            server.send_signal(signal.SIGKILL if crash else signal.SIGTERM)
+            server.wait(20)
+    finally:
+        side.end()
+        os.chmod("/dev/ublk-control", 0o600)
     device.expect_nothing_left()
 
 
