@@ -27,6 +27,7 @@ static struct {
 	bool writes;
 	int read_error;
 	uint64_t error_off_bytes; /* of the store */
+	uint64_t urgent_bytes; /* compared behind a fence, and said to be */
 } holding;
 
 static bool touches(uint64_t off_bytes, uint64_t len_bytes, uint64_t at_bytes)
@@ -39,6 +40,8 @@ static int hook(void *context, const struct store_io *io)
 	bool reads = io->op == STORE_READ || io->op == STORE_COMPARE;
 
 	(void)context;
+	if (io->op == STORE_COMPARE && io->urgent)
+		holding.urgent_bytes += io->len_bytes;
 	if (reads && holding.read_error &&
 	    (touches(io->off_bytes, io->len_bytes, holding.error_off_bytes) ||
 	     (io->op == STORE_COMPARE &&
@@ -468,6 +471,7 @@ Test(same_races, row_25_nothing_is_read_under_the_fence_when_nothing_was_written
 	cr_expect_eq(result.deduped_bytes, bytes(RANGE));
 	cr_expect_eq(result.fenced_read_bytes, 0);
 	cr_expect_eq(engine_stats(&engine).fenced_read_bytes, 0);
+	cr_expect_eq(holding.urgent_bytes, 0);
 }
 
 Test(same_races, row_25_a_read_or_a_write_elsewhere_does_not_count)
@@ -501,6 +505,8 @@ Test(same_races, row_25_a_write_since_the_watch_is_compared_again_inside_the_fen
 		cr_expect(!same.request.same.differs);
 		cr_expect_eq(same.request.same.deduped_bytes, bytes(RANGE));
 		cr_expect_eq(same.request.same.fenced_read_bytes, 2 * bytes(RANGE));
+		/* A store that compares hears that somebody waits for it. */
+		cr_expect_eq(holding.urgent_bytes, STORE_COMPARES ? bytes(RANGE) : 0);
 		cr_expect_eq(engine_stats(&engine).fenced_read_bytes,
 			     same.request.same.fenced_read_bytes);
 		engine_done(&engine);
