@@ -22,6 +22,7 @@ struct attach {
 	const char *id;
 	const char *queues;
 	const char *depth;
+	const char *zero_copy;
 	const char *sector_size;
 	const char *workers;
 	const char *log;
@@ -41,6 +42,7 @@ static size_t own_arguments(const struct attach *attach, const char *ublk, const
 		{"--queues", attach->queues},
 		{"--depth", attach->depth},
 		{"--sector-size", attach->sector_size},
+		{"--zero-copy", attach->zero_copy},
 		{"--workers", attach->workers},
 	};
 	size_t count = 0;
@@ -120,6 +122,8 @@ int attach_main(int argc, char **argv)
 		{"depth", 0, PARSE_TEXT, &attach.depth, "N",
 		 "requests in flight in each queue (default 128)"},
 		{"sector-size", 0, PARSE_TEXT, &attach.sector_size, "N", "512 (default) or 4096"},
+		{"zero-copy", 0, PARSE_TEXT, &attach.zero_copy, "on|off",
+		 "where the kernel has it (default on)"},
 		{"workers", 'w', PARSE_TEXT, &attach.workers, "N", "the server's threads"},
 		{"read-only", 'r', PARSE_FLAG, &attach.read_only, NULL, "nothing is written"},
 		{"log", 0, PARSE_TEXT, &attach.log, "FILE",

@@ -64,6 +64,8 @@ static const struct metric counters[] = {
 	{"differs", "differs_total", "Destinations that differed."},
 	{"fenced_read_bytes", "fenced_read_bytes_total", "Bytes compared inside a fence."},
 	{"copied_bytes", "copied_bytes_total", "Payload bytes copied in user space."},
+	{"zero_copy_bytes", "zero_copy_bytes_total",
+	 "Payload bytes that went between a ublk client's memory and the store without a copy."},
 	{"fence_waits", "fence_waits_total", "Requests that waited for a fence."},
 	{"discarded_bytes", "discarded_bytes_total", "Bytes given back to the backing."},
 };

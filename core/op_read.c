@@ -30,15 +30,21 @@ static bool sector_aligned(const struct request *request)
 	return request->part_off_bytes % sector == 0 && request->part_bytes % sector == 0;
 }
 
-static uint8_t *part_data(const struct request *request)
+/* Foreign memory can be filled from the store, and no other way. */
+static bool needs_bytes(const struct request *request)
 {
-	return (uint8_t *)request->data + request->progress_bytes;
+	if (request->foreign == 0)
+		return false;
+	for (uint32_t i = 0; i < request->extent_count; i++)
+		if (pbn_is_none(request->extents[i].pbn))
+			return true;
+	return !sector_aligned(request);
 }
 
 static void copy_part(struct request *request)
 {
-	memcpy(part_data(request), (uint8_t *)request->scratch + request->part_off_bytes,
-	       request->part_bytes);
+	memcpy((uint8_t *)request->data + request->progress_bytes,
+	       (uint8_t *)request->scratch + request->part_off_bytes, request->part_bytes);
 	count(&request->volume->counters.copied_bytes, request->part_bytes);
 }
 
@@ -60,7 +66,7 @@ static void data_done(struct request *request)
 
 static void add_extents(struct request *request)
 {
-	uint8_t *data = part_data(request);
+	uint64_t at = request->progress_bytes;
 
 	for (uint32_t i = 0; i < request->extent_count; i++) {
 		const struct extent *extent = &request->extents[i];
@@ -68,15 +74,15 @@ static void add_extents(struct request *request)
 							    : request->part_bytes;
 
 		if (pbn_is_none(extent->pbn))
-			memset(data, 0, len_bytes);
+			memset((uint8_t *)request->data + at, 0, len_bytes);
 		else if (!sector_aligned(request))
 			request_io_add(request, STORE_READ, pbn_off_bytes(extent->pbn),
 				       request->scratch, BLOCK_BYTES, false);
 		else
-			request_io_add(request, STORE_READ,
-				       pbn_off_bytes(extent->pbn) + request->part_off_bytes, data,
-				       len_bytes, false);
-		data += len_bytes;
+			request_io_add_data(request, STORE_READ,
+					    pbn_off_bytes(extent->pbn) + request->part_off_bytes,
+					    at, len_bytes, false);
+		at += len_bytes;
 	}
 }
 
@@ -120,18 +126,27 @@ static void look_up(struct request *request)
 				  leaf_loaded);
 		return;
 	}
+	if (needs_bytes(request)) {
+		request_finish(request, STORE_NEEDS_BYTES);
+		return;
+	}
 	cut_part(request);
 	request_io_begin(request);
 	add_extents(request);
 	request_io_submit(request, data_done);
 }
 
-void read_start(struct request *request)
+void read_go_on(struct request *request)
 {
-	count(&request->volume->counters.reads, 1);
-	count(&request->volume->counters.read_bytes, request->len_bytes);
 	if (request->len_bytes == 0)
 		request_finish(request, 0);
 	else
 		look_up(request);
+}
+
+void read_start(struct request *request)
+{
+	count(&request->volume->counters.reads, 1);
+	count(&request->volume->counters.read_bytes, request->len_bytes);
+	read_go_on(request);
 }

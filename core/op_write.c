@@ -99,12 +99,17 @@ void write_part_then(struct request *request, void (*next)(struct request *reque
 	admit(request);
 }
 
+void write_go_on(struct request *request)
+{
+	request->part_next = write_next;
+	write_next(request);
+}
+
 void write_start(struct request *request)
 {
 	count(&request->volume->counters.writes, 1);
 	count(&request->volume->counters.written_bytes, request->len_bytes);
-	request->part_next = write_next;
-	write_next(request);
+	write_go_on(request);
 }
 
 /* --- admission --- */
@@ -169,13 +174,6 @@ static int fits_in_place(struct request *request, page_t *ret_page)
 	return in_place;
 }
 
-static void *data_at(const struct request *request, uint32_t part_off_bytes)
-{
-	if (request->data == NULL)
-		return request->volume->zeros;
-	return (uint8_t *)request->data + request->progress_bytes + part_off_bytes;
-}
-
 static void in_place_done(struct request *request)
 {
 	if (request->ios_res < 0)
@@ -193,9 +191,9 @@ static void write_in_place(struct request *request)
 		const struct extent *extent = &request->extents[i];
 		uint32_t len = min_u32(extent->blocks * BLOCK_BYTES, request->part_bytes);
 
-		request_io_add(request, STORE_WRITE,
-			       pbn_off_bytes(extent->pbn) + request->part_off_bytes,
-			       data_at(request, at), len, request->fua);
+		request_io_add_data(request, STORE_WRITE,
+				    pbn_off_bytes(extent->pbn) + request->part_off_bytes,
+				    request->progress_bytes + at, len, request->fua);
 		at += len;
 	}
 	request_io_submit(request, in_place_done);
@@ -252,6 +250,11 @@ static void admit(struct request *request)
 	if (in_place < 0) {
 		pthread_mutex_unlock(&stripe->lock);
 		request_load_page(request, page, loaded_for_admit);
+		return;
+	}
+	if (!in_place && request->foreign != 0 && !part_is_whole(request)) {
+		pthread_mutex_unlock(&stripe->lock);
+		request_finish(request, STORE_NEEDS_BYTES);
 		return;
 	}
 	if (!in_place && request->reserved_records == 0) {
@@ -479,7 +482,8 @@ static void publish_early(struct request *request)
 	fence_unlock2(&request->volume->fence, region, region);
 }
 
-static void submit_data(struct request *request, void *data, uint32_t off_bytes, uint32_t len_bytes)
+/* part: the one block's bytes that are written, from the scratch; NULL: whole blocks of payload. */
+static void submit_data(struct request *request, void *part, uint32_t off_bytes, uint32_t len_bytes)
 {
 	uint32_t at = 0;
 
@@ -488,12 +492,14 @@ static void submit_data(struct request *request, void *data, uint32_t off_bytes,
 	for (uint32_t i = 0; i < request->target_count; i++) {
 		const struct target *target = &request->targets[i];
 		uint32_t len = part_is_whole(request) ? target->blocks * BLOCK_BYTES : len_bytes;
-		uint8_t *from = data ? (uint8_t *)data + at : data_at(request, at);
+		uint64_t to_bytes = pbn_off_bytes(target->new) + off_bytes;
+		bool fua = request->fua && !target->fresh;
 
-		if (!data && request->data == NULL)
-			from = request->volume->zeros;
-		request_io_add(request, STORE_WRITE, pbn_off_bytes(target->new) + off_bytes, from,
-			       len, request->fua && !target->fresh);
+		if (part != NULL)
+			request_io_add(request, STORE_WRITE, to_bytes, part, len, fua);
+		else
+			request_io_add_data(request, STORE_WRITE, to_bytes,
+					    request->progress_bytes + at, len, fua);
 		at += len;
 	}
 	if (MUTANT(3)) /* the record is on its way before its data */
@@ -512,7 +518,11 @@ static void old_read(struct request *request)
 		fail(request, request->ios_res);
 		return;
 	}
-	memcpy(scratch + begin, data_at(request, 0), request->part_bytes);
+	if (request->data == NULL)
+		memset(scratch + begin, 0, request->part_bytes);
+	else
+		memcpy(scratch + begin, (uint8_t *)request->data + request->progress_bytes,
+		       request->part_bytes);
 	count(&request->volume->counters.copied_bytes, request->part_bytes);
 	if (request->targets[0].fresh) { /* to a new block, whole */
 		begin = 0;

@@ -87,6 +87,9 @@ void request_submit(struct request *request)
 	};
 	struct volume *volume = request->volume;
 
+	assert(request->foreign == 0 ||
+	       (volume->store->reaches_foreign && request->bring_bytes != NULL &&
+		(request->op == REQUEST_READ || request->op == REQUEST_WRITE)));
 	init(request);
 	if (request->op != REQUEST_FLUSH && !in_range(request))
 		request_finish(request, -EINVAL);
@@ -289,6 +292,19 @@ void request_io_add(struct request *request, enum store_op op, uint64_t off_byte
 	};
 }
 
+void request_io_add_data(struct request *request, enum store_op op, uint64_t off_bytes,
+			 uint64_t data_off_bytes, uint64_t len_bytes, bool fua)
+{
+	uintptr_t at = (uintptr_t)request->data + data_off_bytes;
+
+	if (request->foreign == 0 && request->data == NULL)
+		at = (uintptr_t)request->volume->zeros;
+	request_io_add(request, op, off_bytes, (void *)at, len_bytes, fua);
+	request->ios[request->io_count - 1].foreign = request->foreign;
+	if (request->foreign != 0)
+		count(&request->volume->counters.zero_copy_bytes, len_bytes);
+}
+
 void request_io_add_compare(struct request *request, uint64_t off_bytes, uint64_t other_off_bytes,
 			    uint64_t len_bytes)
 {
@@ -351,12 +367,33 @@ static void committed(struct request *request)
 	finish(request, request->wait.res < 0 ? -EIO : 0);
 }
 
+static void begin_again_with_bytes(struct request *request)
+{
+	int res;
+
+	request_leave(request);
+	request->magic = 0;
+	res = request->bring_bytes(request);
+	request->foreign = 0;
+	init(request);
+	if (res < 0)
+		request_finish(request, res);
+	else if (request->op == REQUEST_READ)
+		read_go_on(request);
+	else
+		write_go_on(request);
+}
+
 void request_finish(struct request *request, int res)
 {
 	struct volume *volume = request->volume;
 
 	request_unfence(request);
 	request_release(request);
+	if (res == STORE_NEEDS_BYTES && request->foreign != 0) {
+		begin_again_with_bytes(request);
+		return;
+	}
 	if (res < 0 || (!request->fua && !request->lasting) ||
 	    request->lsn <= journal_durable_lsn(&volume->journal)) {
 		finish(request, res);

@@ -16,6 +16,11 @@
  *           the answer, data in place has been given to the store and may be in its cache.
  * Memory    the request, its data and its scratch belong to the front end until done(). A request
  *           may be used again from inside done().
+ *           Payload may be foreign (store.h): data is an offset then, and bring_bytes() is called
+ *           where the engine or the store needs the bytes themselves (a part of a block, a hole
+ *           that is read, memory that the store cannot use). It makes data memory of this process,
+ *           for a WRITE with the payload in it, and the request begins again. Who finds foreign
+ *           cleared in done() of a READ carries what is in data to where it belongs.
  * Blocking  never; a request waits inside as long as it has to (fences, space, a commit).
  *
  * WRITE with data == NULL writes zeros. DISCARD makes whole blocks holes and leaves a partial head
@@ -101,6 +106,9 @@ struct request {
 	uint64_t len_bytes;
 	uint64_t src_off_bytes; /* SAME, CLONE; SAME_SRC_ZERO for zeros */
 	void *data; /* READ, WRITE */
+	uint32_t foreign; /* 0, or whose memory data is an offset into */
+	/* Of who has foreign payload. 0 or a negative errno, which becomes the request's. */
+	int (*bring_bytes)(struct request *request);
 	/* Page-aligned: SCRATCH_BYTES (READ, WRITE, ZERO) or SAME_SCRATCH_BYTES (SAME). */
 	void *scratch;
 	uint32_t since; /* CHANGES: a generation that was answered before, or 0 */

@@ -15,6 +15,9 @@
 /* The operations' first steps. */
 void read_start(struct request *request);
 void write_start(struct request *request);
+/* From where they are, without counting them again. */
+void read_go_on(struct request *request);
+void write_go_on(struct request *request);
 void unmap_start(struct request *request);
 void flush_start(struct request *request);
 void map_start(struct request *request);
@@ -72,6 +75,10 @@ void request_unfence_one(struct request *request, unsigned which);
 void request_io_begin(struct request *request);
 void request_io_add(struct request *request, enum store_op op, uint64_t off_bytes, void *buf,
 		    uint64_t len_bytes, bool fua);
+/* The same with the request's own payload, from data_off_bytes on; or with zeros, if it writes
+ * those. */
+void request_io_add_data(struct request *request, enum store_op op, uint64_t off_bytes,
+			 uint64_t data_off_bytes, uint64_t len_bytes, bool fua);
 /* Of a store that can_compare. The answer is in request->ios[].equal_bytes, in the order added. */
 void request_io_add_compare(struct request *request, uint64_t off_bytes, uint64_t other_off_bytes,
 			    uint64_t len_bytes);
@@ -86,7 +93,8 @@ void request_leave(struct request *request);
 void request_depend_on_map(struct request *request, uint32_t region);
 
 /* The end: fences and room are given back, then done(). A durable answer waits for its commit
- * first. */
+ * first. With STORE_NEEDS_BYTES and foreign payload it is no end: the bytes are brought and the
+ * request begins again. */
 void request_finish(struct request *request, int res);
 
 /* A place for a region's leaf, zeroed (request_place.c): step finds it in part_place, or an error

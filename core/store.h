@@ -16,6 +16,10 @@
  * Discard   a hint: afterwards the range reads anything until it is written again.
  * Memory    a store_io belongs to the caller and is in the store's hands from submit to done();
  *           the buffer likewise. submit never fails and never allocates without a bound.
+ *           foreign names memory that a store which reaches_foreign can transfer to and from, but
+ *           nobody in this process can look at; buf is an offset into it then. Where the store
+ *           cannot use it after all, nothing or a part was done and the error is
+ *           STORE_NEEDS_BYTES: the caller gets the bytes and begins again.
  * Threads   a lane is one thread with a queue of its own (an io_uring, or a share of the simulated
  *           disk). submit is called on the thread of io->lane; done() is called on that thread, and
  *           never inside submit.
@@ -40,7 +44,8 @@ enum store_op {
 	STORE_OPS,
 };
 
-#define STORE_ZEROS UINT64_MAX
+#define STORE_ZEROS	  UINT64_MAX
+#define STORE_NEEDS_BYTES (-EFAULT)
 
 #define STORE_IO_MAGIC 0x53494f21u
 
@@ -52,6 +57,7 @@ struct store_io {
 	uint64_t off_bytes;
 	uint64_t len_bytes;
 	void *buf; /* for reading and writing */
+	uint32_t foreign; /* of those: 0, or whose memory buf is an offset into */
 	uint64_t other_off_bytes; /* COMPARE: the other range, or STORE_ZEROS */
 	uint64_t equal_bytes; /* COMPARE, set before done(): so many are equal, from the first on */
 	bool urgent; /* COMPARE: somebody waits for it behind a fence */
@@ -80,14 +86,18 @@ struct store {
 	bool read_only;
 	bool can_discard;
 	bool can_compare; /* without a copy, quicker than reading */
+	bool reaches_foreign;
 	_Atomic uint64_t copied_bytes; /* for I/O whose memory was not aligned enough */
 };
 
-/* What a transfer's error means to who asked for it: the backing is full, or it failed. */
+/* What a transfer's error means to who asked for it: the backing is full, it failed, or it has to
+ * be asked for in another way. */
 static inline int store_error(const struct store_io *io, int res)
 {
 	if (res >= 0)
 		return 0;
+	if (io->foreign != 0 && res == STORE_NEEDS_BYTES)
+		return res;
 	return io->op == STORE_WRITE && res == -ENOSPC ? -ENOSPC : -EIO;
 }
 

@@ -609,5 +609,6 @@ void volume_stats(struct volume *volume, struct volume_stats *ret_stats)
 	ret->fenced_read_bytes = atomic_load(&volume->counters.fenced_read_bytes);
 	ret->copied_bytes = atomic_load(&volume->counters.copied_bytes) +
 			    atomic_load(&volume->store->copied_bytes);
+	ret->zero_copy_bytes = atomic_load(&volume->counters.zero_copy_bytes);
 	ret->fence_waits = atomic_load(&volume->fence.waits);
 }

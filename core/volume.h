@@ -130,6 +130,7 @@ struct volume_stats {
 	uint64_t differs;
 	uint64_t fenced_read_bytes;
 	uint64_t copied_bytes; /* of payloads, in user space: what was not aligned */
+	uint64_t zero_copy_bytes; /* between foreign memory and the store */
 	uint64_t fence_waits;
 	uint64_t discarded_bytes; /* given back to the backing */
 };

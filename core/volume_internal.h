@@ -58,7 +58,7 @@ struct volume {
 	struct {
 		_Atomic uint64_t reads, writes, flushes, discards, read_bytes, written_bytes,
 			cow_blocks, same_requests, same_bytes, differs, fenced_read_bytes,
-			copied_bytes;
+			copied_bytes, zero_copy_bytes;
 	} counters;
 };
 

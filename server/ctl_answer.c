@@ -332,6 +332,7 @@ static json_t *answer_stats(const struct volume_stats *stats, const struct laten
 		{"differs", stats->differs},
 		{"fenced_read_bytes", stats->fenced_read_bytes},
 		{"copied_bytes", stats->copied_bytes},
+		{"zero_copy_bytes", stats->zero_copy_bytes},
 		{"fence_waits", stats->fence_waits},
 		{"discarded_bytes", stats->discarded_bytes},
 	};

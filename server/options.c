@@ -35,6 +35,7 @@ enum {
 	OPTION_QUEUES,
 	OPTION_DEPTH,
 	OPTION_SECTOR_SIZE,
+	OPTION_ZERO_COPY,
 	OPTION_HELP,
 	OPTION_VERSION,
 };
@@ -54,6 +55,7 @@ static const struct option long_options[] = {
 	{"queues", required_argument, NULL, OPTION_QUEUES},
 	{"depth", required_argument, NULL, OPTION_DEPTH},
 	{"sector-size", required_argument, NULL, OPTION_SECTOR_SIZE},
+	{"zero-copy", required_argument, NULL, OPTION_ZERO_COPY},
 	{"control", required_argument, NULL, 'c'},
 	{"group", required_argument, NULL, OPTION_GROUP},
 	{"read-only", no_argument, NULL, 'r'},
@@ -89,6 +91,7 @@ static const char help_text[] =
 	"      --queues N           of the device (default: one per worker)\n"
 	"      --depth N            requests in flight in each queue (default 128)\n"
 	"      --sector-size N      512 (default) or 4096\n"
+	"      --zero-copy=on|off   where the kernel has it (default on)\n"
 	"  -c, --control PATH       the control socket; default: NAME.ctl in\n"
 	"                           $XDG_RUNTIME_DIR/sameblk or /run/sameblk\n"
 	"      --group NAME         who besides root and this user may control\n"
@@ -231,13 +234,13 @@ static int sector_size_option(const char *text, uint32_t *ret_bytes)
 	return 0;
 }
 
-static int discard_option(const char *text, bool *ret_discard)
+static int switch_option(const char *name, const char *text, bool *ret_on)
 {
 	if (strcmp(text, "on") != 0 && strcmp(text, "off") != 0) {
-		log_error("--discard=%s: must be on or off", text);
+		log_error("--%s=%s: must be on or off", name, text);
 		return -EINVAL;
 	}
-	*ret_discard = strcmp(text, "on") == 0;
+	*ret_on = strcmp(text, "on") == 0;
 	return 0;
 }
 
@@ -330,7 +333,9 @@ static int take_option(int option, struct options *options)
 	case OPTION_COW_HINT:
 		return cow_hint_option(optarg, &options->cow_hint_bytes);
 	case OPTION_DISCARD:
-		return discard_option(optarg, &options->discard);
+		return switch_option("discard", optarg, &options->discard);
+	case OPTION_ZERO_COPY:
+		return switch_option("zero-copy", optarg, &options->zero_copy);
 	default:
 		return take_flag(option, options);
 	}
@@ -394,6 +399,7 @@ int options_parse(int argc, char **argv, struct options *ret_options)
 		.port = OPTIONS_PORT_DEFAULT,
 		.tls_verify_peer = true,
 		.discard = true,
+		.zero_copy = true,
 		.workers = 1,
 		.cache_bytes = 128ull << 20,
 		.buffer_bytes = 64ull << 20,

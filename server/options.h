@@ -38,6 +38,7 @@ struct options {
 	unsigned queues; /* of ublk */
 	unsigned depth;
 	uint32_t sector_bytes;
+	bool zero_copy;
 	unsigned workers;
 	uint64_t cache_bytes;
 	uint64_t buffer_bytes;

@@ -59,6 +59,11 @@ void ring_unregister(struct ring *ring)
 	ring->fd_registered = false;
 }
 
+int ring_buffers(struct ring *ring, unsigned count)
+{
+	return io_uring_register_buffers_sparse(&ring->uring, count);
+}
+
 static struct ring_op *take_completion(struct ring *ring, struct io_uring_cqe *cqe)
 {
 	struct ring_op *op = io_uring_cqe_get_data(cqe);

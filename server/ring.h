@@ -53,6 +53,9 @@ void ring_done(struct ring *ring);
 void ring_register(struct ring *ring);
 void ring_unregister(struct ring *ring);
 
+/* A table of so many buffers, all empty, for the drivers that fill it. Once for a ring. */
+int ring_buffers(struct ring *ring, unsigned count);
+
 /* An entry whose completion calls op->done(). The caller prepares it with an io_uring_prep_
  * function and then calls ring_tag(). */
 struct io_uring_sqe *ring_sqe(struct ring *ring);

@@ -198,6 +198,13 @@ static void discarded(struct file_io *fio)
 	ring_tag(&lane->ring, sqe, &fio->op);
 }
 
+/* Nothing is wrong with the file, but with the memory: its alignment, or what can be done with
+ * it. */
+static bool refuses_foreign(int res)
+{
+	return res == -EINVAL || res == -EFAULT || res == -EOPNOTSUPP;
+}
+
 static void step_done(struct ring_op *op, int res, uint32_t flags)
 {
 	struct file_io *fio = (struct file_io *)op;
@@ -207,6 +214,10 @@ static void step_done(struct ring_op *op, int res, uint32_t flags)
 	if ((res == -EINTR || res == -EAGAIN) && fio->tries < TRIES_MAX) {
 		fio->tries++;
 		start_step(fio);
+		return;
+	}
+	if (io->foreign != 0 && refuses_foreign(res)) {
+		finish_io(fio, STORE_NEEDS_BYTES);
 		return;
 	}
 	if (res < 0) {
@@ -244,6 +255,22 @@ static void step_done(struct ring_op *op, int res, uint32_t flags)
 		finish_io(fio, 0);
 }
 
+/* Between the file and a buffer of the lane's ring. */
+static void prepare_foreign(struct file_io *fio, struct io_uring_sqe *sqe, uint64_t off_bytes)
+{
+	const struct store_io *io = fio->io;
+	uintptr_t at = (uintptr_t)io->buf + io->store_progress_bytes;
+	int fd = fio->lane->file->fd, number = (int)io->foreign - 1;
+
+	if (io->op == STORE_READ) {
+		io_uring_prep_read_fixed(sqe, fd, (void *)at, fio->piece_bytes, off_bytes, number);
+		return;
+	}
+	io_uring_prep_write_fixed(sqe, fd, (const void *)at, fio->piece_bytes, off_bytes, number);
+	if (io->fua && !fio->without_sync)
+		sqe->rw_flags = RWF_DSYNC;
+}
+
 static void prepare_transfer(struct file_io *fio, struct io_uring_sqe *sqe)
 {
 	struct store_lane *lane = fio->lane;
@@ -262,6 +289,10 @@ static void prepare_transfer(struct file_io *fio, struct io_uring_sqe *sqe)
 			count_copied(lane, fio->piece_bytes);
 		}
 		buf = lane->bounce;
+	}
+	if (io->foreign != 0) {
+		prepare_foreign(fio, sqe, off);
+		return;
 	}
 	if (io->op == STORE_READ) {
 		io_uring_prep_read(sqe, lane->file->fd, buf, fio->piece_bytes, off);
@@ -310,7 +341,8 @@ static void start_step(struct file_io *fio)
 
 static bool needs_bounce(const struct store_lane *lane, const struct store_io *io)
 {
-	if (!lane->file->direct || (io->op != STORE_READ && io->op != STORE_WRITE))
+	if (!lane->file->direct || io->foreign != 0 ||
+	    (io->op != STORE_READ && io->op != STORE_WRITE))
 		return false;
 	return (uintptr_t)io->buf % lane->file->memory_align_bytes != 0;
 }
@@ -353,7 +385,8 @@ static bool write_now(struct store_lane *lane, struct store_io *io)
 	uint64_t begin_ns, took_ns;
 	ssize_t written;
 
-	if (io->op != STORE_WRITE || io->fua || file->direct || file->piece_bytes != 0)
+	if (io->op != STORE_WRITE || io->fua || io->foreign != 0 || file->direct ||
+	    file->piece_bytes != 0)
 		return false;
 	begin_ns = clock_ns();
 	if (begin_ns < lane->write_now_after_ns)

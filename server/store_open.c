@@ -239,6 +239,7 @@ static int look_at_store(struct store_file *file, const char *path,
 		return fail(reterr_message, -errno, "cannot stat %s: %s", path, strerror(errno));
 	file->store.ops = &store_file_ops;
 	file->store.read_only = options->read_only;
+	file->store.reaches_foreign = true;
 	file->direct = options->direct;
 	file->piece_bytes = options->piece_bytes;
 	if (S_ISBLK(st.st_mode))

@@ -63,6 +63,8 @@ static_assert(sizeof(struct ublk_ctl_cmd) == 32, "as the kernel has it");
 #define UBLK_F_USER_COPY	(1ull << 7)
 #define UBLK_F_AUTO_BUF_REG	(1ull << 11)
 #define UBLK_F_TRY_STOP		(1ull << 17)
+/* Both together: the pages of a request become a buffer of the ring, and can be copied too. */
+#define UBLK_F_ZERO_COPY (UBLK_F_USER_COPY | UBLK_F_AUTO_BUF_REG)
 
 enum ublk_state {
 	UBLK_STATE_DEAD = 0, /* not started yet, or stopped */
@@ -151,14 +153,24 @@ struct ublk_io_desc {
 
 static_assert(sizeof(struct ublk_io_desc) == 24, "as the kernel has it");
 
-#define UBLK_OP_MASK	     0xffu
-#define UBLK_OP_READ	     0u
-#define UBLK_OP_WRITE	     1u
-#define UBLK_OP_FLUSH	     2u
-#define UBLK_OP_DISCARD	     3u
-#define UBLK_OP_WRITE_ZEROES 5u
-#define UBLK_IO_F_FUA	     (1u << 13)
-#define UBLK_IO_F_NOUNMAP    (1u << 15)
+#define UBLK_OP_MASK		 0xffu
+#define UBLK_OP_READ		 0u
+#define UBLK_OP_WRITE		 1u
+#define UBLK_OP_FLUSH		 2u
+#define UBLK_OP_DISCARD		 3u
+#define UBLK_OP_WRITE_ZEROES	 5u
+#define UBLK_IO_F_FUA		 (1u << 13)
+#define UBLK_IO_F_NOUNMAP	 (1u << 15)
+#define UBLK_IO_F_NOT_REGISTERED (1u << 17) /* its payload, though that was asked for */
+
+/* With UBLK_F_AUTO_BUF_REG a fetch's entry carries in its addr which buffer of the ring the payload
+ * becomes (the low 16 bits); with this bit the request comes also where that fails. */
+#define UBLK_REGISTER_OR_GO_ON (1ull << 16)
+
+/* With UBLK_F_USER_COPY: where in /dev/ublkcN a tag's payload can be read or written. */
+#define UBLK_COPY_OFFSET      0x80000000ull
+#define UBLK_COPY_TAG_SHIFT   25
+#define UBLK_COPY_QUEUE_SHIFT 41
 
 /* What a fetch completes with: a request has come, or none will come any more. */
 #define UBLK_RES_REQUEST 0

@@ -32,6 +32,8 @@ int ublk_front_open(struct ublk_front *front)
 		.depth = options->depth,
 		.sector_bytes = options->sector_bytes,
 		.memory_bytes = options->buffer_bytes / 2,
+		.loops = options->workers,
+		.zero_copy = options->zero_copy,
 		.read_only = options->read_only,
 	};
 	int r;

@@ -60,15 +60,18 @@ static void command(struct ublk_tag *tag, uint32_t op, int32_t result)
 	struct ublk_queue *queue = tag->queue;
 	struct ring *ring = queue->loop->ring;
 	struct io_uring_sqe *sqe = ring_sqe(ring);
+	bool zero_copy = queue->shared->zero_copy;
 	const struct ublk_io_cmd cmd = {
 		.queue = queue->number,
 		.tag = tag->number,
 		.result = result,
-		.addr = (uintptr_t)buffer_of(tag),
+		.addr = zero_copy ? 0 : (uintptr_t)buffer_of(tag),
 	};
 
 	io_uring_prep_rw(IORING_OP_URING_CMD, sqe, queue->shared->fd, NULL, 0, 0);
 	sqe->cmd_op = op;
+	if (zero_copy)
+		sqe->addr = ublk_payload_register(&tag->payload);
 	memcpy(sqe->cmd, &cmd, sizeof(cmd));
 	ring_tag(ring, sqe, &tag->op);
 	ring->parked++;
@@ -82,6 +85,7 @@ static void engine_done(struct request *request, int res)
 
 	assert(queue->in_engine > 0);
 	queue->in_engine--;
+	res = ublk_payload_end(&tag->payload, request, res);
 	if (res >= 0) {
 		latency_note(&queue->latency, tag->latency_op,
 			     latency_clock_ns() - tag->started_ns);
@@ -89,6 +93,13 @@ static void engine_done(struct request *request, int res)
 	}
 	command(tag, UBLK_IO_COMMIT_AND_FETCH, res);
 	end_if_done(queue);
+}
+
+static int bring(struct request *request)
+{
+	const struct ublk_tag *tag = request->context;
+
+	return ublk_payload_bring(&tag->payload, request);
 }
 
 static void start_request(struct ublk_tag *tag)
@@ -112,12 +123,16 @@ static void start_request(struct ublk_tag *tag)
 	tag->latency_op = (uint8_t)io.latency_op;
 	tag->answer_bytes = io.answer_bytes;
 	request->op = io.op;
-	request->data = buffer_of(tag); /* the engine may have put another there */
 	request->fua = io.fua;
 	request->lasting = queue->shared->outlives && io.op != REQUEST_FLUSH;
 	request->no_hole = io.no_hole;
 	request->off_bytes = io.off_bytes;
 	request->len_bytes = io.len_bytes;
+	r = ublk_payload_begin(&tag->payload, request, desc.op_flags, queue->shared->straight);
+	if (r < 0) {
+		command(tag, UBLK_IO_COMMIT_AND_FETCH, r);
+		return;
+	}
 	queue->in_engine++;
 	request_submit(request);
 }
@@ -152,6 +167,9 @@ static void start_task(struct task *task)
 
 	queue->started = true;
 	queue->loop->busy++;
+	if (queue->table_buffers > 0 && ring_buffers(queue->loop->ring, queue->table_buffers) < 0)
+		log_warn("ublk: queue %u: the kernel gives no buffers: payload is copied",
+			 queue->number);
 	for (unsigned i = 0; i < queue->depth; i++)
 		command(&queue->tags[i], UBLK_IO_FETCH, 0);
 }
@@ -166,6 +184,14 @@ static void leave_task(struct task *task)
 
 /* --- on the main thread --- */
 
+void ublk_queue_set_buffers(struct ublk_queue *queue, unsigned first, unsigned table_buffers)
+{
+	assert(first + queue->depth <= UBLK_PAYLOAD_TABLE_MAX);
+	queue->table_buffers = table_buffers;
+	for (unsigned i = 0; i < queue->depth; i++)
+		queue->tags[i].payload.number = (uint16_t)(first + i);
+}
+
 static void init_tag(struct ublk_queue *queue, uint16_t number)
 {
 	struct ublk_tag *tag = &queue->tags[number];
@@ -173,7 +199,13 @@ static void init_tag(struct ublk_queue *queue, uint16_t number)
 	tag->queue = queue;
 	tag->number = number;
 	tag->op.done = fetch_done;
+	tag->payload = (struct ublk_payload){
+		.fd = queue->shared->zero_copy ? queue->shared->fd : -1,
+		.off_bytes = ublk_payload_off_bytes(queue->number, number),
+		.buffer = buffer_of(tag),
+	};
 	tag->request.scratch = scratch_of(tag);
+	tag->request.bring_bytes = bring;
 	tag->request.volume = queue->shared->volume;
 	tag->request.worker = &queue->loop->worker;
 	tag->request.done = engine_done;

@@ -25,6 +25,8 @@
  * not touched any more from then on, but must stay until the ring has been given back. One that was
  * never started has nothing to end.
  *
+ * How the payload gets here and back is ublk_payload's.
+ *
  * Memory    all of it at init: a buffer for each tag, never given back to the kernel in between.
  * Errors    0 or a negative errno from init.
  * Threads   init and done on the main thread; the rest on the loop's, through tasks.
@@ -41,6 +43,7 @@
 #include "core/volume.h"
 #include "server/latency.h"
 #include "server/loop.h"
+#include "server/ublk_payload.h"
 #include "server/ublk_shape.h"
 
 struct ublk_queue;
@@ -48,6 +51,7 @@ struct ublk_queue;
 struct ublk_tag {
 	struct ring_op op;
 	struct ublk_queue *queue;
+	struct ublk_payload payload;
 	uint16_t number;
 	uint8_t latency_op;
 	uint32_t answer_bytes;
@@ -60,6 +64,8 @@ struct ublk_queues {
 	struct volume *volume;
 	int fd; /* /dev/ublkcN */
 	struct ublk_shape shape;
+	bool zero_copy; /* the device was made for it */
+	bool straight; /* and the store can take part in it */
 	bool outlives; /* the device outlives the server, and so does what was answered */
 	_Atomic unsigned running; /* queues that have started and not ended */
 	_Atomic bool live; /* the device has come up */
@@ -71,6 +77,7 @@ struct ublk_queue {
 	struct loop *loop;
 	uint16_t number;
 	uint16_t depth;
+	unsigned table_buffers; /* of its ring's table, which it makes; 0: another queue does */
 	const volatile struct ublk_io_desc *descs; /* the kernel's */
 	size_t descs_bytes;
 	uint8_t *buffers; /* io_bytes_max for each tag, then SCRATCH_BYTES for each */
@@ -91,6 +98,10 @@ struct ublk_queue {
 int ublk_queue_init(struct ublk_queue *queue, struct ublk_queues *shared, struct loop *loop,
 		    uint16_t number, uint16_t depth);
 void ublk_queue_done(struct ublk_queue *queue);
+
+/* With zero copy, before start: the first of its tags' buffers in the table of its loop's ring. The
+ * loop's first queue makes the table, for table_buffers; the others say 0. */
+void ublk_queue_set_buffers(struct ublk_queue *queue, unsigned first, unsigned table_buffers);
 
 /* The next two post a task to the loop. */
 void ublk_queue_start(struct ublk_queue *queue);

@@ -58,6 +58,15 @@ int ublk_server_open(struct ublk_server *server, const struct ublk_server_option
 
 /* --- the device --- */
 
+static bool can_zero_copy(const struct ublk_server *server)
+{
+	const struct ublk_server_options *options = &server->options;
+	uint64_t features = ublk_control_features(server->control);
+
+	return options->zero_copy && (features & UBLK_F_ZERO_COPY) == UBLK_F_ZERO_COPY &&
+	       ublk_payload_fits(options->queues, options->loops, options->depth);
+}
+
 static int add(struct ublk_server *server, uint64_t mark)
 {
 	const struct ublk_server_options *options = &server->options;
@@ -72,6 +81,8 @@ static int add(struct ublk_server *server, uint64_t mark)
 	};
 	int r;
 
+	if (can_zero_copy(server))
+		info.flags |= UBLK_F_ZERO_COPY;
 	server->info = info;
 	r = ublk_control_add(server->control, &server->info);
 	if (r == -EPERM && (ublk_control_features(server->control) & UBLK_F_UNPRIVILEGED) != 0) {
@@ -141,11 +152,24 @@ static int wait_for_node(const struct ublk_server *server)
 	return r;
 }
 
+/* Queues of one loop share the table of its ring; the first of them makes it. */
+static void share_buffers(struct ublk_server *server, unsigned queue, unsigned loop_count)
+{
+	unsigned depth = server->info.depth;
+	unsigned same_loop = (server->info.queues - queue % loop_count - 1) / loop_count + 1;
+
+	ublk_queue_set_buffers(&server->queues[queue], queue / loop_count * depth,
+			       queue < loop_count ? same_loop * depth : 0);
+}
+
 static int make_queues(struct ublk_server *server, struct loop **loops, unsigned loop_count)
 {
 	unsigned count = server->info.queues;
 
 	server->shared.outlives = (server->info.flags & UBLK_F_RECOVERY) != 0;
+	server->shared.zero_copy = (server->info.flags & UBLK_F_AUTO_BUF_REG) != 0;
+	server->shared.straight = server->shared.zero_copy && server->options.zero_copy &&
+				  ublk_payload_fits(count, loop_count, server->info.depth);
 	server->queues = calloc(count, sizeof(*server->queues));
 	if (server->queues == NULL)
 		return fail(server, -ENOMEM, "queues");
@@ -156,6 +180,8 @@ static int make_queues(struct ublk_server *server, struct loop **loops, unsigned
 		if (r < 0)
 			return fail(server, r, "cannot map a queue");
 		server->queue_count++;
+		if (server->shared.straight)
+			share_buffers(server, i, loop_count);
 	}
 	return 0;
 }

@@ -45,7 +45,9 @@ struct ublk_server_options {
 	unsigned depth;
 	uint32_t sector_bytes;
 	uint64_t memory_bytes; /* for payloads */
+	unsigned loops;
 	bool read_only;
+	bool zero_copy; /* where the kernel has it; the store reaches foreign memory */
 };
 
 enum ublk_server_state {

@@ -87,6 +87,12 @@ const struct store_io *store_mem_get(const struct store_mem *mem, unsigned lane,
 	return mem->lanes[lane].ios[i].io;
 }
 
+void store_mem_reach(struct store_mem *mem, void *foreign)
+{
+	mem->foreign = foreign;
+	mem->store.reaches_foreign = true;
+}
+
 static void submit(struct store *store, struct store_io *io)
 {
 	struct store_mem *mem = container_of(store, struct store_mem, store);
@@ -94,6 +100,7 @@ static void submit(struct store *store, struct store_io *io)
 	int said = mem->hook ? mem->hook(mem->hook_context, io) : 0;
 
 	assert(io->magic == STORE_IO_MAGIC && io->lane < store->lane_count && said <= MEM_HOLD);
+	assert(io->foreign == 0 || io->foreign == MEM_FOREIGN);
 	assert(io->off_bytes % store->sector_bytes == 0 &&
 	       io->len_bytes % store->sector_bytes == 0);
 	assert(io->op == STORE_FLUSH || (io->len_bytes > 0 && io->off_bytes < store->size_bytes &&
@@ -117,7 +124,7 @@ static void submit(struct store *store, struct store_io *io)
 /* Block by block, so that two lanes do not race on one. */
 static void transfer(struct store_mem *mem, const struct store_io *io)
 {
-	uint8_t *buf = io->buf;
+	uint8_t *buf = io->foreign ? mem->foreign + (uintptr_t)io->buf : io->buf;
 	uint64_t at = io->off_bytes, left = io->len_bytes;
 
 	while (left > 0) {

@@ -36,6 +36,8 @@
 /* What the hook says besides 0 and negative errnos: the I/O is held. */
 #define MEM_HOLD 1
 
+#define MEM_FOREIGN 7u
+
 enum mem_order {
 	MEM_ORDER_FIFO,
 	MEM_ORDER_RANDOM,
@@ -74,6 +76,7 @@ struct store_mem {
 	int (*hook)(void *context, const struct store_io *io);
 	void *hook_context;
 	uint8_t *data;
+	uint8_t *foreign; /* the memory that io->foreign == MEM_FOREIGN means; NULL: none */
 	struct mem_lane lanes[MEM_LANES_MAX];
 	pthread_mutex_t locks[MEM_LOCKS];
 	bool cached;
@@ -84,6 +87,8 @@ struct store_mem {
 
 void store_mem_init(struct store_mem *mem, uint64_t size_bytes, unsigned lane_count, uint64_t seed);
 void store_mem_done(struct store_mem *mem);
+/* From now on the store reaches this memory as MEM_FOREIGN. */
+void store_mem_reach(struct store_mem *mem, void *foreign);
 /* From now on the store has a volatile cache; what it holds now is durable. One lane. */
 void store_mem_cache(struct store_mem *mem);
 

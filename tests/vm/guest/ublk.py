@@ -5,6 +5,7 @@
 What state each kind of end leaves is in docs/ublk.md; here each has a test that is named after it.
 """
 
+import contextlib
 import errno
 import json
 import os
@@ -20,6 +21,7 @@ import device
 
 TREE_FILES = 200
 ROUNDS = 10
+ZERO_COPY_SINCE = (6, 16)
 NOBODY = 65534
 
 
@@ -147,6 +149,90 @@ def test_the_kernel_sees_a_volatile_cache_discards_and_zeroes(r):
     flushes = server.stats()["flushes"]
     device.flush(server.path)
     expect(server.stats()["flushes"] > flushes, "a flush arrives")
+    server.stop()
+
+
+def need_zero_copy():
+    version = tuple(int(n) for n in os.uname().release.split("-")[0].split(".")[:2])
+    if version < ZERO_COPY_SINCE:
+        raise rig.Skip(f"Linux {os.uname().release} has no zero copy (6.16)")
+
+
+def zero_copy_bytes(server):
+    return server.stats()["zero_copy_bytes"]
+
+
+@contextlib.contextmanager
+def more_straight(server, count):
+    before = zero_copy_bytes(server)
+    yield
+    expect_equal(zero_copy_bytes(server) - before, count, "bytes that were copied nowhere")
+
+
+def expect_zero_copy(server):
+    """Whole blocks of 16 KiB and more go straight, whatever they replace; all else is right too."""
+    path, data, other = server.path, rig.blocks("zero copy", 256), rig.blocks("other", 256)
+    with more_straight(server, 4 * MIB):
+        device.write_direct(path, 0, data)
+        device.write_direct(path, MIB, data)
+        device.write_direct(path, MIB, data)
+        expect(device.read_direct(path, MIB, MIB) == data, "what was written is read")
+    server.cli("same", 0, MIB, MIB)
+    with more_straight(server, 2 * MIB):
+        device.write_direct(path, MIB, other)
+        expect(device.read_direct(path, 0, MIB) == data, "the other owner keeps its blocks")
+    with more_straight(server, 0):
+        device.write_direct(path, 2 * MIB, other[:BLOCK])
+        expect(device.read_direct(path, 2 * MIB, BLOCK) == other[:BLOCK], "one block")
+        expect(device.read_direct(path, 32 * MIB, MIB) == bytes(MIB), "a hole")
+    device.write_direct(path, 2 * MIB + 512, data[:MIB - 1024])
+    expected = other[:512] + data[:MIB - 1024] + bytes(512)
+    expect(device.read_direct(path, 2 * MIB, MIB) == expected, "from the middle of a block on")
+    expect(device.read_direct(path, 2 * MIB + 512, MIB - 1024) == expected[512:-512],
+           "memory and range that are aligned to sectors alone")
+
+
+def test_zero_copy_goes_straight_where_it_can_and_is_right_everywhere(r):
+    need_zero_copy()
+    for number, options in enumerate(([], ["--direct"], ["--queues", 2, "--workers", 1])):
+        store = "/dev/ram0" if "--direct" in options else device.create(r, f"store{number}")
+        if "--direct" in options:
+            rig.sameblk("create", "--force", "--size", "48M", store)
+        server = device.serve(r, store, *options, name=f"server{number}")
+        expect_zero_copy(server)
+        server.stop()
+        rig.offline_check(store)
+    device.expect_nothing_left()
+    device.expect_no_io_error()
+
+
+def test_a_device_made_for_zero_copy_is_served_without(r):
+    need_zero_copy()
+    server = device.serve(r, device.create(r))
+    data = rig.blocks("taken over", 256)
+    device.write_direct(server.path, 0, data)
+    expect(zero_copy_bytes(server) > 0, "it was made for zero copy")
+    server.kill()
+    server.start("--zero-copy=off")
+    expect(device.read_direct(server.path, 0, MIB) == data, "what was written is read")
+    device.write_direct(server.path, 3 * MIB, data)
+    device.fio("verify-sizes", DEVICE=server.path, OFFSET="8M", SIZE="8M", LOOPS="1", BS_MIN="512")
+    expect(device.read_direct(server.path, 3 * MIB, MIB) == data, "and so is this")
+    expect_equal(zero_copy_bytes(server), 0, "bytes that were copied nowhere")
+    server.stop()
+    rig.offline_check(server.store)
+    device.expect_no_io_error()
+
+
+def test_a_device_made_without_zero_copy_copies(r):
+    server = device.serve(r, device.create(r), "--zero-copy=off")
+    data = rig.blocks("copied", 256)
+    device.write_direct(server.path, 0, data)
+    expect(device.read_direct(server.path, 0, MIB) == data, "what was written is read")
+    expect_equal(zero_copy_bytes(server), 0, "bytes that were copied nowhere")
+    server.kill()
+    server.start()
+    expect(device.read_direct(server.path, 0, MIB) == data, "also by the next server")
     server.stop()
 
 
