@@ -39,10 +39,8 @@ static size_t own_arguments(const struct attach *attach, const char *ublk, const
 		const char *name;
 		const char *value;
 	} values[] = {
-		{"--queues", attach->queues},
-		{"--depth", attach->depth},
-		{"--sector-size", attach->sector_size},
-		{"--zero-copy", attach->zero_copy},
+		{"--queues", attach->queues},		{"--depth", attach->depth},
+		{"--sector-size", attach->sector_size}, {"--zero-copy", attach->zero_copy},
 		{"--workers", attach->workers},
 	};
 	size_t count = 0;
