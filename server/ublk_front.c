@@ -34,6 +34,7 @@ int ublk_front_open(struct ublk_front *front)
 		.memory_bytes = options->buffer_bytes / 2,
 		.loops = options->workers,
 		.zero_copy = options->zero_copy,
+		.direct = options->direct,
 		.read_only = options->read_only,
 	};
 	int r;

@@ -5,8 +5,9 @@
 #include <errno.h>
 #include <unistd.h>
 
-/* Shorter ones are quicker with a system call that copies. */
-#define STRAIGHT_BYTES_MIN (16u << 10)
+const struct ublk_straight ublk_straight_cached = {.write_bytes_min = 16u << 10};
+const struct ublk_straight ublk_straight_direct = {0};
+const struct ublk_straight ublk_straight_never = {UINT32_MAX, UINT32_MAX};
 
 uint64_t ublk_payload_off_bytes(uint16_t queue, uint16_t tag)
 {
@@ -22,6 +23,12 @@ uint64_t ublk_payload_register(const struct ublk_payload *payload)
 static bool transfers(const struct request *request)
 {
 	return request->op == REQUEST_READ || request->op == REQUEST_WRITE;
+}
+
+static bool goes_straight(const struct request *request, const struct ublk_straight *straight)
+{
+	return request->len_bytes >=
+	       (request->op == REQUEST_READ ? straight->read_bytes_min : straight->write_bytes_min);
 }
 
 static int fetch(const struct ublk_payload *payload, uint64_t len_bytes)
@@ -49,14 +56,13 @@ int ublk_payload_bring(const struct ublk_payload *payload, struct request *reque
 }
 
 int ublk_payload_begin(const struct ublk_payload *payload, struct request *request,
-		       uint32_t op_flags, bool straight)
+		       uint32_t op_flags, const struct ublk_straight *straight)
 {
 	request->data = payload->buffer;
 	request->foreign = 0;
 	if (payload->fd < 0 || !transfers(request))
 		return 0;
-	if (!straight || (op_flags & UBLK_IO_F_NOT_REGISTERED) != 0 ||
-	    request->len_bytes < STRAIGHT_BYTES_MIN)
+	if ((op_flags & UBLK_IO_F_NOT_REGISTERED) != 0 || !goes_straight(request, straight))
 		return ublk_payload_bring(payload, request);
 	request->data = NULL; /* the offset into the registered buffer */
 	request->foreign = payload->number + 1u;

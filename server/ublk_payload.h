@@ -17,8 +17,8 @@
  *   STRAIGHT --> BROUGHT            it needs the bytes after all
  *   BROUGHT  --> ANSWERED           a write's bytes are in the buffer; a read's are carried back
  *
- * and begins as BROUGHT if the driver could not register its pages, or if it is small: a system
- * call that copies 4 KiB costs less than an operation with a registered buffer.
+ * and begins as BROUGHT if the driver could not register its pages, or if it is shorter than what
+ * struct ublk_straight says.
  *
  * Source    the kernel's Documentation/block/ublk.rst: Zero copy, Auto Buffer Registration.
  * Units     bytes. Buffers are numbered in the table of a ring, from 0.
@@ -45,6 +45,18 @@ struct ublk_payload {
 	uint8_t *buffer; /* the tag's own */
 };
 
+/* The shortest requests that go straight; UINT32_MAX: none. */
+struct ublk_straight {
+	uint32_t read_bytes_min;
+	uint32_t write_bytes_min;
+};
+
+/* For a store in the page cache, where the kernel has others do a write from a registered buffer: a
+ * system call that copies a few blocks is quicker. */
+extern const struct ublk_straight ublk_straight_cached;
+extern const struct ublk_straight ublk_straight_direct;
+extern const struct ublk_straight ublk_straight_never;
+
 /* The place of a tag's bytes in /dev/ublkcN. */
 uint64_t ublk_payload_off_bytes(uint16_t queue, uint16_t tag);
 
@@ -58,9 +70,9 @@ static inline bool ublk_payload_fits(unsigned queues, unsigned loops, unsigned d
 uint64_t ublk_payload_register(const struct ublk_payload *payload);
 
 /* Sets data, foreign and bring_bytes of a request that has just been described. op_flags: of the
- * description. straight: the store reaches the ring's buffers. An error is the request's answer. */
+ * description. An error is the request's answer. */
 int ublk_payload_begin(const struct ublk_payload *payload, struct request *request,
-		       uint32_t op_flags, bool straight);
+		       uint32_t op_flags, const struct ublk_straight *straight);
 
 /* Before the answer: takes res, gives what is answered. */
 int ublk_payload_end(const struct ublk_payload *payload, const struct request *request, int res);

@@ -128,7 +128,7 @@ static void start_request(struct ublk_tag *tag)
 	request->no_hole = io.no_hole;
 	request->off_bytes = io.off_bytes;
 	request->len_bytes = io.len_bytes;
-	r = ublk_payload_begin(&tag->payload, request, desc.op_flags, queue->shared->straight);
+	r = ublk_payload_begin(&tag->payload, request, desc.op_flags, &queue->shared->straight);
 	if (r < 0) {
 		command(tag, UBLK_IO_COMMIT_AND_FETCH, r);
 		return;

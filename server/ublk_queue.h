@@ -65,7 +65,7 @@ struct ublk_queues {
 	int fd; /* /dev/ublkcN */
 	struct ublk_shape shape;
 	bool zero_copy; /* the device was made for it */
-	bool straight; /* and the store can take part in it */
+	struct ublk_straight straight; /* and what the store takes part in */
 	bool outlives; /* the device outlives the server, and so does what was answered */
 	_Atomic unsigned running; /* queues that have started and not ended */
 	_Atomic bool live; /* the device has come up */

@@ -165,11 +165,15 @@ static void share_buffers(struct ublk_server *server, unsigned queue, unsigned l
 static int make_queues(struct ublk_server *server, struct loop **loops, unsigned loop_count)
 {
 	unsigned count = server->info.queues;
+	bool straight;
 
 	server->shared.outlives = (server->info.flags & UBLK_F_RECOVERY) != 0;
 	server->shared.zero_copy = (server->info.flags & UBLK_F_AUTO_BUF_REG) != 0;
-	server->shared.straight = server->shared.zero_copy && server->options.zero_copy &&
-				  ublk_payload_fits(count, loop_count, server->info.depth);
+	straight = server->shared.zero_copy && server->options.zero_copy &&
+		   ublk_payload_fits(count, loop_count, server->info.depth);
+	server->shared.straight = !straight		   ? ublk_straight_never
+				  : server->options.direct ? ublk_straight_direct
+							   : ublk_straight_cached;
 	server->queues = calloc(count, sizeof(*server->queues));
 	if (server->queues == NULL)
 		return fail(server, -ENOMEM, "queues");
@@ -180,7 +184,7 @@ static int make_queues(struct ublk_server *server, struct loop **loops, unsigned
 		if (r < 0)
 			return fail(server, r, "cannot map a queue");
 		server->queue_count++;
-		if (server->shared.straight)
+		if (straight)
 			share_buffers(server, i, loop_count);
 	}
 	return 0;

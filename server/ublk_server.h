@@ -48,6 +48,7 @@ struct ublk_server_options {
 	unsigned loops;
 	bool read_only;
 	bool zero_copy; /* where the kernel has it; the store reaches foreign memory */
+	bool direct; /* how the store is opened */
 };
 
 enum ublk_server_state {

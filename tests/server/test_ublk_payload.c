@@ -90,7 +90,9 @@ Test(ublk_payload, a_long_request_goes_straight)
 	for (unsigned i = 0; i < 2; i++) {
 		struct request request = described(ops[i], BYTES);
 
-		cr_assert_eq(ublk_payload_begin(&payload, &request, REGISTERED, true), 0);
+		cr_assert_eq(
+			ublk_payload_begin(&payload, &request, REGISTERED, &ublk_straight_cached),
+			0);
 		cr_assert_eq(request.foreign, NUMBER + 1);
 		cr_assert_null(request.data);
 		cr_assert_eq(ublk_payload_end(&payload, &request, 0), 0);
@@ -99,16 +101,29 @@ Test(ublk_payload, a_long_request_goes_straight)
 	cr_assert_eq(buffer[0], 0xbb);
 }
 
+Test(ublk_payload, a_short_read_goes_straight_and_past_the_page_cache_a_short_write_too)
+{
+	struct request read = described(REQUEST_READ, FEW_BYTES);
+	struct request write = described(REQUEST_WRITE, FEW_BYTES);
+
+	cr_assert_eq(ublk_payload_begin(&payload, &read, REGISTERED, &ublk_straight_cached), 0);
+	cr_assert_eq(read.foreign, NUMBER + 1);
+	cr_assert_eq(ublk_payload_begin(&payload, &write, REGISTERED, &ublk_straight_direct), 0);
+	cr_assert_eq(write.foreign, NUMBER + 1);
+	cr_assert_eq(ublk_payload_begin(&payload, &read, REGISTERED, &ublk_straight_never), 0);
+	cr_assert_eq(read.foreign, 0);
+}
+
 Test(ublk_payload, the_bytes_of_other_writes_are_brought_first)
 {
 	const struct {
 		uint64_t len_bytes;
 		uint32_t flags;
-		bool straight;
+		const struct ublk_straight *straight;
 	} others[] = {
-		{FEW_BYTES, REGISTERED, true},
-		{BYTES, UBLK_IO_F_NOT_REGISTERED, true},
-		{BYTES, REGISTERED, false},
+		{FEW_BYTES, REGISTERED, &ublk_straight_cached},
+		{BYTES, UBLK_IO_F_NOT_REGISTERED, &ublk_straight_direct},
+		{BYTES, REGISTERED, &ublk_straight_never},
 	};
 
 	for (unsigned i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
@@ -128,7 +143,7 @@ Test(ublk_payload, what_was_read_into_the_buffer_is_carried_back)
 {
 	struct request request = described(REQUEST_READ, BYTES);
 
-	cr_assert_eq(ublk_payload_begin(&payload, &request, REGISTERED, true), 0);
+	cr_assert_eq(ublk_payload_begin(&payload, &request, REGISTERED, &ublk_straight_cached), 0);
 	/* A hole: the engine asks for memory of this process. */
 	cr_assert_eq(ublk_payload_bring(&payload, &request), 0);
 	request.foreign = 0;
@@ -147,10 +162,12 @@ Test(ublk_payload, bytes_that_the_driver_does_not_give_or_take_are_an_error)
 	int fd = payload.fd;
 
 	cr_assert_eq(ftruncate(fd, (off_t)payload.off_bytes + 512), 0);
-	cr_assert_eq(ublk_payload_begin(&payload, &write, REGISTERED, true), -EIO, "half of them");
+	cr_assert_eq(ublk_payload_begin(&payload, &write, REGISTERED, &ublk_straight_cached), -EIO,
+		     "half of them");
 	payload.fd = 9999;
-	cr_assert_eq(ublk_payload_begin(&payload, &write, REGISTERED, true), -EBADF);
-	cr_assert_eq(ublk_payload_begin(&payload, &read, REGISTERED, true), 0);
+	cr_assert_eq(ublk_payload_begin(&payload, &write, REGISTERED, &ublk_straight_cached),
+		     -EBADF);
+	cr_assert_eq(ublk_payload_begin(&payload, &read, REGISTERED, &ublk_straight_never), 0);
 	cr_assert_eq(ublk_payload_end(&payload, &read, 0), -EBADF);
 	payload.fd = fd;
 }
@@ -161,7 +178,7 @@ Test(ublk_payload, a_device_that_the_driver_copies_for_is_left_to_it)
 	struct ublk_payload copied = payload;
 
 	copied.fd = -1;
-	cr_assert_eq(ublk_payload_begin(&copied, &request, REGISTERED, false), 0);
+	cr_assert_eq(ublk_payload_begin(&copied, &request, REGISTERED, &ublk_straight_never), 0);
 	cr_assert_eq(request.data, buffer);
 	cr_assert_eq(ublk_payload_end(&copied, &request, 0), 0);
 	cr_assert(driver_has(0xdd, BYTES));
@@ -171,7 +188,7 @@ Test(ublk_payload, what_has_no_payload_is_left_alone)
 {
 	struct request request = described(REQUEST_DISCARD, 1u << 30);
 
-	cr_assert_eq(ublk_payload_begin(&payload, &request, REGISTERED, true), 0);
+	cr_assert_eq(ublk_payload_begin(&payload, &request, REGISTERED, &ublk_straight_cached), 0);
 	cr_assert_eq(request.foreign, 0);
 	cr_assert_eq(ublk_payload_end(&payload, &request, 0), 0);
 }

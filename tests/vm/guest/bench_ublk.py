@@ -2,8 +2,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """bench_ublk - the same fio jobs on our device and on its peers, in one boot; see tools/bench ublk
 
-    bench_ublk.py ROUNDS SECONDS WORKING_SET_MIB
+    bench_ublk.py SET ROUNDS SECONDS WORKING_SET_MIB
 
+SET is what is compared: `peers`, our device with what else makes a block device; `zero-copy`, our
+device with zero copy and without, over a store in the page cache and over one past it (--direct).
 All devices are there at once, of the same size, each over a ram disk of its own (nbdkit: over its
 own memory), and written once in order. In a round every job runs on every device, one after the
 other; the next round begins with the next device. Prints one line of JSON.
@@ -40,18 +42,33 @@ def resident_bytes(pid):
 
 
 class Sameblk:
-    """Our device over /dev/ram0."""
+    """Our device, over /dev/ram0 or the ram disk that is named."""
 
-    name = "sameblk"
+    name, store, options = "sameblk", "/dev/ram0", []
 
     def __init__(self, test):
-        store = "/dev/ram0"
-        rig.sameblk("create", "--size", f"{VOLUME_MIB}M", store)
-        self.server = device.serve(test, store)
+        rig.sameblk("create", "--size", f"{VOLUME_MIB}M", self.store)
+        self.server = device.serve(test, self.store, *self.options, name=self.name)
         self.path = self.server.path
 
     def memory_bytes(self):
         return resident_bytes(self.server.process.pid)
+
+
+class CachedStraight(Sameblk):
+    name, store, options = "cached-zero-copy", "/dev/ram0", ["--zero-copy=on"]
+
+
+class CachedCopied(Sameblk):
+    name, store, options = "cached-copied", "/dev/ram1", ["--zero-copy=off"]
+
+
+class DirectStraight(Sameblk):
+    name, store, options = "direct-zero-copy", "/dev/ram2", ["--zero-copy=on", "--direct"]
+
+
+class DirectCopied(Sameblk):
+    name, store, options = "direct-copied", "/dev/ram3", ["--zero-copy=off", "--direct"]
 
 
 class Loop:
@@ -112,6 +129,10 @@ class Vdo:
         return self.bytes
 
 
+SETS = {"peers": [Vdo, Sameblk, Loop, Nbd],
+        "zero-copy": [CachedStraight, CachedCopied, DirectStraight, DirectCopied]}
+
+
 def fio(path, job, seconds, set_mib):
     args, env = device.fio_command(f"ublk-{job}", DEVICE=path, SIZE=f"{set_mib}M",
                                    SECONDS=str(seconds))
@@ -126,11 +147,12 @@ def fill(path, set_mib):
 
 
 def main():
-    rounds, seconds, set_mib = map(int, sys.argv[1:4])
+    kinds = SETS[sys.argv[1]]
+    rounds, seconds, set_mib = map(int, sys.argv[2:5])
     test = rig.Rig("bench.ublk", False)
     results = {job: {} for job in JOBS}
     try:
-        devices = [kind(test) for kind in (Vdo, Sameblk, Loop, Nbd)]
+        devices = [kind(test) for kind in kinds]
         for one in devices:
             fill(one.path, set_mib)
             print(f"bench: {one.name} is filled", flush=True)
