@@ -9,6 +9,8 @@
 
 #define EMPTY_WAITS_MAX 1000u
 #define LATE_ONE_IN	12u
+/* Foreign memory that the store cannot use. */
+#define REFUSE_ONE_IN 6u
 
 struct sim_chunk {
 	struct sim_chunk *next; /* free list */
@@ -268,6 +270,14 @@ static void fill_discard(struct store_sim *sim, struct sim_write *write)
 	}
 }
 
+static uint8_t *memory_of(const struct store_sim *sim, const struct store_io *io)
+{
+	if (io->foreign == 0)
+		return io->buf;
+	assert(io->foreign <= SIM_FOREIGN_MAX);
+	return sim->foreign[io->foreign - 1] + (uintptr_t)io->buf;
+}
+
 static struct sim_write *write_new(struct store_sim *sim, const struct store_io *io)
 {
 	uint32_t sectors = (uint32_t)(io->len_bytes / SECTOR_BYTES);
@@ -288,7 +298,7 @@ static struct sim_write *write_new(struct store_sim *sim, const struct store_io 
 	if (write->discard)
 		fill_discard(sim, write);
 	else
-		memcpy(write->data, io->buf, io->len_bytes);
+		memcpy(write->data, memory_of(sim, io), io->len_bytes);
 	for (uint32_t i = 0; i < sectors; i++)
 		write->each[i].hash = sim_hash_sector(write->sector + i, write_data(write, i));
 	list_add_tail(&sim->writes, &write->node);
@@ -299,9 +309,9 @@ static struct sim_write *write_new(struct store_sim *sim, const struct store_io 
 
 /* --- I/O --- */
 
-static struct sim_hash buffer_hash(const struct store_io *io)
+static struct sim_hash buffer_hash(const struct store_sim *sim, const struct store_io *io)
 {
-	XXH128_hash_t hash = XXH3_128bits(io->buf, io->len_bytes);
+	XXH128_hash_t hash = XXH3_128bits(memory_of(sim, io), io->len_bytes);
 
 	return (struct sim_hash){hash.low64, hash.high64};
 }
@@ -315,7 +325,8 @@ static void check_io(const struct store_sim *sim, const struct store_io *io)
 	assert(io->len_bytes > 0 && io->len_bytes % SECTOR_BYTES == 0);
 	assert(io->off_bytes % SECTOR_BYTES == 0 && io->off_bytes < sim->store.size_bytes);
 	assert(io->len_bytes <= sim->store.size_bytes - io->off_bytes);
-	assert(io->op == STORE_DISCARD || io->op == STORE_COMPARE || io->buf != NULL);
+	assert(io->op == STORE_DISCARD || io->op == STORE_COMPARE || memory_of(sim, io) != NULL);
+	assert(io->foreign == 0 || sim->store.reaches_foreign);
 	assert(io->op == STORE_READ || !sim->store.read_only);
 	assert(io->op != STORE_COMPARE || sim->store.can_compare);
 	assert(io->op != STORE_DISCARD || sim->store.can_discard);
@@ -335,7 +346,7 @@ static void read_newest(const struct store_sim *sim, uint64_t off_bytes, uint8_t
 
 static void do_read(const struct store_sim *sim, const struct store_io *io)
 {
-	read_newest(sim, io->off_bytes, io->buf, io->len_bytes);
+	read_newest(sim, io->off_bytes, memory_of(sim, io), io->len_bytes);
 }
 
 static uint8_t *copy_of(const struct store_sim *sim, uint64_t off_bytes, uint64_t len_bytes)
@@ -373,7 +384,7 @@ static void submit_write(struct store_sim *sim, struct sim_io *entry)
 	uint32_t sectors = (uint32_t)(io->len_bytes / SECTOR_BYTES);
 
 	if (io->op == STORE_WRITE)
-		entry->buffer = buffer_hash(io);
+		entry->buffer = buffer_hash(sim, io);
 	if (entry->verdict.media == SIM_MEDIA_LOST)
 		return;
 	if (entry->verdict.media == SIM_MEDIA_MISDIRECTED)
@@ -407,6 +418,8 @@ static void submit(struct store *store, struct store_io *io)
 	entry->late = rng_once_in(&sim->rng, LATE_ONE_IN);
 	if (sim->hooks.fault)
 		entry->verdict = sim->hooks.fault(sim->hooks.fault_context, io);
+	if (io->foreign != 0 && entry->verdict.error == 0 && rng_once_in(&sim->rng, REFUSE_ONE_IN))
+		entry->verdict.error = STORE_NEEDS_BYTES;
 	if (io->op == STORE_READ && entry->verdict.error == 0) {
 		entry->early = rng_once_in(&sim->rng, 2);
 		if (entry->early)
@@ -451,7 +464,7 @@ static void finish_write(struct store_sim *sim, struct sim_io *entry)
 	struct sim_write *write = entry->write;
 
 	if (entry->io->op == STORE_WRITE) {
-		struct sim_hash hash = buffer_hash(entry->io);
+		struct sim_hash hash = buffer_hash(sim, entry->io);
 
 		assert(hash.low == entry->buffer.low && hash.high == entry->buffer.high);
 	}

@@ -28,6 +28,9 @@
  *
  * Every content has a hash, the sum of the XXH3-128 of its sectors, each seeded with its number.
  *
+ * Where the store reaches foreign memory it refuses it now and then, which to the disk is a write
+ * that failed.
+ *
  * Faults    hooks.fault chooses for each I/O: an error, a lost write, a misdirected write.
  * Memory    allocates as content is written; init asserts instead of failing.
  * Threads   one.
@@ -134,8 +137,11 @@ struct sim_layer {
 	uint32_t touched_count;
 };
 
+#define SIM_FOREIGN_MAX 8u
+
 struct store_sim {
 	struct store store; /* first: the engine knows only this */
+	uint8_t *foreign[SIM_FOREIGN_MAX]; /* what io->foreign names, from 1 on */
 	struct sim_hooks hooks;
 	enum sim_order order;
 	const struct store_sim *parent;

@@ -210,6 +210,40 @@ static void keep_scan(struct client *client)
 	client->world->oracle.tightened++; /* images seen before have to be looked at again */
 }
 
+static int bring(struct request *request)
+{
+	const struct client *client = request->context;
+
+	if (request->op == REQUEST_WRITE)
+		memcpy(client->brought, client->data, request->len_bytes);
+	request->data = client->brought;
+	return 0;
+}
+
+/* The payload is out of the engine's reach, but in the store's. */
+static void make_foreign(struct client *client)
+{
+	struct request *request = &client->request;
+	struct world *world = client->world;
+
+	if (!world->sim.store.reaches_foreign || request->data != client->data ||
+	    (request->op != REQUEST_READ && request->op != REQUEST_WRITE) ||
+	    rng_once_in(&world->rng, 3))
+		return;
+	request->data = NULL;
+	request->foreign = (uint32_t)(client - world->clients) + 1;
+	request->bring_bytes = bring;
+}
+
+/* As a front end does with what was read. */
+static void carry_back(const struct client *client)
+{
+	const struct request *request = &client->request;
+
+	if (request->op == REQUEST_READ && request->data == client->brought)
+		memcpy(client->data, client->brought, request->len_bytes);
+}
+
 static void done(struct request *request, int res)
 {
 	struct client *client = request->context;
@@ -218,6 +252,7 @@ static void done(struct request *request, int res)
 
 	if (!client->busy)
 		sim_fail("%s was answered twice", names[client->kind]);
+	carry_back(client);
 	result = judge(client, res);
 	oracle_end(oracle, client->op, result);
 	sim_trace("@%" PRIu64 " answer %d to %s@%" PRIu64, oracle->now, res,
@@ -328,6 +363,7 @@ static void send(struct client *client)
 		  client->world->oracle.ops[client->op].submitted,
 		  client->world->oracle.ops[client->op].what, client->request.worker->lane,
 		  client->request.src_off_bytes / SECTOR_BYTES);
+	make_foreign(client);
 	request_submit(&client->request);
 }
 

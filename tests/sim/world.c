@@ -53,6 +53,7 @@ static void client_init(struct client *client, struct world *world)
 {
 	client->world = world;
 	client->data = aligned_alloc(BLOCK_BYTES, (size_t)CLIENT_BLOCKS_MAX * BLOCK_BYTES);
+	client->brought = aligned_alloc(BLOCK_BYTES, (size_t)CLIENT_BLOCKS_MAX * BLOCK_BYTES);
 	client->scratch = aligned_alloc(BLOCK_BYTES, SAME_SCRATCH_BYTES);
 	assert(client->data && client->scratch);
 }
@@ -80,6 +81,10 @@ void world_begin(struct world *world, const struct scenario *scenario, uint64_t 
 	oracle_init(&world->oracle, scenario->logical_blocks);
 	for (unsigned i = 0; i < scenario->depth; i++)
 		client_init(&world->clients[i], world);
+	/* Zero copy with every third. */
+	world->sim.store.reaches_foreign = seed % 3 == 0;
+	for (unsigned i = 0; i < scenario->depth; i++)
+		world->sim.foreign[i] = world->clients[i].data;
 	for (unsigned i = 0; i < sizeof(options.uuid); i++)
 		options.uuid[i] = (uint8_t)(scenario->name[i % strlen(scenario->name)] + (int)i);
 	r = volume_format(&world->sim.store, &options, &damage);
@@ -97,6 +102,7 @@ void world_end(struct world *world)
 	assert(world->volume == NULL);
 	for (unsigned i = 0; i < CLIENTS_MAX; i++) {
 		free(world->clients[i].data);
+		free(world->clients[i].brought);
 		free(world->clients[i].scratch);
 	}
 	store_sim_done(&world->sim);

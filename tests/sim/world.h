@@ -55,6 +55,7 @@ struct client {
 	struct same_dst dsts[CLIENT_DSTS_MAX];
 	uint32_t dst_ops[CLIENT_DSTS_MAX];
 	uint8_t *data;
+	uint8_t *brought; /* of foreign payload: where the engine sees it */
 	uint8_t *scratch;
 	struct map_run runs[64];
 };
