@@ -222,7 +222,9 @@ static int run_all(struct dedupe *dedupe)
 		account->complete = r == 0;
 		return r;
 	}
-	r = scan(dedupe);
+	r = dedupe_scratch_open(&dedupe->scratch, &dedupe->file, page_bytes(dedupe));
+	if (r == 0)
+		r = scan(dedupe);
 	if (r == 0 && !dedupe_signal_came())
 		r = find_and_merge(dedupe);
 	if (r < 0 || dedupe_signal_came())
@@ -241,11 +243,6 @@ static int run(struct dedupe *dedupe)
 
 	if (r < 0)
 		return EXIT_FAILED;
-	r = dedupe_scratch_open(&dedupe->scratch, &dedupe->file, page_bytes(dedupe));
-	if (r < 0) {
-		dedupe_file_close(&dedupe->file);
-		return EXIT_FAILED;
-	}
 	dedupe_signal_catch();
 	dedupe_progress_start(&dedupe->progress);
 	r = run_all(dedupe);

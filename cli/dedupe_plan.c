@@ -54,43 +54,75 @@ static bool finds_more(const struct dedupe_plan *plan, const struct dedupe_file 
 		plan->memory_bytes > file->about[DEDUPE_ABOUT_MEMORY]);
 }
 
-static int decide(const struct dedupe_plan *plan, struct dedupe_file *file, bool *ret_anything)
+/* Whether the run has anything to do. */
+static int look(const struct dedupe_plan *plan, struct dedupe_file *file, bool *ret_anything)
 {
 	uint64_t pending;
+	int r = dedupe_file_count_pending(file, plan->first_region, plan->end_region, &pending);
+
+	if (r == 0)
+		*ret_anything = file->about[DEDUPE_ABOUT_FINISHED] == 0 || pending > 0 ||
+				!is_covered(plan, file);
+	return r;
+}
+
+static int decide(const struct dedupe_plan *plan, struct dedupe_file *file, bool *ret_anything)
+{
 	int r = 0;
 
 	if (file->about[DEDUPE_ABOUT_COVERED_TO] > 0 && finds_more(plan, file))
 		r = dedupe_file_set_pending(file, plan->first_region, plan->end_region, true);
 	if (r == 0)
-		r = dedupe_file_count_pending(file, plan->first_region, plan->end_region, &pending);
+		r = look(plan, file, ret_anything);
 	if (r < 0)
 		return r;
-	*ret_anything =
-		file->about[DEDUPE_ABOUT_FINISHED] == 0 || pending > 0 || !is_covered(plan, file);
 	return *ret_anything ? dedupe_file_set(file, DEDUPE_ABOUT_FINISHED, 0) : 0;
+}
+
+/* Nothing was written since the file's generation. It need not become the newer one: what is
+ * written from now on is beyond both. */
+static bool holds(const struct dedupe_file *file, const struct dedupe_changes *changes)
+{
+	uint64_t known = file->about[DEDUPE_ABOUT_GENERATION];
+
+	return changes->tracked && changes->complete && known > 0 && changes->generation >= known &&
+	       changes->life == file->about[DEDUPE_ABOUT_LIFE] &&
+	       dedupe_changes_count(changes) == 0;
+}
+
+static int note(const struct dedupe_plan *plan, struct dedupe_file *file,
+		const struct dedupe_changes *changes, bool *ret_anything)
+{
+	int r = dedupe_file_begin(file);
+
+	if (r == 0)
+		r = forget_changed(file, changes);
+	if (r == 0)
+		r = dedupe_file_set(file, DEDUPE_ABOUT_GENERATION, changes->generation);
+	if (r == 0)
+		r = dedupe_file_set(file, DEDUPE_ABOUT_LIFE, changes->life);
+	if (r == 0)
+		r = decide(plan, file, ret_anything);
+	return r < 0 ? r : dedupe_file_commit(file);
 }
 
 int dedupe_plan_begin(const struct dedupe_plan *plan, struct client *client,
 		      struct dedupe_file *file, bool *ret_anything)
 {
 	struct dedupe_changes changes;
+	bool anything = true;
 	int r = dedupe_changes_ask(client, file->about[DEDUPE_ABOUT_GENERATION],
 				   file->about[DEDUPE_ABOUT_SIZE], &changes);
 
 	if (r < 0)
 		return r;
-	r = dedupe_file_begin(file);
-	if (r == 0)
-		r = forget_changed(file, &changes);
-	if (r == 0)
-		r = dedupe_file_set(file, DEDUPE_ABOUT_GENERATION, changes.generation);
-	if (r == 0)
-		r = dedupe_file_set(file, DEDUPE_ABOUT_LIFE, changes.life);
-	if (r == 0)
-		r = decide(plan, file, ret_anything);
-	if (r == 0)
-		r = dedupe_file_commit(file);
+	if (holds(file, &changes) && !finds_more(plan, file))
+		r = look(plan, file, &anything);
+	if (r == 0 && anything)
+		r = note(plan, file, &changes, &anything);
 	dedupe_changes_done(&changes);
+	if (r == 0)
+		*ret_anything = anything;
 	return r;
 }
 

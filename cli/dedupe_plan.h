@@ -3,7 +3,8 @@
  * dedupe_plan - what of the hashfile still holds, and whether there is anything to do
  *
  * Before: what was written since the file's generation is forgotten, and the new generation noted,
- * in one transaction; so at any moment the rows that are there are true. A file that cannot know
+ * in one transaction; so at any moment the rows that are there are true. Where nothing was written
+ * and nothing is left to do, the file is only read: no sync is waited for. A file that cannot know
  * (writes are not tracked, or not since then; another life of the volume) is emptied. One
  * exception: without tracking, a run that was interrupted is gone on with, and what was written
  * meanwhile is found out by the server's compare.

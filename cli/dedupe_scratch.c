@@ -97,7 +97,7 @@ void dedupe_scratch_close(struct dedupe_scratch *scratch)
 
 	for (size_t i = 0; i < sizeof(statements) / sizeof(statements[0]); i++)
 		sqlite3_finalize(statements[i]);
-	scratch->file = NULL;
+	*scratch = (struct dedupe_scratch){.file = NULL};
 }
 
 int dedupe_scratch_put_places(struct dedupe_scratch *scratch, uint64_t number,

@@ -103,7 +103,32 @@ Test(dedupe_plan, a_second_run_with_nothing_written_has_nothing_to_do)
 			    asked));
 	cr_assert_not_null(strstr(asked, "\"since\":5"));
 	cr_assert_eq(rows(), 10);
-	cr_assert_eq(file.about[DEDUPE_ABOUT_GENERATION], 6);
+}
+
+static int64_t file_changes(void)
+{
+	int64_t count;
+
+	cr_assert_eq(dedupe_sql_number(&file.sql, "SELECT total_changes()", &count), 0);
+	return count;
+}
+
+/* Goal: such a run waits for no sync, and yet no later one misses anything. */
+Test(dedupe_plan, a_run_with_nothing_to_do_writes_nothing_and_the_next_asks_since_the_same)
+{
+	char asked[256];
+	int64_t before;
+
+	run_whole(5);
+	before = file_changes();
+	cr_assert_not(begin_at(6, "true", ""));
+	cr_assert_eq(file_changes(), before);
+	cr_assert(begin(&whole,
+			"\"result\":{\"generation\":7,\"complete\":true,\"ranges\":[[0,4096]]}",
+			asked));
+	cr_assert_not_null(strstr(asked, "\"since\":5"));
+	cr_assert_eq(rows(), 9);
+	cr_assert_eq(file.about[DEDUPE_ABOUT_GENERATION], 7);
 }
 
 Test(dedupe_plan, regions_that_were_written_are_forgotten_and_no_others)
