@@ -208,6 +208,7 @@ static void run(struct loop *loop)
 		if (run_all(loop) && may_end(loop))
 			return;
 		wait = go_to_sleep(loop);
+		loop->sleeps += wait;
 		r = ring_turn(loop->ring, wait);
 		atomic_store(&loop->sleeping, false);
 		if (r < 0) {

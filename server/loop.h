@@ -52,6 +52,7 @@ struct loop {
 	struct list soon;
 	struct list ticks;
 	uint64_t now_ms; /* of a clock that only goes forward; a turn old at most */
+	uint64_t sleeps; /* turns with nothing to do but wait, so far */
 	unsigned busy; /* what must end before the loop does: connections, listeners */
 	bool stopping;
 	bool ended; /* no wake-up and no timer is armed any more */

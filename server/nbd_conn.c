@@ -310,6 +310,18 @@ static bool turn_open(struct nbd_conn *conn)
 	return false;
 }
 
+static void tell_near(struct nbd_conn *conn)
+{
+	nbd_near_request(&conn->lane->near,
+			 &(struct nbd_near_sent){
+				 .client = conn,
+				 .fd = conn->fd,
+				 .alone = conn->commands_begun == 1 && conn->commands_used <= 1,
+				 .sleeps = conn->loop->sleeps,
+				 .now_ns = conn->now_ns,
+			 });
+}
+
 static void turn(struct loop_soon *soon)
 {
 	struct nbd_conn *conn = container_of(soon, struct nbd_conn, turn);
@@ -326,9 +338,7 @@ static void turn(struct loop_soon *soon)
 	if ((conn->state == NBD_CONN_DRAINING || conn->state == NBD_CONN_BROKEN) && end_turn(conn))
 		return;
 	if (conn->commands_begun > 0)
-		nbd_near_request(&conn->lane->near, conn, conn->fd,
-				 conn->commands_begun == 1 && conn->commands_used <= 1,
-				 conn->now_ns);
+		tell_near(conn);
 	nbd_send_now(conn);
 	if (wants_input && (conn->state == NBD_CONN_HANDSHAKE || conn->state == NBD_CONN_OPEN))
 		start_recv(conn);

@@ -67,26 +67,27 @@ static void judge(struct nbd_near *near, int fd, uint64_t each_ns, uint64_t now_
 	assert(!"a state that there is not");
 }
 
-void nbd_near_request(struct nbd_near *near, const void *client, int fd, bool alone,
-		      uint64_t now_ns)
+void nbd_near_request(struct nbd_near *near, const struct nbd_near_sent *sent)
 {
-	uint64_t gap_ns = now_ns - near->last_ns;
+	uint64_t gap_ns = sent->now_ns - near->last_ns;
+	bool slept = sent->sleeps != near->sleeps;
 
-	near->last_ns = now_ns;
-	if (client != near->client || !alone) {
-		near->client = client;
+	near->last_ns = sent->now_ns;
+	near->sleeps = sent->sleeps;
+	if (sent->client != near->client || !sent->alone || !slept) {
+		near->client = sent->client;
 		part(near);
 		return;
 	}
 	if (near->window_requests == 0 || gap_ns > NBD_NEAR_GAP_NS) {
-		near->window_ns = now_ns;
+		near->window_ns = sent->now_ns;
 		near->window_requests = 1;
 		return;
 	}
 	if (near->window_requests++ < NBD_NEAR_WINDOW)
 		return;
 	near->window_requests = 0;
-	judge(near, fd, (now_ns - near->window_ns) / NBD_NEAR_WINDOW, now_ns);
+	judge(near, sent->fd, (sent->now_ns - near->window_ns) / NBD_NEAR_WINDOW, sent->now_ns);
 }
 
 void nbd_near_gone(struct nbd_near *near, const void *client)

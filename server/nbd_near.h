@@ -16,8 +16,11 @@
  *                       client last ran
  *   TRIAL -> TOGETHER   as many again took at least a fifth less time each
  *   any   -> APART      the trial showed no gain, or requests take as long as they did apart, or
- *                       the client has more than one in flight, or another client sends: the worker
- *                       may run where it could before
+ *                       the client has more than one in flight, or another client sends, or the
+ *                       worker has work besides (merges): the worker may run where it could before
+ *
+ * A worker that has not slept since the request before has work besides: on one processor its client
+ * would wait for the end of its turn (milliseconds), while another processor may be idle.
  *
  * After a trial without gain the next one waits, twice as long each time. An administrator who
  * gives the server processors of its own (taskset, CPUAffinity=) has the last word: a processor
@@ -59,6 +62,7 @@ struct nbd_near {
 	enum nbd_near_state state;
 	struct nbd_near_place place;
 	const void *client; /* who sent last; only compared */
+	uint64_t sleeps; /* of the worker, when it sent last */
 	uint64_t last_ns;
 	uint64_t window_ns; /* when it began */
 	unsigned window_requests;
@@ -69,10 +73,16 @@ struct nbd_near {
 
 void nbd_near_init(struct nbd_near *near, const struct nbd_near_place *place);
 
-/* The client, whose socket is fd, has sent something; alone: it is one request, and no other is in
- * flight. */
-void nbd_near_request(struct nbd_near *near, const void *client, int fd, bool alone,
-		      uint64_t now_ns);
+/* What a client has sent. */
+struct nbd_near_sent {
+	const void *client;
+	int fd; /* its socket */
+	bool alone; /* it is one request, and no other is in flight */
+	uint64_t sleeps; /* how often the worker has had nothing to do but wait, so far */
+	uint64_t now_ns;
+};
+
+void nbd_near_request(struct nbd_near *near, const struct nbd_near_sent *sent);
 
 /* The client has gone. */
 void nbd_near_gone(struct nbd_near *near, const void *client);

@@ -20,6 +20,7 @@ struct bed {
 	uint64_t apart_ns, together_ns;
 	int cpu, find_res, bind_res;
 	unsigned finds, binds, unbinds;
+	uint64_t sleeps;
 };
 
 static int find(void *context, int fd)
@@ -62,11 +63,18 @@ static void setup(void)
 
 TestSuite(nbd_near, .init = setup);
 
+static void request(const void *who, bool alone)
+{
+	nbd_near_request(&bed.near,
+			 &(struct nbd_near_sent){who, FD, alone, bed.sleeps, bed.now_ns});
+}
+
 static void one_by_one(const void *who, unsigned requests)
 {
 	for (unsigned i = 0; i < requests; i++) {
 		bed.now_ns += bed.cpu == -1 ? bed.apart_ns : bed.together_ns;
-		nbd_near_request(&bed.near, who, FD, true, bed.now_ns);
+		bed.sleeps++;
+		request(who, true);
 	}
 }
 
@@ -106,7 +114,8 @@ Test(nbd_near, where_it_is_no_faster_the_worker_goes_back_and_asks_less_and_less
 Test(nbd_near, two_requests_at_once_part_them)
 {
 	settle();
-	nbd_near_request(&bed.near, &client, FD, false, bed.now_ns);
+	bed.sleeps++;
+	request(&client, false);
 	cr_assert_eq(bed.cpu, -1);
 	cr_assert_eq(bed.near.state, NBD_NEAR_APART);
 }
@@ -114,11 +123,28 @@ Test(nbd_near, two_requests_at_once_part_them)
 Test(nbd_near, a_second_client_parts_them)
 {
 	settle();
-	nbd_near_request(&bed.near, &other, FD, true, bed.now_ns);
+	bed.sleeps++;
+	request(&other, true);
 	cr_assert_eq(bed.cpu, -1);
 	for (unsigned i = 0; i < WINDOWS * NBD_NEAR_WINDOW; i++)
 		one_by_one(i % 2 == 0 ? &client : &other, 1);
 	cr_assert_eq(bed.binds, 1);
+}
+
+/* Goal: it merges beside, so its client would wait for it on one processor. */
+Test(nbd_near, a_worker_that_does_not_sleep_between_requests_leaves_its_client)
+{
+	settle();
+	request(&client, true);
+	cr_assert_eq(bed.cpu, -1);
+	cr_assert_eq(bed.near.state, NBD_NEAR_APART);
+	for (unsigned i = 0; i < WINDOWS * NBD_NEAR_WINDOW; i++) {
+		bed.now_ns += bed.apart_ns;
+		request(&client, true);
+	}
+	cr_assert_eq(bed.binds, 1, "and does not come back as long as that lasts");
+	settle();
+	cr_assert_eq(bed.binds, 2);
 }
 
 Test(nbd_near, a_client_that_goes_leaves_the_worker_free)
@@ -143,7 +169,8 @@ Test(nbd_near, a_client_that_pauses_is_not_timed)
 {
 	for (unsigned i = 0; i < WINDOWS * NBD_NEAR_WINDOW; i++) {
 		bed.now_ns += NBD_NEAR_GAP_NS + 1;
-		nbd_near_request(&bed.near, &client, FD, true, bed.now_ns);
+		bed.sleeps++;
+		request(&client, true);
 	}
 	cr_assert_eq(bed.finds, 0);
 }
