@@ -19,8 +19,8 @@
  *                       the client has more than one in flight, or another client sends, or the
  *                       worker has work besides (merges): the worker may run where it could before
  *
- * A worker that has not slept since the request before has work besides: on one processor its client
- * would wait for the end of its turn (milliseconds), while another processor may be idle.
+ * A worker that has not slept since the request before has work besides: on one processor its
+ * client would wait for the end of its turn (milliseconds), while another may be idle.
  *
  * After a trial without gain the next one waits, twice as long each time. An administrator who
  * gives the server processors of its own (taskset, CPUAffinity=) has the last word: a processor

@@ -28,7 +28,10 @@
  * on file systems that cannot promise not to wait (ext4 among them), which costs several times the
  * copy. When the kernel makes writers wait (too many dirty pages), so does that system call; the
  * lane then leaves writes to the ring for ten times as long as it lost, so that reads beside them
- * lose a tenth of their time at most.
+ * lose a tenth of their time at most. Not so when what it waited for may have been a piece of a
+ * discard, which takes no more than a tenth of the time anyway: on a file system that passes
+ * discards on to the disk nearly all writes beside merges went to the ring, and each waited there
+ * for a thread's turn on a busy processor.
  */
 #include "server/store_file_internal.h"
 
@@ -211,6 +214,8 @@ static void step_done(struct ring_op *op, int res, uint32_t flags)
 	struct store_io *io = fio->io;
 
 	(void)flags;
+	if (io->op == STORE_DISCARD)
+		atomic_fetch_sub(&fio->lane->file->discarding, 1);
 	if ((res == -EINTR || res == -EAGAIN) && fio->tries < TRIES_MAX) {
 		fio->tries++;
 		start_step(fio);
@@ -312,6 +317,8 @@ static void prepare_discard(struct file_io *fio, struct io_uring_sqe *sqe)
 		(uint32_t)min_u64(io->len_bytes - io->store_progress_bytes, DISCARD_BYTES);
 	fio->began_ns = clock_ns();
 	fio->lane->work_before = work_so_far(fio->lane->file);
+	atomic_fetch_add(&fio->lane->file->discards_begun, 1);
+	atomic_fetch_add(&fio->lane->file->discarding, 1);
 	io_uring_prep_fallocate(sqe, fio->lane->file->fd,
 				FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)off,
 				(off_t)fio->piece_bytes);
@@ -381,8 +388,9 @@ static void start_waiting(struct store_lane *lane)
 /* True: written. False: nothing or a part of it was, and the ring does all of it (again). */
 static bool write_now(struct store_lane *lane, struct store_io *io)
 {
-	const struct store_file *file = lane->file;
-	uint64_t begin_ns, took_ns;
+	struct store_file *file = lane->file;
+	uint64_t begin_ns, took_ns, discards;
+	bool discarding;
 	ssize_t written;
 
 	if (io->op != STORE_WRITE || io->fua || io->foreign != 0 || file->direct ||
@@ -391,9 +399,12 @@ static bool write_now(struct store_lane *lane, struct store_io *io)
 	begin_ns = clock_ns();
 	if (begin_ns < lane->write_now_after_ns)
 		return false;
+	discards = atomic_load(&file->discards_begun);
+	discarding = atomic_load(&file->discarding) > 0;
 	written = pwrite(file->fd, io->buf, io->len_bytes, (off_t)io->off_bytes);
 	took_ns = clock_ns() - begin_ns;
-	if (took_ns > STALL_NS)
+	discarding = discarding || atomic_load(&file->discards_begun) != discards;
+	if (took_ns > STALL_NS && !discarding)
 		lane->write_now_after_ns =
 			begin_ns + took_ns + min_u64(took_ns * STALL_FACTOR, STALL_NS_MAX);
 	return written >= 0 && (uint64_t)written == io->len_bytes;

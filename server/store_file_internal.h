@@ -74,6 +74,8 @@ struct store_file {
 	uint32_t piece_bytes;
 	uint32_t memory_align_bytes; /* with direct */
 	_Atomic int sync_error; /* negative errno: something written was not made durable */
+	_Atomic unsigned discarding; /* pieces that the kernel has now */
+	_Atomic uint64_t discards_begun; /* pieces so far */
 	struct store_lane *lanes;
 	struct store_map *map; /* NULL: nothing is compared here */
 	struct store_compare *compare;

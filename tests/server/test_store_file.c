@@ -131,6 +131,72 @@ Test(store_file, what_is_written_is_in_the_file_and_is_read_back)
 	free(back);
 }
 
+#define OTHER_BYTES (64u << 20)
+
+struct other_writer {
+	pthread_t thread;
+	_Atomic bool stop;
+};
+
+/* One long write after the other into the same file: who else writes waits for the end of one. */
+static void *write_on(void *argument)
+{
+	struct other_writer *other = argument;
+	uint8_t *bytes = calloc(1, OTHER_BYTES);
+	int fd = open(path, O_WRONLY);
+
+	while (!atomic_load(&other->stop))
+		if (pwrite(fd, bytes, OTHER_BYTES, STORE_BYTES) < 0)
+			break;
+	close(fd);
+	free(bytes);
+	return NULL;
+}
+
+static int64_t clock_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+/* Writes until so many took long, or something must be wrong. */
+static unsigned count_stalls(struct store *store, uint8_t *bytes, unsigned enough)
+{
+	int64_t end_ns = clock_ns() + 20 * 1000000000ll;
+	unsigned stalls = 0;
+
+	while (stalls < enough && clock_ns() < end_ns) {
+		int64_t begin_ns = clock_ns();
+
+		cr_assert_eq(run_io(store, false, STORE_WRITE, 0, bytes, 4096), 0);
+		stalls += clock_ns() - begin_ns > 6000000;
+	}
+	return stalls;
+}
+
+/* Goal: the ring would wait for the same, and costs every write a thread's turn. */
+Test(store_file, writes_are_left_to_the_ring_after_a_stall_unless_a_discard_is_its_reason)
+{
+	struct store *store = open_with((struct store_file_options){.lanes = 1});
+	struct store_file *file = (struct store_file *)store;
+	struct other_writer other = {.stop = false};
+	uint8_t *bytes = noise(4096, 7);
+
+	cr_assert_eq(pthread_create(&other.thread, NULL, write_on, &other), 0);
+	atomic_store(&file->discarding, 1);
+	cr_assert_eq(count_stalls(store, bytes, 3), 3);
+	cr_assert_eq(file->lanes[0].write_now_after_ns, 0);
+	atomic_store(&file->discarding, 0);
+	cr_assert_gt(count_stalls(store, bytes, 1), 0);
+	cr_assert_neq(file->lanes[0].write_now_after_ns, 0);
+	atomic_store(&other.stop, true);
+	pthread_join(other.thread, NULL);
+	store_file_close(store);
+	free(bytes);
+}
+
 /* Each of them in several pieces, with pauses because of the writes. */
 Test(store_file, discards_beside_writes_all_end_and_discard_what_they_name)
 {
