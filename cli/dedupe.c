@@ -34,6 +34,7 @@
 #include "cli/dedupe_signal.h"
 #include "cli/dedupe_submit.h"
 #include "cli/parse.h"
+#include "cli/priority.h"
 #include "cli/say.h"
 
 #define MEMORY_BYTES	   (256ull << 20)
@@ -244,6 +245,7 @@ static int run(struct dedupe *dedupe)
 	if (r < 0)
 		return EXIT_FAILED;
 	dedupe_signal_catch();
+	priority_make_way();
 	dedupe_progress_start(&dedupe->progress);
 	r = run_all(dedupe);
 	dedupe_progress_finish(&dedupe->progress);

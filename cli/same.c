@@ -11,6 +11,7 @@
 #include "cli/client.h"
 #include "cli/commands.h"
 #include "cli/parse.h"
+#include "cli/priority.h"
 #include "cli/same_batch.h"
 #include "cli/same_line.h"
 #include "cli/same_print.h"
@@ -95,10 +96,12 @@ static int run_same(const char *control, const char *batch, char **words, uint32
 		same_line_done(&line);
 		return EXIT_FAILED;
 	}
-	if (batch != NULL)
+	if (batch != NULL) {
+		priority_make_way();
 		status = same_batch(&client, batch, sync, format);
-	else
+	} else {
 		status = run_one(&client, &line, format);
+	}
 	same_line_done(&line);
 	client_close(&client);
 	return say_finish(status);
