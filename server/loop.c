@@ -19,7 +19,7 @@
 #define TICK_SECONDS 1
 /* So often what has come is run before the ring is looked at again: what goes on by itself (merges,
  * range by range) takes turns with the sockets. Requests of clients are done in three. */
-#define RUNS_MAX 6u
+#define RUNS_MAX 3u
 
 static uint64_t clock_ms(void)
 {
@@ -189,12 +189,21 @@ static bool go_to_sleep(struct loop *loop)
 	return false;
 }
 
+/* One of each kind, whatever the others do: the store always has something to deliver as long as
+ * ranges are merged, and sockets and mailbox must not wait for the end of that. */
+static bool run_once(struct loop *loop)
+{
+	bool any = store_file_deliver(loop->store, loop->worker.lane);
+
+	any = run_soon(loop) || any;
+	return worker_run(&loop->worker) || any;
+}
+
 /* True: nothing is left. */
 static bool run_all(struct loop *loop)
 {
 	for (unsigned runs = 0; runs < RUNS_MAX; runs++)
-		if (!store_file_deliver(loop->store, loop->worker.lane) && !run_soon(loop) &&
-		    !worker_run(&loop->worker))
+		if (!run_once(loop))
 			return true;
 	return false;
 }
