@@ -9,6 +9,7 @@ check finds nothing.
 import json
 import os
 import random
+import subprocess
 
 import rig
 from rig import BLOCK, MIB, blocks, expect, expect_equal, offline_check
@@ -159,6 +160,16 @@ def test_a_batch_that_is_interrupted_leaves_whole_merges(r):
     expect(disk.read(32 * MIB, len(data)) == data, "content")
     r.note(f"{server.stats()['same_bytes'] // BLOCK} of 4096 merged")
     finish(server, disk)
+
+
+def test_a_batch_makes_way_for_who_waits_for_a_processor(r):
+    server = r.server(r.create("--size", "64M"))
+    args = [rig.SAMEBLK, "same", "--batch", "-", "-c", server.control]
+    with subprocess.Popen(args, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as batch:
+        rig.wait_until(lambda: os.sched_getscheduler(batch.pid) == os.SCHED_IDLE, "SCHED_IDLE")
+        batch.stdin.close()
+    rig.expect_equal(batch.returncode, 0, "the batch's status")
+    server.stop()
 
 
 if __name__ == "__main__":
