@@ -120,7 +120,7 @@ static void start_job(struct ctl_call *call)
 		.dsts = call->dsts,
 		.dst_count = call->rpc.dst_count,
 		.clone = call->rpc.method == CTL_METHOD_CLONE,
-		.sync = call->rpc.sync,
+		.sync = call->rpc.sync || (calls->lasting && call->rpc.method == CTL_METHOD_CLONE),
 		.scratch = calls->scratch + (size_t)call->slot * SAME_SCRATCH_BYTES,
 		.cancel = &call->cancel,
 		.volume = calls->volume,

@@ -43,6 +43,7 @@ struct ctl_calls {
 	struct worker *const *workers; /* jobs go to them in turn */
 	unsigned worker_count;
 	unsigned next_worker;
+	bool lasting; /* a clone is answered when it is durable; set it after init */
 	int event_fd; /* readable: something is in the finished list */
 	uint32_t free_slots; /* a bit each */
 	uint8_t *scratch; /* SAME_SCRATCH_BYTES a slot */

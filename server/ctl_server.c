@@ -629,6 +629,7 @@ int ctl_server_start(const struct ctl_server_options *options, struct ctl_server
 	else
 		r = ctl_calls_init(&server->calls, options->volume, &server->options.worker, 1);
 	if (r == 0) {
+		server->calls.lasting = options->lasting;
 		r = start_thread(server);
 		if (r < 0)
 			ctl_calls_done(&server->calls);

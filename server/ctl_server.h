@@ -45,6 +45,7 @@ struct ctl_server_options {
 	unsigned worker_count;
 	struct worker *worker; /* the only one, where workers is NULL */
 	const char *path; /* NULL: the default for store_path, see ctl_path.h */
+	bool lasting; /* a clone that was answered outlives the process */
 	gid_t group; /* who else may control; (gid_t)-1: none */
 	const char *store_path; /* for status, and for the default path */
 	const char *const *uris; /* what the ready line says; NULL-terminated; NULL: none */

@@ -449,6 +449,7 @@ static int start_nbd(struct daemon *daemon)
 	if (own < daemon->nbd.clients_max)
 		daemon->nbd.clients_max = (unsigned)own;
 	daemon->nbd.aligns_payloads = options->direct;
+	daemon->nbd.lasting = options->lasting;
 	if (store_file_map(daemon->store, &daemon->map) == 0)
 		daemon->nbd.map = &daemon->map;
 	daemon->nbd.tls_keys = daemon->tls_keys;
@@ -520,6 +521,7 @@ static int start_control(struct daemon *daemon)
 		.workers = daemon->workers,
 		.worker_count = options->workers,
 		.path = options->control_path,
+		.lasting = options->lasting || options->ublk,
 		.group = options->group,
 		.store_path = options->store,
 		.uris = daemon->uris,

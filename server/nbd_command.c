@@ -366,6 +366,7 @@ static void to_engine(struct nbd_piece *piece, enum request_op op)
 	size_t index = (size_t)(piece - conn->pieces);
 
 	request->op = op;
+	request->lasting = conn->lane->server->lasting && op != REQUEST_FLUSH;
 	request->data = piece->buf;
 	request->scratch = conn->scratch + index * SCRATCH_BYTES;
 	request->volume = conn->lane->server->volume;

@@ -74,6 +74,7 @@ struct nbd_server {
 	struct nbd_tls_keys *tls_keys; /* where TLS is available; set it likewise */
 	struct store_map *map; /* of a store that is mapped; set it likewise */
 	bool aligns_payloads; /* for a store that needs aligned memory; set it likewise */
+	bool lasting; /* what is answered outlives the process; set it likewise */
 	void (*idle)(
 		void *context); /* the last client has gone, on some loop's thread; may be NULL */
 	void *context;

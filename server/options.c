@@ -26,6 +26,7 @@ enum {
 	OPTION_COW_HINT,
 	OPTION_DIRECT,
 	OPTION_DISCARD,
+	OPTION_LASTING,
 	OPTION_TLS_CERTIFICATES,
 	OPTION_TLS_PSK,
 	OPTION_TLS_NO_VERIFY_PEER,
@@ -65,6 +66,7 @@ static const struct option long_options[] = {
 	{"cow-hint", required_argument, NULL, OPTION_COW_HINT},
 	{"direct", no_argument, NULL, OPTION_DIRECT},
 	{"discard", required_argument, NULL, OPTION_DISCARD},
+	{"lasting", no_argument, NULL, OPTION_LASTING},
 	{"verbose", no_argument, NULL, 'v'},
 	{"help", no_argument, NULL, OPTION_HELP},
 	{"version", no_argument, NULL, OPTION_VERSION},
@@ -102,6 +104,9 @@ static const char help_text[] =
 	"      --cow-hint SIZE      reserved at a time for copy-on-write (default 128K)\n"
 	"      --direct             open STORE with O_DIRECT\n"
 	"      --discard=on|off     give freed blocks back to STORE (default on)\n"
+	"      --lasting            a killed server undoes nothing that it answered: for clients "
+	"that\n"
+	"                           connect again and go on\n"
 	"  -v, --verbose            log more\n"
 	"      --help, --version\n"
 	"\n"
@@ -265,6 +270,9 @@ static int take_flag(int option, struct options *options)
 		return 0;
 	case 'v':
 		options->verbose = true;
+		return 0;
+	case OPTION_LASTING:
+		options->lasting = true;
 		return 0;
 	case OPTION_DIRECT:
 		options->direct = true;

@@ -32,6 +32,7 @@ struct options {
 	bool read_only;
 	bool direct;
 	bool discard;
+	bool lasting; /* what a client was answered outlives this process */
 	bool verbose;
 	bool ublk;
 	uint32_t ublk_id; /* UINT32_MAX: any */

@@ -4,7 +4,8 @@
 
 Each time: the store is clean for `sameblk check` as it lies there, the server serves on the same
 sockets, and every block holds what the oracle allows. 50 times, with --long 2,000 times. What the
-kernel holds in its page cache survives such a kill; rig powercut takes that away as well.
+kernel holds in its page cache survives such a kill; rig powercut takes that away as well. With
+--lasting the oracle allows less: what was answered is there, also if nobody has flushed it.
 """
 
 import os
@@ -12,7 +13,7 @@ import random
 import time
 
 import rig
-from rig import expect, offline_check
+from rig import BLOCK, expect, offline_check
 
 ORACLE = os.path.join(rig.BIN, "tests", "rigs", "oracle")
 CYCLES, CYCLES_LONG = 50, 2000
@@ -21,8 +22,9 @@ SIZE = "64M"
 
 def load_while(r, server, state, seed, end):
     """Runs the load until end() has ended the server; fails if the load saw wrong data."""
+    words = ["lasting"] if "--lasting" in server.options else []
     load = r.spawn(ORACLE, "run", state, server.uri, server.control, rig.SAMEBLK, seed, 60,
-                   stdout=rig.subprocess.PIPE, stderr=rig.subprocess.STDOUT, text=True)
+                   *words, stdout=rig.subprocess.PIPE, stderr=rig.subprocess.STDOUT, text=True)
     first = load.stdout.readline()
     expect(first == "running\n", f"the load did not begin: {first}")
     end()
@@ -69,6 +71,42 @@ def test_under_load(r):
 
 def test_with_two_workers(r):
     run_cycles(r, CYCLES_LONG // 10 if r.long else CYCLES // 5, "--workers", "2")
+
+
+def test_nothing_that_was_answered_is_undone_with_lasting(r):
+    run_cycles(r, CYCLES_LONG // 10 if r.long else CYCLES // 5, "--lasting", "--workers", "2")
+
+
+def test_a_client_that_connects_again_finds_what_it_wrote_with_lasting(r):
+    """First writes, a copy-on-write, zeroes, a discard and a clone; never a flush."""
+    server = r.server(r.create("--size", "64M"), "--lasting")
+    disk, expected = server.connect(), {}
+
+    def write(off, data):
+        disk.write(off, data)
+        expected[off] = data
+
+    for i in range(8):
+        write(i * 2 * rig.MIB, rig.blocks(f"first {i}", 16))
+    server.cli("clone", 0, 16 * BLOCK, 32 * rig.MIB)
+    expected[32 * rig.MIB] = expected[0]
+    write(4 * BLOCK, rig.blocks("apart", 2))
+    expected[0] = expected[0][:4 * BLOCK]
+    disk.zero(2 * rig.MIB, 16 * BLOCK)
+    disk.discard(4 * rig.MIB, 16 * BLOCK)
+    expected[2 * rig.MIB] = expected[4 * rig.MIB] = bytes(16 * BLOCK)
+    # The last one, so that nothing after it commits it too.
+    server.cli("clone", 6 * rig.MIB, 16 * BLOCK, 40 * rig.MIB)
+    expected[40 * rig.MIB] = expected[6 * rig.MIB]
+    server.kill()
+    server.start()
+    disk = server.connect()
+    for off, data in expected.items():
+        expect(disk.read(off, len(data)) == data, f"what was answered at {off} is gone")
+    disk.flush()
+    disk.close()
+    server.stop()
+    offline_check(server.store)
 
 
 if __name__ == "__main__":

@@ -2,10 +2,11 @@
 /*
  * oracle - a mixed load on a real server, and what it may hold after that was killed
  *
- *   oracle run STATE URI CONTROL SAMEBLK SEED SECONDS
+ *   oracle run STATE URI CONTROL SAMEBLK SEED SECONDS [lasting]
  *       writes, flushes, zeroes, discards, reads, clones and merges until the time is over or the
  *       server is gone; then leaves in STATE what each block may hold. Says `running` once all
- *       its clients are connected.
+ *       its clients are connected. lasting: nothing that was answered may be undone, whether it
+ *       was flushed or not.
  *   oracle verify STATE URI
  *       reads everything once; what it finds is from then on what must be there.
  *
@@ -41,6 +42,7 @@ struct load {
 	struct model model;
 	const char *uri;
 	struct command command;
+	bool lasting;
 	struct timespec end;
 	_Atomic uint64_t
 		*hints; /* first sector's id of each block, for whoever looks for equal ones */
@@ -83,7 +85,7 @@ static bool answered(struct writer *w, uint64_t first, uint64_t blocks, bool goo
 		return false;
 	}
 	for (uint64_t b = first; b < first + blocks; b++) {
-		model_acknowledge(&w->load->model, b, durable);
+		model_acknowledge(&w->load->model, b, durable || w->load->lasting);
 		atomic_store(&w->load->hints[b], model_current(&w->load->model, b)->ids[0]);
 	}
 	return true;
@@ -400,7 +402,8 @@ int main(int argc, char **argv)
 	struct load load = {0};
 
 	signal(SIGPIPE, SIG_IGN);
-	if (argc == 8 && strcmp(argv[1], "run") == 0) {
+	load.lasting = argc == 9 && strcmp(argv[8], "lasting") == 0;
+	if ((argc == 8 || load.lasting) && strcmp(argv[1], "run") == 0) {
 		load.uri = argv[3];
 		load.command.control = argv[4];
 		load.command.sameblk = argv[5];
@@ -408,7 +411,7 @@ int main(int argc, char **argv)
 	}
 	if (argc == 4 && strcmp(argv[1], "verify") == 0)
 		return verify(argv[2], argv[3]);
-	fprintf(stderr, "usage: oracle run STATE URI CONTROL SAMEBLK SEED SECONDS | "
+	fprintf(stderr, "usage: oracle run STATE URI CONTROL SAMEBLK SEED SECONDS [lasting] | "
 			"oracle verify STATE URI\n");
 	return 2;
 }
