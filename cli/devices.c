@@ -15,6 +15,7 @@
 #include "cli/client.h"
 #include "cli/say.h"
 #include "server/ctl_path.h"
+#include "server/far_path.h"
 #include "server/ublk_find.h"
 #include "server/ublk_shape.h"
 
@@ -202,22 +203,28 @@ static bool names(const char *operand, uint32_t id)
 	return is_number(operand + 5) && strcmp(operand + 5, number) == 0;
 }
 
+/* The store of somebody's server may lie where nobody answers any more: then it is not the one that
+ * was asked for, unless it is by name. */
 static bool same_store(const char *a, const char *b)
 {
-	char real_a[PATH_MAX], real_b[PATH_MAX];
+	struct far_path real_a, real_b;
 
-	return a != NULL && b != NULL && realpath(a, real_a) != NULL &&
-	       realpath(b, real_b) != NULL && strcmp(real_a, real_b) == 0;
+	if (a == NULL || b == NULL)
+		return false;
+	return strcmp(a, b) == 0 || (far_path_ask(a, FAR_PATH_MS, &real_a) == 0 &&
+				     far_path_ask(b, FAR_PATH_MS, &real_b) == 0 &&
+				     strcmp(real_a.real, real_b.real) == 0);
 }
 
 const struct device *devices_find(const struct devices *devices, const char *operand)
 {
-	for (size_t i = 0; i < devices->count; i++) {
-		const struct device *device = &devices->devices[i];
-
-		if (names(operand, device->info.id) || same_store(operand, device_store(device)))
-			return device;
-	}
+	/* Whoever names a device needs nobody's store. */
+	for (size_t i = 0; i < devices->count; i++)
+		if (names(operand, devices->devices[i].info.id))
+			return &devices->devices[i];
+	for (size_t i = 0; i < devices->count; i++)
+		if (same_store(operand, device_store(&devices->devices[i])))
+			return &devices->devices[i];
 	return NULL;
 }
 

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "server/ctl_path.h"
+#include "server/far_path.h"
 #include "server/ublk_shape.h"
 
 #define UUID_BYTES	16u
@@ -181,14 +182,18 @@ const struct ublk_record *ublk_records_find(const struct ublk_records *records, 
 	return NULL;
 }
 
-bool ublk_record_is_of_another(const struct ublk_record *record, const char *store)
+int ublk_record_is_of_another(const struct ublk_record *record, const char *store)
 {
-	struct stat theirs, ours;
+	struct far_path theirs;
+	struct stat ours;
+	int r = far_path_ask(record->store, FAR_PATH_MS, &theirs);
 
-	if (stat(record->store, &theirs) < 0 || stat(store, &ours) < 0)
-		return false;
+	if (r == -ETIMEDOUT)
+		return r;
+	if (r < 0 || stat(store, &ours) < 0)
+		return 0;
 	/* A device may have several nodes. */
-	if (S_ISBLK(theirs.st_mode) && S_ISBLK(ours.st_mode))
-		return theirs.st_rdev != ours.st_rdev;
-	return theirs.st_dev != ours.st_dev || theirs.st_ino != ours.st_ino;
+	if (S_ISBLK(theirs.mode) && S_ISBLK(ours.st_mode))
+		return theirs.rdev != ours.st_rdev;
+	return theirs.dev != ours.st_dev || theirs.ino != ours.st_ino;
 }

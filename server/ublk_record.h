@@ -56,8 +56,9 @@ int ublk_records_load(struct ublk_records *ret_records);
 void ublk_records_done(struct ublk_records *records);
 /* NULL: there is none. */
 const struct ublk_record *ublk_records_find(const struct ublk_records *records, uint64_t mark);
-/* Whether the record's store is still there and is another file or device than the one at this
- * path: a copy has the UUID of what it was copied from. */
-bool ublk_record_is_of_another(const struct ublk_record *record, const char *store);
+/* 1: the record's store is still there and is another file or device than the one at this path: a
+ * copy has the UUID of what it was copied from. 0: it is not. ETIMEDOUT: it lies where nobody
+ * answers. */
+int ublk_record_is_of_another(const struct ublk_record *record, const char *store);
 
 #endif

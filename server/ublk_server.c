@@ -227,7 +227,14 @@ static int check_store(struct ublk_server *server, uint64_t mark)
 
 	(void)ublk_records_load(&records);
 	record = ublk_records_find(&records, mark);
-	if (record != NULL && ublk_record_is_of_another(record, store)) {
+	if (record != NULL)
+		r = ublk_record_is_of_another(record, store);
+	if (r == -ETIMEDOUT) {
+		snprintf(server->why, sizeof(server->why),
+			 "/dev/ublkb%u is the device of %s, which does not answer, so that nobody "
+			 "can tell whether %s is a copy of it",
+			 server->info.id, record->store, store);
+	} else if (r > 0) {
 		snprintf(server->why, sizeof(server->why),
 			 "/dev/ublkb%u is the device of %s, and %s is a copy of that: detach it "
 			 "first",

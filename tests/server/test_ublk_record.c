@@ -147,12 +147,12 @@ Test(ublk_record, a_copy_of_a_store_is_told_from_the_store_while_that_is_there)
 	cr_assert_eq(symlink(store, link_path), 0);
 	cr_assert_eq(save(uuid_a, 3), 0);
 	cr_assert_eq(ublk_records_load(&records), 0);
-	cr_assert(ublk_record_is_of_another(&records.records[0], copy));
-	cr_assert(!ublk_record_is_of_another(&records.records[0], store));
-	cr_assert(!ublk_record_is_of_another(&records.records[0], link_path));
+	cr_assert_eq(ublk_record_is_of_another(&records.records[0], copy), 1);
+	cr_assert_eq(ublk_record_is_of_another(&records.records[0], store), 0);
+	cr_assert_eq(ublk_record_is_of_another(&records.records[0], link_path), 0);
 	/* Moved: what is left is the store itself. */
 	cr_assert_eq(unlink(store), 0);
-	cr_assert(!ublk_record_is_of_another(&records.records[0], copy));
+	cr_assert_eq(ublk_record_is_of_another(&records.records[0], copy), 0);
 	ublk_records_done(&records);
 }
 

@@ -137,7 +137,7 @@ FRONT_ENDS = ("nbd", "ublk", "ctl")
 FRONT_END_CORE = re.compile(r"core/(look|request|same_job|volume|worker)\.h$|core/base/")
 # What both ends of the control socket need, the store, which both open, and the ublk driver, which
 # both ask.
-CLI_SERVER = {"server/ctl_frame.h", "server/ctl_limits.h", "server/ctl_path.h",
+CLI_SERVER = {"server/ctl_frame.h", "server/ctl_limits.h", "server/ctl_path.h", "server/far_path.h",
               "server/ctl_ranges.h", "server/ctl_rpc.h", "server/ctl_text.h", "server/store_file.h",
               "server/ring.h", "server/ublk_control.h",
               "server/ublk_find.h", "server/ublk_record.h", "server/ublk_shape.h"}

@@ -23,6 +23,8 @@ TREE_FILES = 200
 ROUNDS = 10
 ZERO_COPY_SINCE = (6, 16)
 NOBODY = 65534
+RECORDS = "/run/sameblk"
+SECONDS = 30
 
 
 class Attached:
@@ -552,6 +554,67 @@ def test_sigterm_leaves_an_open_device_and_a_new_server_goes_on(r):
     server.stop()
     device.expect_nothing_left()
     device.expect_no_io_error()
+
+
+class DeadFilesystem:
+    """A FUSE mount of which nobody reads a request: whoever asks for a file there hangs."""
+
+    def __init__(self, r):
+        self.folder = r.path("dead")
+        os.mkdir(self.folder)
+        self.fuse = os.open("/dev/fuse", os.O_RDWR)
+        rig.run("mount", "-t", "fuse", "-o",
+                f"fd={self.fuse},rootmode=40000,user_id=0,group_id=0", "dead", self.folder,
+                pass_fds=(self.fuse,))
+        # The mount itself can be opened; to ask for its state would hang.
+        self.root = os.open(self.folder, os.O_PATH)
+
+    def end(self):
+        """Whoever hangs there gets an error."""
+        os.close(self.root)
+        os.close(self.fuse)
+        rig.run("umount", "-l", self.folder)
+
+
+def move_record(store, new_store):
+    """As if the store had lain there when its device was made."""
+    for name in os.listdir(RECORDS):
+        path = os.path.join(RECORDS, name)
+        if not name.endswith(".ublk"):
+            continue
+        with open(path, encoding="utf-8") as f:
+            record = f.read()
+        with open(path, "w", encoding="utf-8") as f:
+            f.write(record.replace(store, new_store))
+
+
+def test_a_dead_filesystem_keeps_nobody_from_listing_detaching_and_recovering(r):
+    """A process has it open, and the store of a device that waits lies there."""
+    kept, lost = Attached(r, device.create(r)), Attached(r, r.create("--size", "64M", name="lost"))
+    copy = r.path("copy")
+    rig.run("cp", lost.store, copy)
+    kill_servers()
+    for attached in (kept, lost):
+        rig.wait_until(lambda path=attached.path: state(path) == "waiting", "it waits", seconds=5)
+    dead = DeadFilesystem(r)
+    try:
+        move_record(lost.store, os.path.join(dead.folder, "lost"))
+        os.unlink(lost.store)
+        expect_equal([one["state"] for one in listed()], ["waiting"] * 2, "what is listed")
+        refused = rig.run("sameblkd", "--ublk", copy, ok=(2,), seconds=SECONDS)
+        expect("does not answer" in refused.stderr, f"why not: {refused.stderr}")
+        for operand in (kept.path, kept.store):
+            rig.sameblk("recover", operand, seconds=SECONDS)
+            expect_equal(state(kept.path), "live", "its state")
+            kill_servers()
+            rig.wait_until(lambda: state(kept.path) == "waiting", "it waits", seconds=5)
+        rig.sameblk("recover", kept.path, seconds=SECONDS)
+        kept.detach(seconds=SECONDS)
+        rig.sameblk("detach", "--force", lost.path, seconds=SECONDS)
+    finally:
+        dead.end()
+    device.expect_nothing_left()
+    rig.wait_until(lambda: not servers(), "no server is left", seconds=5)
 
 
 def test_nbd_and_ublk_serve_one_volume(r):
