@@ -109,5 +109,39 @@ def test_a_client_that_connects_again_finds_what_it_wrote_with_lasting(r):
     offline_check(server.store)
 
 
+def test_a_qemu_that_connects_again_finds_what_it_wrote_with_lasting(r):
+    """It sends again what was in flight, not what was answered, and flushes in the new life."""
+    rig.need("qemu-io")
+    server = r.server(r.create("--size", "64M"), "--lasting")
+    with open(r.path("qemu.out"), "wb") as out:
+        qemu = r.spawn("qemu-io", "-t", "writeback", "--image-opts",
+                       f"driver=nbd,server.type=unix,server.path={server.nbd},reconnect-delay=60",
+                       stdin=rig.subprocess.PIPE, stdout=out, stderr=out, text=True)
+
+    def said():
+        with open(r.path("qemu.out"), encoding="utf-8") as f:
+            return f.read()
+
+    def ask(command, answer):
+        count = said().count(answer)
+        qemu.stdin.write(command + "\n")
+        qemu.stdin.flush()
+        rig.wait_until(lambda: said().count(answer) > count, f"{command}: {said()}")
+
+    ask("write -P 0x55 0 64k", "wrote 65536/65536")
+    server.kill()
+    server.start()
+    ask("write -P 0x66 1M 64k", "wrote 65536/65536")
+    ask("flush", "qemu-io> ")
+    ask("read -P 0x55 0 64k", "read 65536/65536")
+    ask("read -P 0x66 1M 64k", "read 65536/65536")
+    qemu.stdin.write("quit\n")
+    qemu.stdin.close()
+    expect(qemu.wait(60) == 0, f"qemu-io ended with {qemu.returncode}: {said()}")
+    expect("failed" not in said(), f"qemu-io says: {said()}")
+    server.stop()
+    offline_check(server.store)
+
+
 if __name__ == "__main__":
     rig.main(globals())
