@@ -361,6 +361,19 @@ def test_a_server_killed_while_idle_takes_its_device_back(r):
     device.expect_no_io_error()
 
 
+def test_a_clone_that_was_answered_outlives_the_server(r):
+    """Nobody above the device learns that the server died, so it must not take the clone along."""
+    server, data = device.serve(r, device.create(r)), rig.blocks("cloned", 256)
+    device.write_direct(server.path, 0, data)
+    device.flush(server.path)
+    server.cli("clone", 0, MIB, 8 * MIB)
+    server.kill()
+    server.start()
+    expect(device.read_direct(server.path, 8 * MIB, MIB) == data, "the clone is there")
+    server.stop()
+    device.expect_nothing_left()
+
+
 def test_a_copy_of_a_store_does_not_get_the_device_of_the_store(r):
     server = device.serve(r, device.create(r))
     copy, data = r.path("copy"), rig.blocks("original", 256)
