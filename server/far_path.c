@@ -48,9 +48,9 @@ static _Noreturn void ask(const char *path, int out_fd)
 {
 	static struct answer answer;
 
-	if (dup2(out_fd, STDOUT_FILENO) < 0 || close(STDIN_FILENO) < 0)
+	if (dup2(out_fd, STDOUT_FILENO) < 0 || close_range(STDERR_FILENO, ~0u, 0) < 0)
 		_exit(1);
-	close_range(STDERR_FILENO, ~0u, 0);
+	close(STDIN_FILENO);
 	answer.error = look(path, &answer.path);
 	_exit(write(STDOUT_FILENO, &answer, sizeof(answer)) != sizeof(answer));
 }
