@@ -76,7 +76,7 @@ def judge(document):
 
 def goal_row(one):
     sign = "at most" if one["at_most"] else "at least"
-    return (f"| {one['what']} | {sign} {one['goal']:,.1f} | {one['found']:,.2f}, {one['min']:,.2f} "
+    return (f"| {one['what']} | {sign} {one['goal']:,.2f} | {one['found']:,.2f}, {one['min']:,.2f} "
             f"to {one['max']:,.2f} | {'pass' if one['pass'] else '**falls short**'} |")
 
 
