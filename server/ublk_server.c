@@ -67,6 +67,13 @@ static bool can_zero_copy(const struct ublk_server *server)
 	       ublk_payload_fits(options->queues, options->loops, options->depth);
 }
 
+static int add_with(struct ublk_server *server, struct ublk_info info, uint64_t flags)
+{
+	info.flags |= flags;
+	server->info = info;
+	return ublk_control_add(server->control, &server->info);
+}
+
 static int add(struct ublk_server *server, uint64_t mark)
 {
 	const struct ublk_server_options *options = &server->options;
@@ -81,10 +88,12 @@ static int add(struct ublk_server *server, uint64_t mark)
 	};
 	int r;
 
-	if (can_zero_copy(server))
-		info.flags |= UBLK_F_ZERO_COPY;
-	server->info = info;
-	r = ublk_control_add(server->control, &server->info);
+	r = add_with(server, info, can_zero_copy(server) ? UBLK_F_ZERO_COPY : 0);
+	if (r == -EINVAL && can_zero_copy(server)) {
+		log_info("ublk: this kernel does not combine what zero copy needs: payload is "
+			 "copied");
+		r = add_with(server, info, 0);
+	}
 	if (r == -EPERM && (ublk_control_features(server->control) & UBLK_F_UNPRIVILEGED) != 0) {
 		server->info = info;
 		server->info.flags = UBLK_F_UNPRIVILEGED | UBLK_F_IOCTL_ENCODE;
