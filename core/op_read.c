@@ -9,7 +9,10 @@
  *
  *   LOOK_UP -> DATA     the mapping of the next part is known; holes are zeroed at once
  *   LOOK_UP -> LOAD     the region's leaf is absent
- *   DATA    -> LOOK_UP  read_data_done  more is left
+ *   DATA    -> LOOK_UP  data_done  more is left
+ *
+ * With foreign payload LOOK_UP and DATA may find that the bytes themselves are needed; then they
+ * are brought and all begins again (request.c).
  *
  * A read holds no fence; what it looked up may be remapped meanwhile, but stays readable until it
  * leaves (I3). Parts of sectors are read whole, into the scratch.

@@ -20,9 +20,12 @@
  *   DATA      in-place runs and fresh blocks are written; nothing maps the fresh ones yet
  *   PUBLISH   when all data is written (I2): one edit a run. Then the fence falls
  *
- * On an error before PUBLISH fresh blocks are put back and the map is as it was. The founding
- * promise is the first line of the graph: an overwrite of private blocks touches no metadata at
- * all.
+ * With foreign payload ADMIT and DATA may find that the bytes themselves are needed: then the part
+ * is given up as after an error, they are brought, and it begins again (request.c).
+ *
+ * On an error before PUBLISH the part's fresh blocks are put back and the map is as it was. The
+ * founding promise is the first line of the graph: an overwrite of private blocks touches no
+ * metadata at all.
  */
 #include <assert.h>
 #include <errno.h>

@@ -270,6 +270,8 @@ static void io_done(struct store_io *io, int res)
 	assert(request->magic == REQUEST_MAGIC);
 	if (res < 0 && request->ios_res == 0)
 		request->ios_res = store_error(io, res);
+	if (res >= 0 && io->foreign != 0)
+		count(&request->volume->counters.zero_copy_bytes, io->len_bytes);
 	if (--request->ios_pending == 0)
 		request->after_io(request);
 }
@@ -301,8 +303,6 @@ void request_io_add_data(struct request *request, enum store_op op, uint64_t off
 		at = (uintptr_t)request->volume->zeros;
 	request_io_add(request, op, off_bytes, (void *)at, len_bytes, fua);
 	request->ios[request->io_count - 1].foreign = request->foreign;
-	if (request->foreign != 0)
-		count(&request->volume->counters.zero_copy_bytes, len_bytes);
 }
 
 void request_io_add_compare(struct request *request, uint64_t off_bytes, uint64_t other_off_bytes,
@@ -367,8 +367,11 @@ static void committed(struct request *request)
 	finish(request, request->wait.res < 0 ? -EIO : 0);
 }
 
-static void begin_again_with_bytes(struct request *request)
+/* What a write has done stays done: nobody may see it a second time after what another wrote. What
+ * was read lies where only the store reaches, so a read begins with its first part. */
+static void go_on_with_bytes(struct request *request)
 {
+	uint64_t written_bytes = request->progress_bytes, lsn = request->lsn;
 	int res;
 
 	request_leave(request);
@@ -376,6 +379,10 @@ static void begin_again_with_bytes(struct request *request)
 	res = request->bring_bytes(request);
 	request->foreign = 0;
 	init(request);
+	if (request->op == REQUEST_WRITE) {
+		request->progress_bytes = written_bytes;
+		request->lsn = lsn;
+	}
 	if (res < 0)
 		request_finish(request, res);
 	else if (request->op == REQUEST_READ)
@@ -391,7 +398,7 @@ void request_finish(struct request *request, int res)
 	request_unfence(request);
 	request_release(request);
 	if (res == STORE_NEEDS_BYTES && request->foreign != 0) {
-		begin_again_with_bytes(request);
+		go_on_with_bytes(request);
 		return;
 	}
 	if (res < 0 || (!request->fua && !request->lasting) ||

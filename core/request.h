@@ -19,8 +19,8 @@
  *           Payload may be foreign (store.h): data is an offset then, and bring_bytes() is called
  *           where the engine or the store needs the bytes themselves (a part of a block, a hole
  *           that is read, memory that the store cannot use). It makes data memory of this process,
- *           for a WRITE with the payload in it, and the request begins again. Who finds foreign
- *           cleared in done() of a READ carries what is in data to where it belongs.
+ *           for a WRITE with the whole payload in it; a WRITE goes on, a READ begins again. Who
+ *           finds foreign cleared in done() of a READ carries what is in data to where it belongs.
  * Blocking  never; a request waits inside as long as it has to (fences, space, a commit).
  *
  * WRITE with data == NULL writes zeros. DISCARD makes whole blocks holes and leaves a partial head

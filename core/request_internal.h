@@ -93,8 +93,8 @@ void request_leave(struct request *request);
 void request_depend_on_map(struct request *request, uint32_t region);
 
 /* The end: fences and room are given back, then done(). A durable answer waits for its commit
- * first. With STORE_NEEDS_BYTES and foreign payload it is no end: the bytes are brought and the
- * request begins again. */
+ * first. With STORE_NEEDS_BYTES and foreign payload it is no end: the bytes are brought, and a
+ * write goes on with the part that needed them, a read begins again. */
 void request_finish(struct request *request, int res);
 
 /* A place for a region's leaf, zeroed (request_place.c): step finds it in part_place, or an error

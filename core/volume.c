@@ -542,6 +542,11 @@ const uint8_t *volume_uuid(const struct volume *volume)
 	return volume->super.uuid;
 }
 
+bool volume_reaches_foreign(const struct volume *volume)
+{
+	return volume->store->reaches_foreign;
+}
+
 uint64_t volume_size_bytes(const struct volume *volume)
 {
 	return blocks_to_bytes(volume->super.geometry.logical_blocks);

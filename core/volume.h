@@ -138,6 +138,8 @@ struct volume_stats {
 void volume_stats(struct volume *volume, struct volume_stats *ret_stats);
 
 const uint8_t *volume_uuid(const struct volume *volume);
+/* Whether requests may have foreign payload. */
+bool volume_reaches_foreign(const struct volume *volume);
 uint64_t volume_size_bytes(const struct volume *volume);
 uint64_t volume_generation(const struct volume *volume);
 

@@ -63,8 +63,13 @@ static_assert(sizeof(struct ublk_ctl_cmd) == 32, "as the kernel has it");
 #define UBLK_F_USER_COPY	(1ull << 7)
 #define UBLK_F_AUTO_BUF_REG	(1ull << 11)
 #define UBLK_F_TRY_STOP		(1ull << 17)
-/* Both together: the pages of a request become a buffer of the ring, and can be copied too. */
-#define UBLK_F_ZERO_COPY (UBLK_F_USER_COPY | UBLK_F_AUTO_BUF_REG)
+/* Not needed for itself: it tells a driver (Linux 6.17) that waits, when a server has died, until
+ * nobody uses a request's pages any more. */
+#define UBLK_F_BUF_REG_OFF_DAEMON (1ull << 14)
+/* What a device with zero copy is made with: the pages of a request become a buffer of the ring,
+ * and can be copied too. And what the driver has to have for that. */
+#define UBLK_ZERO_COPY	     (UBLK_F_USER_COPY | UBLK_F_AUTO_BUF_REG)
+#define UBLK_ZERO_COPY_NEEDS (UBLK_ZERO_COPY | UBLK_F_BUF_REG_OFF_DAEMON)
 
 enum ublk_state {
 	UBLK_STATE_DEAD = 0, /* not started yet, or stopped */

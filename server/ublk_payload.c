@@ -15,6 +15,16 @@ uint64_t ublk_payload_off_bytes(uint16_t queue, uint16_t tag)
 	       ((uint64_t)tag << UBLK_COPY_TAG_SHIFT);
 }
 
+struct ublk_table ublk_payload_table(unsigned queue, unsigned queues, unsigned loops,
+				     unsigned depth)
+{
+	struct ublk_table table = {.first = queue / loops * depth};
+
+	if (queue < loops)
+		table.buffers = ((queues - queue - 1) / loops + 1) * depth;
+	return table;
+}
+
 uint64_t ublk_payload_register(const struct ublk_payload *payload)
 {
 	return payload->number | UBLK_REGISTER_OR_GO_ON;

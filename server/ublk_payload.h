@@ -14,7 +14,7 @@
  * With zero copy a request goes
  *
  *   STRAIGHT --> ANSWERED           the pages are foreign memory to the engine (core/store.h)
- *   STRAIGHT --> BROUGHT            it needs the bytes after all
+ *   STRAIGHT --> BROUGHT            it needs the bytes after all, and goes on
  *   BROUGHT  --> ANSWERED           a write's bytes are in the buffer; a read's are carried back
  *
  * and begins as BROUGHT if the driver could not register its pages, or if it is shorter than what
@@ -66,10 +66,19 @@ static inline bool ublk_payload_fits(unsigned queues, unsigned loops, unsigned d
 	return (uint64_t)(queues + loops - 1) / loops * depth <= UBLK_PAYLOAD_TABLE_MAX;
 }
 
+/* Queues are spread over loops in turn, and those of one loop share the table of its ring. */
+struct ublk_table {
+	unsigned first; /* the buffer of the queue's first tag */
+	unsigned buffers; /* that the queue makes the table for; 0: another one makes it */
+};
+
+struct ublk_table ublk_payload_table(unsigned queue, unsigned queues, unsigned loops,
+				     unsigned depth);
+
 /* What a fetch says about the payload of the request that it will bring: sqe->addr. */
 uint64_t ublk_payload_register(const struct ublk_payload *payload);
 
-/* Sets data, foreign and bring_bytes of a request that has just been described. op_flags: of the
+/* Sets data and foreign of a request that has just been described. op_flags: of the
  * description. An error is the request's answer. */
 int ublk_payload_begin(const struct ublk_payload *payload, struct request *request,
 		       uint32_t op_flags, const struct ublk_straight *straight);

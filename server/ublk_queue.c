@@ -184,12 +184,12 @@ static void leave_task(struct task *task)
 
 /* --- on the main thread --- */
 
-void ublk_queue_set_buffers(struct ublk_queue *queue, unsigned first, unsigned table_buffers)
+void ublk_queue_set_buffers(struct ublk_queue *queue, const struct ublk_table *table)
 {
-	assert(first + queue->depth <= UBLK_PAYLOAD_TABLE_MAX);
-	queue->table_buffers = table_buffers;
+	assert(table->first + queue->depth <= UBLK_PAYLOAD_TABLE_MAX);
+	queue->table_buffers = table->buffers;
 	for (unsigned i = 0; i < queue->depth; i++)
-		queue->tags[i].payload.number = (uint16_t)(first + i);
+		queue->tags[i].payload.number = (uint16_t)(table->first + i);
 }
 
 static void init_tag(struct ublk_queue *queue, uint16_t number)

@@ -99,9 +99,8 @@ int ublk_queue_init(struct ublk_queue *queue, struct ublk_queues *shared, struct
 		    uint16_t number, uint16_t depth);
 void ublk_queue_done(struct ublk_queue *queue);
 
-/* With zero copy, before start: the first of its tags' buffers in the table of its loop's ring. The
- * loop's first queue makes the table, for table_buffers; the others say 0. */
-void ublk_queue_set_buffers(struct ublk_queue *queue, unsigned first, unsigned table_buffers);
+/* With zero copy, before start: where its tags' buffers are in the table of its loop's ring. */
+void ublk_queue_set_buffers(struct ublk_queue *queue, const struct ublk_table *table);
 
 /* The next two post a task to the loop. */
 void ublk_queue_start(struct ublk_queue *queue);

@@ -63,7 +63,8 @@ static bool can_zero_copy(const struct ublk_server *server)
 	const struct ublk_server_options *options = &server->options;
 	uint64_t features = ublk_control_features(server->control);
 
-	return options->zero_copy && (features & UBLK_F_ZERO_COPY) == UBLK_F_ZERO_COPY &&
+	return options->zero_copy && (features & UBLK_ZERO_COPY_NEEDS) == UBLK_ZERO_COPY_NEEDS &&
+	       volume_reaches_foreign(server->shared.volume) &&
 	       ublk_payload_fits(options->queues, options->loops, options->depth);
 }
 
@@ -88,11 +89,12 @@ static int add(struct ublk_server *server, uint64_t mark)
 	};
 	int r;
 
-	r = add_with(server, info, can_zero_copy(server) ? UBLK_F_ZERO_COPY : 0);
+	r = add_with(server, info, can_zero_copy(server) ? UBLK_ZERO_COPY : 0);
 	if (r == -EINVAL && can_zero_copy(server)) {
-		log_info("ublk: this kernel does not combine what zero copy needs: payload is "
-			 "copied");
 		r = add_with(server, info, 0);
+		if (r == 0)
+			log_info("ublk: this kernel does not combine what zero copy needs: payload "
+				 "is copied");
 	}
 	if (r == -EPERM && (ublk_control_features(server->control) & UBLK_F_UNPRIVILEGED) != 0) {
 		server->info = info;
@@ -161,16 +163,6 @@ static int wait_for_node(const struct ublk_server *server)
 	return r;
 }
 
-/* Queues of one loop share the table of its ring; the first of them makes it. */
-static void share_buffers(struct ublk_server *server, unsigned queue, unsigned loop_count)
-{
-	unsigned depth = server->info.depth;
-	unsigned same_loop = (server->info.queues - queue % loop_count - 1) / loop_count + 1;
-
-	ublk_queue_set_buffers(&server->queues[queue], queue / loop_count * depth,
-			       queue < loop_count ? same_loop * depth : 0);
-}
-
 static int make_queues(struct ublk_server *server, struct loop **loops, unsigned loop_count)
 {
 	unsigned count = server->info.queues;
@@ -179,6 +171,7 @@ static int make_queues(struct ublk_server *server, struct loop **loops, unsigned
 	server->shared.outlives = (server->info.flags & UBLK_F_RECOVERY) != 0;
 	server->shared.zero_copy = (server->info.flags & UBLK_F_AUTO_BUF_REG) != 0;
 	straight = server->shared.zero_copy && server->options.zero_copy &&
+		   volume_reaches_foreign(server->shared.volume) &&
 		   ublk_payload_fits(count, loop_count, server->info.depth);
 	server->shared.straight = !straight		   ? ublk_straight_never
 				  : server->options.direct ? ublk_straight_direct
@@ -193,8 +186,12 @@ static int make_queues(struct ublk_server *server, struct loop **loops, unsigned
 		if (r < 0)
 			return fail(server, r, "cannot map a queue");
 		server->queue_count++;
-		if (straight)
-			share_buffers(server, i, loop_count);
+		if (straight) {
+			struct ublk_table table =
+				ublk_payload_table(i, count, loop_count, server->info.depth);
+
+			ublk_queue_set_buffers(&server->queues[i], &table);
+		}
 	}
 	return 0;
 }

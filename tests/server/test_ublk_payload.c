@@ -83,6 +83,32 @@ Test(ublk_payload, no_more_tags_than_a_ring_has_buffers)
 	cr_assert(ublk_payload_fits(5, 2, 4096));
 }
 
+/* Of queues and loops of any number: each tag has a buffer, no two of one loop the same, and the
+ * loop's first queue makes a table that holds them all. */
+Test(ublk_payload, queues_of_one_loop_share_one_table)
+{
+	const unsigned depth = 3;
+
+	for (unsigned queues = 1; queues <= 7; queues++) {
+		for (unsigned loops = 1; loops <= 8; loops++) {
+			unsigned made[8] = {0}, used[8] = {0};
+
+			for (unsigned i = 0; i < queues; i++) {
+				struct ublk_table table =
+					ublk_payload_table(i, queues, loops, depth);
+
+				cr_assert_eq(table.buffers > 0, i < loops);
+				made[i % loops] += table.buffers;
+				cr_assert_eq(table.first, used[i % loops]);
+				used[i % loops] += depth;
+			}
+			for (unsigned i = 0; i < loops; i++)
+				cr_assert_eq(made[i], used[i], "%u queues, %u loops", queues,
+					     loops);
+		}
+	}
+}
+
 Test(ublk_payload, a_long_request_goes_straight)
 {
 	enum request_op ops[] = {REQUEST_READ, REQUEST_WRITE};

@@ -8,6 +8,7 @@
  */
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -22,11 +23,18 @@ static uint8_t own[BYTES];
 static unsigned brought;
 static int bring_res;
 static unsigned refusals; /* so many transfers of foreign memory are refused */
+static unsigned refuse_after; /* or one, after so many others */
+
+#define NO_REFUSAL UINT_MAX
 
 static int refuse(void *context, const struct store_io *io)
 {
 	(void)context;
-	if (io->foreign == 0 || refusals == 0)
+	if (io->foreign == 0)
+		return 0;
+	if (refuse_after != NO_REFUSAL && refuse_after-- == 0)
+		return STORE_NEEDS_BYTES;
+	if (refusals == 0)
 		return 0;
 	refusals--;
 	return STORE_NEEDS_BYTES;
@@ -40,6 +48,7 @@ static void start(void)
 	brought = 0;
 	bring_res = 0;
 	refusals = 0;
+	refuse_after = NO_REFUSAL;
 }
 
 static void stop(void)
@@ -176,6 +185,86 @@ Test(foreign, what_the_store_refuses_is_brought_and_nothing_is_lost)
 	refusals = 1;
 	cr_assert(reads(3, BLOCKS, 9));
 	cr_assert_eq(brought, 5);
+}
+
+static uint64_t overwritten_at = UINT64_MAX; /* bytes of the volume; a write begins there then */
+static struct op other;
+static uint8_t between[BLOCK_BYTES];
+
+/* Between a request's parts, when its bytes are brought, somebody else writes and is answered. */
+static int bring_late(struct request *request)
+{
+	op_write(&engine, &other, overwritten_at, BLOCK_BYTES, between);
+	cr_assert_eq(op_finish(&other), 0);
+	return bring(request);
+}
+
+/* Parts end with regions. The first one, which went straight, is not written again: another may
+ * have overwritten it, and been read, since. */
+static void write_two_parts(bool fua, uint64_t len_bytes, unsigned refused_part)
+{
+	const uint64_t first = REGION_BLOCKS - 4;
+	uint64_t zero_copy = engine_stats(&engine).zero_copy_bytes;
+	struct op op = {.request = {.op = REQUEST_WRITE,
+				    .fua = fua,
+				    .off_bytes = first * BLOCK_BYTES,
+				    .len_bytes = len_bytes,
+				    .foreign = MEM_FOREIGN,
+				    .bring_bytes = bring_late}};
+
+	cr_assert_eq(engine_write(&engine, first, 8, 1), 0);
+	cr_assert_eq(engine_clone(&engine, first, 8, 1000), 0);
+	pattern_fill(20, 8, foreign);
+	pattern_fill(30, 1, between);
+	overwritten_at = first * BLOCK_BYTES;
+	refuse_after = refused_part;
+	brought = 0;
+	op_submit(&engine, &op, 0);
+	cr_assert_eq(op_finish(&op), 0);
+	cr_assert_eq(brought, 1);
+	cr_assert(engine_holds(&engine, first, 1, 30), "what was written in between stays");
+	cr_assert(engine_holds(&engine, 1000, 8, 1), "the clone is as it was");
+	cr_assert_gt(engine_stats(&engine).zero_copy_bytes, zero_copy);
+	cr_assert_leq(engine_stats(&engine).zero_copy_bytes - zero_copy, 7 * BLOCK_BYTES);
+}
+
+static void expect_blocks(uint64_t first, uint64_t blocks, uint64_t in_pattern, uint32_t pattern)
+{
+	static uint8_t expected[8 * BLOCK_BYTES], found[8 * BLOCK_BYTES];
+
+	pattern_fill(pattern, 8, expected);
+	cr_assert_eq(engine_read_bytes(&engine, first * BLOCK_BYTES, blocks * BLOCK_BYTES, found),
+		     0);
+	cr_assert_arr_eq(found, expected + in_pattern * BLOCK_BYTES, blocks * BLOCK_BYTES);
+}
+
+Test(foreign, a_write_whose_end_is_brought_leaves_alone_what_it_has_done)
+{
+	for (unsigned fua = 0; fua < 2; fua++) {
+		write_two_parts(fua, 8 * BLOCK_BYTES - 512, NO_REFUSAL);
+		expect_blocks(REGION_BLOCKS - 3, 3, 1, 20);
+		expect_blocks(REGION_BLOCKS, 3, 4, 20);
+	}
+}
+
+Test(foreign, a_write_that_is_refused_halfway_goes_on_from_there)
+{
+	for (unsigned fua = 0; fua < 2; fua++) {
+		write_two_parts(fua, 8 * BLOCK_BYTES, 1);
+		expect_blocks(REGION_BLOCKS - 3, 3, 1, 20);
+		expect_blocks(REGION_BLOCKS, 4, 4, 20);
+	}
+}
+
+/* What the first part published is durable with the rest. */
+Test(foreign, a_durable_write_that_was_brought_halfway_survives_a_kill)
+{
+	write_two_parts(true, 8 * BLOCK_BYTES - 512, NO_REFUSAL);
+	engine.mem.hook = NULL;
+	engine_kill(&engine);
+	cr_assert_eq(engine_open(&engine), 0);
+	expect_blocks(REGION_BLOCKS - 3, 3, 1, 20);
+	expect_blocks(REGION_BLOCKS, 3, 4, 20);
 }
 
 Test(foreign, bytes_that_cannot_be_brought_fail_the_request_alone)

@@ -42,6 +42,10 @@ def serve(r, store, *options, name="server"):
     return server
 
 
+def has_zero_copy():
+    return tuple(int(n) for n in os.uname().release.split("-")[0].split(".")[:2]) >= (6, 17)
+
+
 def ublk_left():
     """What is in /dev and in the driver of ublk devices: nothing, if all were removed."""
     nodes = [n for n in os.listdir("/dev") if re.match(r"ublk[bc]\d", n)]

@@ -21,7 +21,6 @@ import device
 
 TREE_FILES = 200
 ROUNDS = 10
-ZERO_COPY_SINCE = (6, 16)
 NOBODY = 65534
 RECORDS = "/run/sameblk"
 SECONDS = 30
@@ -155,9 +154,8 @@ def test_the_kernel_sees_a_volatile_cache_discards_and_zeroes(r):
 
 
 def need_zero_copy():
-    version = tuple(int(n) for n in os.uname().release.split("-")[0].split(".")[:2])
-    if version < ZERO_COPY_SINCE:
-        raise rig.Skip(f"Linux {os.uname().release} has no zero copy (6.16)")
+    if not device.has_zero_copy():
+        raise rig.Skip(f"Linux {os.uname().release} has no zero copy (6.17)")
 
 
 def zero_copy_bytes(server):

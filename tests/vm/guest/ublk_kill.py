@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """ublk_kill - SIGKILL of the server under load: the filesystem above it goes on
 
-    fio, verifying -> ext4 -> /dev/ublkbN -> sameblkd, killed five times (--long: twenty)
+    fio, verifying -> ext4 -> /dev/ublkbN -> sameblkd, killed five times (--long: twenty), and three
+    times with its store past the page cache. On a kernel with zero copy payload goes straight.
 
 Each time a new server takes the device back; the time counts from its start until a write and a
 flush through the filesystem are answered.
@@ -18,7 +19,7 @@ from rig import MIB, expect, expect_equal
 
 import device
 
-KILLS, KILLS_LONG = 5, 20
+KILLS, KILLS_LONG, DIRECT_KILLS = 5, 20, 3
 RECOVERED_SECONDS = 5
 LOAD_JOBS = 2
 
@@ -48,14 +49,25 @@ def acknowledged(folder, number):
 
 
 def test_the_filesystem_goes_on_when_the_server_is_killed_under_load(r):
-    chance, count = random.Random(r.name), KILLS_LONG if r.long else KILLS
-    server = device.serve(r, device.create(r))
-    path, took = server.path, []
+    kill_under_load(r, device.serve(r, device.create(r)), KILLS_LONG if r.long else KILLS)
+
+
+def test_the_filesystem_goes_on_also_when_the_store_is_past_the_page_cache(r):
+    store = "/dev/ram0"
+    rig.run("dmesg", "-c")
+    rig.sameblk("create", "--force", "--size", "52M", store)
+    kill_under_load(r, device.serve(r, store, "--direct"), DIRECT_KILLS)
+
+
+def kill_under_load(r, server, count):
+    chance, path, took = random.Random(r.name), server.path, []
     # As systemd has it; the tests of ublk.py have private mounts, as containers do.
     rig.run("mount", "--make-rshared", "/")
     rig.run("mkfs.ext4", "-q", path)
     folder = device.mount(r, path)
     load = Load(r, folder)
+    straight = server.stats()["zero_copy_bytes"] > 0
+    expect_equal(straight, device.has_zero_copy(), "whether payload goes straight to the store")
     for number in range(count):
         device.wait_for_load(path)
         time.sleep(chance.uniform(0, 1.5))
