@@ -5,7 +5,7 @@
 #include <errno.h>
 #include <unistd.h>
 
-const struct ublk_straight ublk_straight_cached = {.write_bytes_min = 16u << 10};
+const struct ublk_straight ublk_straight_cached = {.write_bytes_min = 64u << 10};
 const struct ublk_straight ublk_straight_direct = {0};
 const struct ublk_straight ublk_straight_never = {UINT32_MAX, UINT32_MAX};
 
