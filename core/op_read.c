@@ -12,7 +12,7 @@
  *   DATA    -> LOOK_UP  data_done  more is left
  *
  * With foreign payload LOOK_UP and DATA may find that the bytes themselves are needed; then they
- * are brought and all begins again (request.c).
+ * are brought and the whole read begins again (request.c).
  *
  * A read holds no fence; what it looked up may be remapped meanwhile, but stays readable until it
  * leaves (I3). Parts of sectors are read whole, into the scratch.

@@ -4,7 +4,7 @@
  *
  * Whole blocks go between that memory and the store, and nobody here sees them. What has to be
  * looked at (a part of a block, a hole that is read, memory that the store refuses) is brought
- * into this process, once, and the request begins again.
+ * into this process, once; then a write goes on with the part that needed it, a read begins again.
  */
 #include <criterion/criterion.h>
 #include <errno.h>
