@@ -8,6 +8,7 @@
 
 #include "core/base/bytes.h"
 #include "core/base/checksum.h"
+#include "core/base/mutant.h"
 
 enum {
 	JOURNAL_MAGIC_AT = 0,
@@ -79,11 +80,20 @@ static bool unused_are_zero(const struct record *r)
 	       (r->kind == RECORD_SHARE || r->src.v == 0);
 }
 
+/* The blocks of the volume that the record is about. A place is two blocks of the store, for a
+ * region that may have one of its own: of that, its first block alone tells where it is. */
+static uint32_t logical_count(const struct record *r)
+{
+	bool place = r->kind == RECORD_PLACE || r->kind == RECORD_UNPLACE;
+
+	return place && !MUTANT(59) ? 1 : r->count;
+}
+
 static bool record_valid(const struct record *r, const struct geometry *g)
 {
 	bool old_ok = pbn_is_none(r->old) || physical_run(g, r->old, r->count);
 
-	if ((r->flags & ~RECORD_FLAGS_KNOWN) || !logical_run(g, r->lbn, r->count) ||
+	if ((r->flags & ~RECORD_FLAGS_KNOWN) || !logical_run(g, r->lbn, logical_count(r)) ||
 	    !unused_are_zero(r))
 		return false;
 	switch (r->kind) {

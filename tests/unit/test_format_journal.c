@@ -244,6 +244,31 @@ Test(format_journal, each_kind_of_record_needs_its_blocks)
 	cr_assert_not(valid(&record));
 }
 
+/* A place is two blocks of the store; its region may have one of the volume. */
+Test(format_journal, a_region_of_one_block_has_a_place_of_two)
+{
+	struct geometry g;
+	uint8_t block[BLOCK_BYTES] = {0};
+	struct record record, out;
+	struct why why;
+
+	cr_assert_eq(geometry_plan(2 * REGION_BLOCKS + 1, 8192, 32, &g), 0);
+	record = (struct record){.kind = RECORD_PLACE,
+				 .count = 2,
+				 .lbn = {2 * REGION_BLOCKS},
+				 .new = geometry_slab_pbn(&g, 0, 0)};
+	record_put(block, 0, &record);
+	cr_expect(record_get(block, 0, &g, &out, &why));
+	record.kind = RECORD_UNPLACE;
+	record.old = record.new;
+	record.new = PBN_NONE;
+	record_put(block, 1, &record);
+	cr_expect(record_get(block, 1, &g, &out, &why));
+	record.kind = RECORD_UNMAP; /* of its two blocks one is past the end */
+	record_put(block, 2, &record);
+	cr_expect_not(record_get(block, 2, &g, &out, &why));
+}
+
 /* Goal: the pages of a record follow from its blocks; one that its kind has no use for names
  * none. */
 Test(format_journal, a_number_that_its_kind_does_not_use_is_refused)

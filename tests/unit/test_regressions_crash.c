@@ -447,3 +447,32 @@ Test(regressions_crash, a_checkpoint_in_the_midst_of_replay_takes_pages_newer_th
 	engine_done(&engine);
 	free(whole);
 }
+
+/*
+ * The record of a leaf's place tells of two blocks of the store; they were taken for two of the
+ * volume, so where its last region is of one block the record could not be, and what had been
+ * written there and flushed did not open any more.
+ */
+Test(regressions_crash, a_last_region_of_any_length_is_replayed)
+{
+	static const uint32_t tails[] = {1, 2, REGION_BLOCKS - 1};
+
+	for (size_t i = 0; i < sizeof(tails) / sizeof(tails[0]); i++) {
+		uint64_t last = 2 * REGION_BLOCKS + tails[i] - 1;
+
+		start(&(struct engine_options){.logical_bytes = bytes(last + 1)});
+		cr_assert_eq(engine_write(&engine, 7, 1, 2), 0);
+		for (uint32_t round = 0; round < 2; round++) { /* it gives its place up, too */
+			cr_assert_eq(engine_write(&engine, last, 1, 1), 0);
+			cr_assert_eq(engine_discard(&engine, last, 1), 0);
+		}
+		cr_assert_eq(engine_clone(&engine, 7, 1, last), 0);
+		cr_assert_eq(engine_flush(&engine), 0);
+		kill_9();
+		cr_assert_eq(engine_open(&engine), 0, "%u blocks: %s", tails[i],
+			     engine.damage.text);
+		cr_expect(engine_holds(&engine, last, 1, 2));
+		cr_expect_eq(engine_references(&engine, last, NULL), 2);
+		engine_done(&engine);
+	}
+}
