@@ -262,3 +262,34 @@ Test(same_limits, row_22_a_hole_and_a_hole_are_the_same)
 	cr_assert_eq(engine_same(&engine, ENGINE_ZERO, 600, 1000, &result), 0);
 	cr_expect(!result.differs && result.deduped_bytes == bytes(600));
 }
+
+/*
+ * A clone whose source has a hole gives up the end of the destination's run, and what would have
+ * continued that run then needs a leaf. Each was judged by the map as it was before the batch: the
+ * leaf was not there, and an assertion stopped the server. To none of what was left of the run, to
+ * some of it, and in a region that the batch makes a hole first.
+ */
+Test(same_limits, row_22_a_hole_that_cuts_the_destination_before_its_run_would_go_on)
+{
+	for (uint32_t kept = 0; kept < 10; kept += 4) {
+		uint64_t to = REGION_BLOCKS;
+
+		start(16u << 20, 0);
+		cr_assert_eq(engine_write(&engine, 0, 20, 1), 0);
+		cr_assert_eq(engine_clone(&engine, 0, 10, to), 0);
+		cr_assert_eq(engine_discard(&engine, kept, 10 - kept), 0);
+		cr_assert_eq(engine_clone(&engine, kept, 16 - kept, to + kept), 0);
+		cr_expect(kept == 0 || engine_holds(&engine, to, kept, 1));
+		cr_expect(engine_holds(&engine, to + kept, 10 - kept, 0));
+		cr_expect(engine_holds(&engine, to + 10, 6, 1));
+		cr_expect(engine_holds(&engine, to + 16, 1, 0));
+		cr_expect_eq(engine_references(&engine, to + 10, NULL), 2);
+		cr_expect_eq(engine_flush(&engine), 0);
+		engine_kill(&engine);
+		cr_assert_eq(engine_open(&engine), 0);
+		cr_expect(engine_holds(&engine, to + kept, 10 - kept, 0));
+		cr_expect(engine_holds(&engine, to + 10, 6, 1));
+		engine_done(&engine);
+	}
+	start(1u << 20, 0); /* for stop() */
+}
