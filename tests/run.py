@@ -15,6 +15,7 @@ terminal. The last line is `N passed, N failed`; what could not run here is list
 """
 
 import argparse
+import ctypes
 import os
 import re
 import signal
@@ -29,9 +30,11 @@ LOGS = os.path.join(BUILD, "logs")
 JOBS = str(min(os.cpu_count() or 1, 8))
 FAILURE_LINES = 60
 SKIPPED = 77
-# One that takes longer than this is stuck.
+# One that takes longer than this is stuck, on a machine that does nothing else.
 SUITE_SECONDS = 1500
 SUITE_SECONDS_LONG = 6 * 3600
+CLEAN_UP_SECONDS = 20
+PR_SET_CHILD_SUBREAPER = 36
 
 
 class Results:
@@ -52,6 +55,64 @@ def log_name(suite):
     return os.path.join(LOGS, re.sub(r"[^\w.-]", "_", suite) + ".log")
 
 
+def slowness():
+    """How many times longer than on a quiet machine a suite may take."""
+    return max(1, os.getloadavg()[0] / (os.cpu_count() or 1))
+
+
+def adopt_orphans():
+    """What a suite leaves behind becomes our child, also from a session of its own."""
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def our_children():
+    """All of them, theirs too, the parents first."""
+    found = [os.getpid()]
+    for pid in found:
+        try:
+            for task in os.listdir(f"/proc/{pid}/task"):
+                with open(f"/proc/{pid}/task/{task}/children", encoding="ascii") as f:
+                    found += [int(child) for child in f.read().split()]
+        except OSError:
+            continue
+    return found[1:]
+
+
+def send(pids, signum):
+    for pid in pids:
+        try:
+            os.kill(pid, signum)
+        except ProcessLookupError:
+            continue
+
+
+def end_all(process):
+    """Ends a suite that is still there, its clean-up included, and whatever it left behind."""
+    if process.poll() is None:
+        send([process.pid], signal.SIGTERM)
+        try:
+            process.wait(CLEAN_UP_SECONDS)
+        except subprocess.TimeoutExpired:
+            pass
+    end = time.monotonic() + CLEAN_UP_SECONDS
+    while (left := our_children()) and time.monotonic() < end:
+        send(left, signal.SIGKILL)
+        time.sleep(0.02)
+        try:
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                continue
+        except ChildProcessError:
+            continue
+
+
+def stop(signum, frame):
+    """Ctrl-C and TERM end the suite under way by an exception, which ends what it started."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    print(f"\nended by {signal.Signals(signum).name}", flush=True)
+    sys.exit(128 + signum)
+
+
 def command(suite, args, seconds, env=None):
     """Runs it, output to the suite's log. Returns (status, output); status None: too long."""
     os.makedirs(LOGS, exist_ok=True)
@@ -61,11 +122,11 @@ def command(suite, args, seconds, env=None):
                                    stderr=subprocess.STDOUT, start_new_session=True,
                                    env={**os.environ, **(env or {})})
         try:
-            status = process.wait(seconds)
+            status = process.wait(seconds * slowness())
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
             status = None
+        finally:
+            end_all(process)
         log.seek(0)
         return status, log.read()
 
@@ -309,6 +370,9 @@ def run_suites(results, options):
 def main():
     options = parse_arguments()
     results = Results()
+    adopt_orphans()
+    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGTERM, stop)
     began = time.monotonic()
     if options.mutants:
         run_mutants(results)

@@ -43,7 +43,7 @@ static int run(const char *format, ...) __attribute__((format(printf, 1, 2)));
 static int run(const char *format, ...)
 {
 	char command[1024];
-	size_t len = (size_t)snprintf(command, sizeof(command), "%s ", getenv("SAMEBLK"));
+	size_t len = (size_t)snprintf(command, sizeof(command), "\"$SAMEBLK\" ");
 	va_list args;
 	FILE *stream;
 	int status;

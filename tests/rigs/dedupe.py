@@ -340,7 +340,7 @@ def test_an_interrupted_run_says_so_and_goes_on(r):
     process = slow_run(r, server)
     time.sleep(1.5)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=60 * rig.slowness())
     expect_equal(process.returncode, 1, "exit status")
     first = json.loads(out.splitlines()[-1])["summary"]
     expect(not first["complete"], "it says that it was complete")
@@ -658,7 +658,7 @@ def test_a_server_that_dies_is_said_so(r):
     process = slow_run(r, server)
     time.sleep(1)
     server.kill()
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=60 * rig.slowness())
     expect_equal(process.returncode, 2, "exit status")
     expect("closed the connection" in err, f"stderr: {err!r}")
     server.start()

@@ -28,7 +28,7 @@ def load_while(r, server, state, seed, end):
     first = load.stdout.readline()
     expect(first == "running\n", f"the load did not begin: {first}")
     end()
-    out = load.communicate(timeout=120)[0]
+    out = load.communicate(timeout=120 * rig.slowness())[0]
     expect(load.returncode == 0, f"the load found wrong data (seed {seed}): {out[-2000:]}")
     return {name: int(count) for name, count in zip(*[iter(out.split())] * 2)}
 

@@ -8,7 +8,10 @@ the reason above it as `# ...`, or `skip RIG.test why`; tools/test sums them up.
 
 SAMEBLK_BIN names the build folder that holds server/sameblkd and cli/sameblk; sanitizer reports and
 failed assertions of a server fail the test that ran it. Only processes that a rig started are
-killed.
+killed; a rig that is told to end (SIGTERM, SIGINT) cleans up first.
+
+Time limits are for a quiet machine. Each is multiplied by how many processes want a processor for
+each that there is, and in a guest by what its boot took (SAMEBLK_SLOWNESS, see tests/vm/init).
 """
 
 import contextlib
@@ -46,6 +49,12 @@ os.environ.setdefault("TSAN_OPTIONS", "exitcode=66:second_deadlock_stack=1")
 BAD_IN_LOG = re.compile(r"Sanitizer|runtime error:|Assertion .* failed|BUG:")
 
 
+def slowness():
+    """How many times longer than on a quiet machine things may take just now."""
+    return max(1.0, float(os.environ.get("SAMEBLK_SLOWNESS") or 1),
+               os.getloadavg()[0] / (os.cpu_count() or 1))
+
+
 class Skip(Exception):
     """The machine lacks what the test needs; the reason is its text."""
 
@@ -75,7 +84,7 @@ def run(*args, ok=(0,), seconds=300, **options):
     args = [str(a) for a in args]
     options.setdefault("stdin", subprocess.DEVNULL)
     done = subprocess.run(args, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                          timeout=seconds, **options)
+                          timeout=seconds * slowness(), **options)
     if ok is not None and done.returncode not in ok:
         raise Failure(f"`{' '.join(args)}` ended with {done.returncode}: "
                       f"{(done.stderr or done.stdout).strip()[-600:]}")
@@ -83,12 +92,12 @@ def run(*args, ok=(0,), seconds=300, **options):
 
 
 def wait_until(condition, what, seconds=30, pause=0.05):
-    end = time.monotonic() + seconds
+    began = time.monotonic()
     while True:
         result = condition()
         if result:
             return result
-        if time.monotonic() > end:
+        if time.monotonic() > began + seconds * slowness():
             raise Failure(f"not within {seconds} s: {what}")
         time.sleep(pause)
 
@@ -99,7 +108,7 @@ def sameblk(*args, ok=(0,), **options):
 
 def offline_check(store, ok=(0,)):
     """`sameblk check`: also of a crashed store, which is clean if recovery would be."""
-    end = time.monotonic() + LOCK_SECONDS
+    end = time.monotonic() + LOCK_SECONDS * slowness()
     while True:
         done = sameblk("check", store, ok=None, seconds=600)
         # A killed server's last I/O may hold the lock for a moment.
@@ -138,7 +147,7 @@ class Server:
         return self
 
     def _ready_line(self, seconds):
-        out, end = b"", time.monotonic() + seconds
+        out, end = b"", time.monotonic() + seconds * slowness()
         while not out.endswith(b"\n") and time.monotonic() < end:
             if select.select([self.process.stdout], [], [], 0.2)[0]:
                 piece = os.read(self.process.stdout.fileno(), 4096)
@@ -174,7 +183,7 @@ class Server:
 
     def _wait(self):
         try:
-            status = self.process.wait(STOP_SECONDS)
+            status = self.process.wait(STOP_SECONDS * slowness())
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
@@ -338,8 +347,16 @@ def run_test(name, function, long):
     return False
 
 
+def end_cleanly(signum, frame):
+    """Ends the test under way by an exception, which cleans up on its way."""
+    signal.signal(signum, signal.SIG_IGN)
+    sys.exit(128 + signum)
+
+
 def main(tests):
     """tests: the rig's globals(); runs its test_... functions in the order they stand in."""
+    signal.signal(signal.SIGTERM, end_cleanly)
+    signal.signal(signal.SIGINT, end_cleanly)
     long = "--long" in sys.argv
     wanted = [a for a in sys.argv[1:] if not a.startswith("--")]
     rig_name = os.path.basename(sys.argv[0]).removesuffix(".py")

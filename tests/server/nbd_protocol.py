@@ -164,10 +164,11 @@ def test_silent_client_is_dropped(rig):
     decent = n.Raw(server.nbd).go()
     start = time.monotonic()
     for raw in silent:
-        raw.socket.settimeout(30)
+        raw.socket.settimeout(30 * r.slowness())
         while raw.socket.recv(100):
             pass
-    expect(5 < time.monotonic() - start < 20, f"dropped after {time.monotonic() - start:.0f} s")
+    expect(5 < time.monotonic() - start < 20 * r.slowness(),
+           f"dropped after {time.monotonic() - start:.0f} s")
     expect_equal(decent.write(0, b"x"), 0, "the decent one")
     decent.close()
     finish(server)
@@ -411,7 +412,7 @@ def test_half_payload_holds_nobody_up(rig):
     for _ in range(5):
         expect_equal(raw.write(0, data), 0, "a write beside them")
         expect(raw.read(0, len(data)) == data, "a read beside them")
-    expect(time.monotonic() - start < 20, "they hold others up")
+    expect(time.monotonic() - start < 20 * r.slowness(), "they hold others up")
     raw.close()
     for raw in stuck:
         raw.close()
@@ -490,7 +491,7 @@ def test_sockets(rig):
     start = time.monotonic()
     done = r.run(r.SAMEBLKD, "-U", rig.path("x.nbd"), server.store, ok=(2,))
     expect(str(server.process.pid) in done.stderr, done.stderr)
-    expect(4 < time.monotonic() - start < 15, "the lock was not waited for")
+    expect(4 < time.monotonic() - start < 15 * r.slowness(), "the lock was not waited for")
     server.kill()
     server.start()
     # At once, while the killed one is still dying.

@@ -13,6 +13,10 @@ shut down any more has still said what it had to say.
        `-- end or time, once more --> booting
 
 That a guest does not even come up is the emulator's trouble, hence the second try.
+
+Its time is counted in what the machine can do just now: a limit is for a machine on which a guest
+boots in BOOT_SECONDS, and grows with what this boot took. It starts anew with each line that comes,
+since a guest that says something is at work and not stuck, but not beyond LINES_FACTOR times.
 """
 
 import os
@@ -27,7 +31,9 @@ QEMU = "qemu-system-x86_64"
 PROCESSOR = "max,-cx16,-erms,-la57"
 APPEND = "console=hvc0 quiet loglevel=4 panic=-1 mitigations=off nokaslr tsc=reliable"
 UP, END = "VM-UP", "VM-END"
-UP_SECONDS = 60
+UP_SECONDS = 240
+BOOT_SECONDS = 3
+LINES_FACTOR = 4
 STUCK, DIED = 124, 125
 TRIES = 2
 PIECE_BYTES = 65536
@@ -40,6 +46,7 @@ class Guest:
         self.memory, self.disks, self.processors = memory, disks, processors
         self.environment = {}
         self.booted_seconds = None
+        self.slowness = None
         self.status = None
 
     def arguments(self):
@@ -81,7 +88,8 @@ class Guest:
                                        stdout=subprocess.PIPE)
         except FileNotFoundError:
             raise kernel.Missing(f"no {QEMU}") from None
-        end, limit, rest = time.monotonic() + UP_SECONDS, time.monotonic() + seconds, b""
+        began = time.monotonic()
+        end, last, rest = began + UP_SECONDS, None, b""
         try:
             while True:
                 left = end - time.monotonic()
@@ -94,7 +102,10 @@ class Guest:
                     line = line.decode("utf-8", "replace").rstrip("\r")
                     yield line
                     if line.startswith(UP + " "):
-                        end = limit
+                        self.slowness = max(1, (time.monotonic() - began) / BOOT_SECONDS)
+                        last = time.monotonic() + LINES_FACTOR * seconds * self.slowness
+                    if last:
+                        end = min(last, time.monotonic() + seconds * self.slowness)
                     if line.startswith(END + " "):
                         return
                 if not piece:
