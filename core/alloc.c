@@ -334,10 +334,22 @@ void alloc_put(struct alloc *alloc, pbn_t pbn, uint32_t blocks)
 	}
 }
 
-void alloc_bar(struct alloc *alloc, page_t page)
+bool alloc_pass_over(struct alloc *alloc, page_t page, int res, bool *ret_lost)
 {
-	alloc->refs->slabs[page - alloc->geometry->regions].max_run = 0;
-	alloc->barred = true;
+	uint32_t slab = page - alloc->geometry->regions;
+
+	*ret_lost = false;
+	if (res == -ENOSPC) {
+		alloc->refs->slabs[slab].max_run = 0;
+		alloc->barred = true;
+		return true;
+	}
+	if (res != -EUCLEAN && res != -EIO)
+		return false;
+	/* Another waiter may have had it loaded meanwhile. */
+	if (cache_find(alloc->refs->cache, page) == NULL)
+		*ret_lost = refs_lose(alloc->refs, slab);
+	return true;
 }
 
 void alloc_retry(struct alloc *alloc)
@@ -346,6 +358,6 @@ void alloc_retry(struct alloc *alloc)
 		return;
 	alloc->barred = false;
 	for (uint32_t i = 0; i < alloc->geometry->slabs; i++)
-		if (alloc->refs->slabs[i].max_run == 0)
+		if (alloc->refs->slabs[i].max_run == 0 && !alloc->refs->slabs[i].lost)
 			alloc->refs->slabs[i].max_run = SLAB_DATA_BLOCKS;
 }

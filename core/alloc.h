@@ -15,6 +15,9 @@
  * what was asked for. Homes are for volumes whose counts fit into the cache: elsewhere a random
  * first write would have to fetch a page of counts besides its leaf.
  *
+ * A slab whose page does not come, because it is damaged or the backing is full, is passed over:
+ * what is wrong with one slab is no matter of writes that any other slab serves as well.
+ *
  * What is handed out is busy until it is published (refs_busy_sub by the edit) or put back.
  *
  * Errors    -EAGAIN: *ret_page has to be loaded first; -ENOSPC: nothing is allocatable now (what is
@@ -68,8 +71,10 @@ int alloc_get(struct alloc *alloc, lbn_t lbn, uint32_t blocks, bool stream, pbn_
 int alloc_get_place(struct alloc *alloc, pbn_t *ret_place, page_t *ret_page);
 void alloc_put(struct alloc *alloc, pbn_t pbn, uint32_t blocks);
 
-/* The refs page could not be opened: its slab is passed over until alloc_retry(). */
-void alloc_bar(struct alloc *alloc, page_t page);
+/* A refs page that was asked for did not come, and another slab may do. -ENOSPC: its slab is passed
+ * over until alloc_retry(); damage and read errors: as long as the page does not come after all,
+ * and who calls this may tell (*ret_lost). False: it is no matter of the one slab. */
+bool alloc_pass_over(struct alloc *alloc, page_t page, int res, bool *ret_lost);
 void alloc_retry(struct alloc *alloc);
 
 /* Takes all reservations back. */

@@ -49,6 +49,7 @@
 
 #define CACHE_FRAMES_MIN 96u
 #define CACHE_LOADS	 64u
+#define CACHE_TOLD	 32u
 #define PAGE_NONE	 UINT32_MAX
 
 typedef uint32_t page_t;
@@ -88,6 +89,8 @@ struct cache_ops {
 	/* No frame can be had: clean some. */
 	void (*on_short)(void *context, struct worker *worker);
 	void (*damage)(void *context, const char *text);
+	/* A refs page came in; nothing of it is busy. May be NULL. */
+	void (*refs_loaded)(void *context, const struct frame *frame);
 	/* Every page at home is older than the next edit. */
 	uint64_t (*lsn_limit)(void *context);
 };
@@ -125,6 +128,8 @@ struct cache {
 	page_t loading; /* the leaf whose region's lock load_done() holds, or PAGE_NONE */
 	bool dead; /* nothing is written any more */
 	bool zero_new_refs; /* serving, not replaying */
+	uint64_t told[CACHE_TOLD]; /* hashes of what was told of damage: once is enough */
+	uint32_t told_at;
 
 	uint64_t reads;
 };

@@ -287,16 +287,10 @@ static void admit(struct request *request)
 
 static void loaded_for_targets(struct request *request)
 {
-	/* The refs page of a slab never used before could not be made: another slab may do. */
-	if (request->wait.res == -ENOSPC) {
-		pthread_mutex_lock(&request->volume->meta);
-		alloc_bar(&request->volume->alloc, request->part_page);
-		pthread_mutex_unlock(&request->volume->meta);
-	} else if (request->wait.res < 0) {
+	if (request->wait.res < 0 && !(request->part_page_any && request_pass_over(request)))
 		request_finish(request, -EIO);
-		return;
-	}
-	find_targets(request);
+	else
+		find_targets(request);
 }
 
 static void space_came(struct request *request)
@@ -320,6 +314,7 @@ static int add_fresh(struct request *request, lbn_t lbn, const struct extent *ex
 		int r = alloc_get(&volume->alloc, lbn, blocks, stream, &target->new, &got,
 				  &request->part_page);
 
+		request->part_page_any = r == -EAGAIN;
 		if (r < 0)
 			return r;
 		target->index = lbn_index(lbn);
@@ -367,6 +362,7 @@ static int extent_targets(struct request *request, lbn_t lbn, const struct exten
 		request->part_page =
 			page_of_refs(&volume->super.geometry,
 				     geometry_slab(&volume->super.geometry, extent->pbn));
+		request->part_page_any = false;
 		return -EAGAIN;
 	}
 	for (uint32_t first = 0, n; first < extent->blocks; first += n) {
@@ -399,10 +395,12 @@ static int make_targets(struct request *request)
 	request->extent_count = map_lookup(&volume->map, request->part_lbn, request->part_blocks,
 					   request->extents, REQUEST_EXTENTS_MAX);
 	request->part_page = page_of_leaf(lbn_region(request->part_lbn));
+	request->part_page_any = false;
 	if (request->extent_count == 0)
 		return -EAGAIN;
 	if (pbn_is_none(entry.place))
 		r = alloc_get_place(&volume->alloc, &request->part_place, &request->part_page);
+	request->part_page_any = r == -EAGAIN;
 	for (uint32_t i = 0; r == 0 && i < request->extent_count; i++) {
 		r = extent_targets(request, lbn_add(request->part_lbn, blocks),
 				   &request->extents[i], stream);

@@ -149,6 +149,30 @@ uint32_t refs_drop(struct refs *refs, pbn_t pbn, uint32_t blocks)
 	return freed;
 }
 
+bool refs_lose(struct refs *refs, uint32_t slab)
+{
+	struct slab *s = &refs->slabs[slab];
+
+	if (s->lost)
+		return false;
+	assert(s->busy_free == 0); /* it is absent */
+	s->lost = true;
+	s->max_run = 0;
+	refs->lost_free += (uint64_t)s->free_blocks;
+	return true;
+}
+
+void refs_loaded(struct refs *refs, uint32_t slab)
+{
+	struct slab *s = &refs->slabs[slab];
+
+	if (!s->lost)
+		return;
+	s->lost = false;
+	s->max_run = SLAB_DATA_BLOCKS;
+	refs->lost_free -= (uint64_t)s->free_blocks;
+}
+
 void refs_recount(struct refs *refs, uint32_t slab)
 {
 	uint32_t blocks = geometry_slab_blocks(refs->geometry, slab);

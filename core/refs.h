@@ -33,6 +33,7 @@ struct slab {
 	int16_t busy_free; /* of these: busy */
 	int64_t shared_refs;
 	uint16_t max_run; /* no longer run of allocatable blocks is known to be there (alloc.h) */
+	bool lost; /* its page could not be read: nothing of it is handed out */
 };
 
 struct refs {
@@ -43,6 +44,7 @@ struct refs {
 	uint64_t free_blocks; /* sums over the slabs */
 	uint64_t busy_free;
 	uint64_t shared_refs;
+	uint64_t lost_free; /* of free_blocks: in lost slabs */
 };
 
 int refs_init(struct refs *refs, const struct geometry *geometry, struct cache *cache);
@@ -67,8 +69,13 @@ static inline uint32_t refs_slab_available(const struct refs *refs, uint32_t sla
 
 static inline uint64_t refs_available(const struct refs *refs)
 {
-	return refs->free_blocks - refs->busy_free;
+	return refs->free_blocks - refs->busy_free - refs->lost_free;
 }
+
+/* The absent page of the slab cannot be had. False: that was known. */
+bool refs_lose(struct refs *refs, uint32_t slab);
+/* The page came in after all. */
+void refs_loaded(struct refs *refs, uint32_t slab);
 
 /* The effects of edits (see edit.h): each block of the run gains or loses one reference. */
 void refs_take(struct refs *refs, pbn_t pbn, uint32_t blocks);

@@ -3,6 +3,8 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <inttypes.h>
+#include <string.h>
 
 #include "core/base/mutant.h"
 #include "core/request_internal.h"
@@ -137,6 +139,27 @@ void request_load_page(struct request *request, page_t page, void (*step)(struct
 	else
 		cache_load(&volume->cache, page, &request->wait);
 	pthread_mutex_unlock(&volume->meta);
+}
+
+bool request_pass_over(struct request *request)
+{
+	struct volume *volume = request->volume;
+	uint32_t slab = request->part_page - volume->super.geometry.regions;
+	int res = request->wait.res;
+	bool passed, lost;
+
+	if (volume_latched(volume))
+		return false;
+	pthread_mutex_lock(&volume->meta);
+	passed = alloc_pass_over(&volume->alloc, request->part_page, res, &lost);
+	if (lost)
+		volume_log(volume,
+			   "slab %" PRIu32 " is left out: nothing is written to its %" PRIu64
+			   " free bytes, as its refs page cannot be read (%s)",
+			   slab, blocks_to_bytes((uint32_t)volume->refs.slabs[slab].free_blocks),
+			   res == -EUCLEAN ? "damaged" : strerror(-res));
+	pthread_mutex_unlock(&volume->meta);
+	return passed;
 }
 
 void request_wait_commit(struct request *request, void (*step)(struct request *request))

@@ -146,6 +146,7 @@ struct request {
 	uint32_t part_bytes;
 	uint32_t part_edit; /* the next target to publish */
 	uint32_t part_page; /* that has to be loaded to go on */
+	bool part_page_any; /* it is the allocator's choice: another slab may do */
 	void (*part_next)(struct request *request);
 	void (*place_next)(struct request *request);
 	int place_res;

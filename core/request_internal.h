@@ -37,6 +37,9 @@ void write_part_then(struct request *request, void (*next)(struct request *reque
 
 /* step is called when the page is there, or to find out why not (request->wait.res). */
 void request_load_page(struct request *request, page_t page, void (*step)(struct request *request));
+/* The allocator's choice, part_page, could not be loaded: true if it is passed over from now on,
+ * and to ask again is worth it. */
+bool request_pass_over(struct request *request);
 /* Meta is held; it is dropped. step runs when edits up to request->lsn are durable. */
 void request_wait_commit(struct request *request, void (*step)(struct request *request));
 /* After a failed allocation, meta still held: true if something pending may become space; step runs

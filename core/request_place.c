@@ -9,8 +9,8 @@
  *
  *   ALLOCATE -> ZERO   two adjacent blocks were had; both are written with zeros, so that the leaf
  *                      going home later cannot lack space in the backing
- *   ALLOCATE -> LOAD   a refs page is absent. Could it not be made for lack of space in the
- *                      backing, its slab is passed over: another may do
+ *   ALLOCATE -> LOAD   a refs page is absent. Could it not be had (it is damaged, or cannot be made
+ *                      for lack of space in the backing), its slab is passed over: another may do
  *   ALLOCATE -> SPACE  nothing is free, but something is pending
  *
  * The place is the request's own (part_place) until it is published or put back.
@@ -45,14 +45,10 @@ static void woken(struct request *request)
 
 static void loaded(struct request *request)
 {
-	if (request->wait.res != -ENOSPC) {
-		woken(request);
-		return;
-	}
-	pthread_mutex_lock(&request->volume->meta);
-	alloc_bar(&request->volume->alloc, request->part_page);
-	pthread_mutex_unlock(&request->volume->meta);
-	allocate(request);
+	if (request->wait.res < 0 && !request_pass_over(request))
+		finish(request, -EIO);
+	else
+		allocate(request);
 }
 
 static void allocate(struct request *request)

@@ -233,6 +233,13 @@ static void on_damage(void *context, const char *text)
 		snprintf(volume->opening->text, sizeof(volume->opening->text), "%s", text);
 }
 
+static void on_refs_loaded(void *context, const struct frame *frame)
+{
+	struct volume *volume = context;
+
+	refs_loaded(&volume->refs, frame->page - volume->super.geometry.regions);
+}
+
 static uint64_t lsn_limit(void *context)
 {
 	struct volume *volume = context;
@@ -249,6 +256,7 @@ static const struct cache_ops cache_callbacks = {
 	.unlock_region = unlock_region,
 	.on_short = on_cache_short,
 	.damage = on_damage,
+	.refs_loaded = on_refs_loaded,
 };
 
 /* --- opening --- */

@@ -75,6 +75,15 @@ static uint64_t get_one(uint32_t region, uint32_t index)
 	return pbn.v;
 }
 
+/* The page that was wanted does not come. */
+static void pass_over(int res)
+{
+	bool lost;
+
+	cr_assert(alloc_pass_over(&alloc, wanted, res, &lost));
+	cr_assert_eq(lost, res != -ENOSPC);
+}
+
 static uint64_t available(void)
 {
 	return refs_available(&space.refs);
@@ -348,16 +357,42 @@ Test(alloc_space, the_search_goes_on_where_it_stopped_and_round)
 	cr_assert_eq(geometry_slab(space.geometry, pbn), 0);
 }
 
+/* Goal: what cannot be read is not asked for again and again, is not counted as free, and is told
+ * of once. */
+Test(alloc_space, a_slab_whose_page_is_damaged_is_left_out_until_the_page_comes_after_all)
+{
+	bool lost;
+
+	start_with(2, LAST_BLOCKS, HINT, WINDOWS);
+	cr_assert_eq(get(0, 0, 1, false), -EAGAIN);
+	cr_assert_eq(wanted, page_of_refs(space.geometry, 0));
+	pass_over(-EUCLEAN);
+	cr_expect_eq(available(), LAST_BLOCKS);
+	cr_expect(alloc_pass_over(&alloc, wanted, -EIO, &lost), "who waited beside goes on, too");
+	cr_expect_not(lost, "told a second time");
+	alloc_retry(&alloc);
+	cr_assert_eq(get(0, 0, 1, false), -EAGAIN);
+	cr_assert_eq(wanted, page_of_refs(space.geometry, 1));
+	cr_expect_not(alloc_pass_over(&alloc, wanted, -ENOMEM, &lost), "not the slab's fault");
+	pass_over(-EIO);
+	cr_expect_eq(available(), 0);
+	cr_expect_eq(get(0, 0, 1, false), -ENOSPC);
+	refs_loaded(&space.refs, 0);
+	space_load(&space, page_of_refs(space.geometry, 0));
+	cr_expect_eq(available(), SLAB_DATA_BLOCKS);
+	cr_expect_eq(get(0, 0, 1, false), 1);
+}
+
 Test(alloc_space, a_barred_slab_is_passed_over_until_the_retry)
 {
 	pbn_t place;
 
 	start_with(2, LAST_BLOCKS, HINT, WINDOWS);
 	cr_assert_eq(get(0, 0, 1, false), -EAGAIN);
-	alloc_bar(&alloc, wanted);
+	pass_over(-ENOSPC);
 	cr_assert_eq(get(0, 0, 1, false), -EAGAIN);
 	cr_assert_eq(wanted, page_of_refs(space.geometry, 1));
-	alloc_bar(&alloc, wanted);
+	pass_over(-ENOSPC);
 	cr_assert_eq(get(0, 0, 1, false), -ENOSPC);
 	cr_assert_eq(alloc_get_place(&alloc, &place, &wanted), -ENOSPC);
 	alloc_retry(&alloc);
@@ -589,7 +624,7 @@ Test(alloc_space, an_absent_home_is_asked_for)
 	alloc_use_homes(&alloc);
 	cr_assert_eq(get(4, 100, 1, false), -EAGAIN);
 	cr_assert_eq(wanted, page_of_refs(space.geometry, 1));
-	alloc_bar(&alloc, wanted);
+	pass_over(-ENOSPC);
 	cr_assert_eq(get(4, 100, 1, false), -EAGAIN);
 	cr_assert_neq(wanted, page_of_refs(space.geometry, 1), "a barred one is passed over");
 }

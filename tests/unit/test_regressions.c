@@ -317,3 +317,79 @@ Test(regressions, a_cache_full_of_one_stripes_leaves_takes_another_one)
 	engine_done(&engine);
 	free(buf);
 }
+
+/* Both slots: which of them is in force does not matter then. */
+static void damage_refs(const struct geometry *geometry, uint32_t slab)
+{
+	uint8_t byte;
+
+	for (uint32_t i = 0; i < 2; i++) {
+		uint64_t at = bytes(geometry_refs_block(geometry, slab, i)) + 100;
+
+		store_mem_peek(&engine.mem, at, &byte, 1);
+		byte ^= 1;
+		store_mem_poke(&engine.mem, at, &byte, 1);
+	}
+}
+
+static unsigned times_told(const char *what)
+{
+	unsigned n = 0;
+
+	for (const char *at = engine.log; (at = strstr(at, what)) != NULL; at++)
+		n++;
+	return n;
+}
+
+static void check_damaged(uint64_t cache_bytes, bool homes)
+{
+	struct geometry geometry;
+	uint64_t free_bytes;
+
+	hold_tops = hold_reads = false;
+	engine_init(&engine,
+		    &(struct engine_options){.logical_bytes = bytes(60ull * SLAB_DATA_BLOCKS),
+					     .ring_blocks = 256,
+					     .volume = {.cache_bytes = cache_bytes}});
+	cr_assert_eq(engine.volume->alloc.homes, homes);
+	for (uint32_t i = 0; i < 20; i++)
+		cr_assert_eq(engine_write(&engine, region(i) + 3, 1, 1), 0);
+	free_bytes = engine_stats(&engine).free_bytes;
+	geometry = engine.volume->super.geometry;
+	cr_assert_eq(engine_close(&engine), 0);
+	damage_refs(&geometry, 0);
+	cr_assert_eq(engine_open(&engine), 0);
+	engine.volume->alloc.cursor = 0;
+	for (uint32_t i = 0; i < 70; i++)
+		cr_assert_eq(engine_write(&engine, region(i) + 5, 1, 2), 0, "region %u", i);
+	cr_expect_lt(engine_stats(&engine).free_bytes, free_bytes - bytes(SLAB_DATA_BLOCKS - 200));
+	for (uint32_t i = 0; i < 70; i++)
+		cr_expect(engine_holds(&engine, region(i) + 5, 1, 2), "region %u", i);
+	/* What needs that page fails, and nothing else does. */
+	for (uint32_t i = 0; i < 2; i++) {
+		cr_expect_eq(engine_discard(&engine, region(0) + 3, 1), -EIO);
+		cr_expect_eq(engine_clone(&engine, region(0) + 3, 1, region(70)), -EIO);
+	}
+	cr_expect(engine_holds(&engine, region(0) + 3, 1, 1));
+	cr_expect_eq(engine_clone(&engine, region(1) + 5, 1, region(71)), 0);
+	cr_expect_eq(engine_discard(&engine, region(2) + 5, 1), 0);
+	cr_expect_eq(engine_flush(&engine), 0);
+	for (uint32_t i = 0; i < 3; i++) {
+		volume_tick(engine.volume, &engine.workers[0]);
+		cr_expect_eq(engine_write(&engine, region(i) + 80, 1, 3), 0);
+	}
+	cr_expect_eq(times_told("damage: refs page of slab 0"), 1, "%s", engine.log);
+	cr_expect_eq(times_told("slab 0 is left out"), 1, "%s", engine.log);
+	engine_done(&engine);
+}
+
+/* One damaged refs page made every first write fail whose search came by its slab. */
+Test(regressions, a_damaged_refs_page_is_no_matter_of_other_slabs)
+{
+	check_damaged(1, false);
+}
+
+Test(regressions, a_damaged_refs_page_is_no_matter_of_those_whose_home_it_is)
+{
+	check_damaged(64ull << 20, true);
+}
