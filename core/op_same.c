@@ -89,12 +89,7 @@ static void end(struct request *request, int res)
 	struct volume *volume = request->volume;
 
 	unwatch(request);
-	if (!pbn_is_none(request->part_place)) {
-		pthread_mutex_lock(&volume->meta);
-		alloc_put(&volume->alloc, request->part_place, 2);
-		pthread_mutex_unlock(&volume->meta);
-		request->part_place = PBN_NONE;
-	}
+	request_put_place(request);
 	count(&volume->counters.same_bytes, request->same.deduped_bytes);
 	request_finish(request, res);
 }
@@ -111,6 +106,7 @@ static void differs_at(struct request *request, uint32_t piece_off_bytes)
 static void piece_done(struct request *request)
 {
 	unwatch(request);
+	request_put_place(request);
 	request_unfence(request);
 	request_release(request);
 	request->progress_bytes += request->part_bytes;
@@ -436,7 +432,7 @@ static void give_up_fences(struct request *request)
 
 static void loaded_for_publish(struct request *request)
 {
-	if (request->wait.res < 0)
+	if (request->wait.res < 0 && !request_keep_place(request, dst_region(request)))
 		end(request, request->wait.res == -ENOSPC ? -ENOSPC : -EIO);
 	else
 		publish(request);
@@ -513,8 +509,8 @@ static page_t missing_page(struct request *request, const struct pair *pair, boo
 	return edit_missing(volume, &record);
 }
 
-/* One run, all of whose pages are resident. False: the source is saturated, at once or after what
- * could be. */
+/* One run, all of whose pages are resident. False: the source is saturated from the first block on,
+ * and nothing was changed. */
 static bool publish_pair(struct request *request, struct pair *pair)
 {
 	struct volume *volume = request->volume;
@@ -523,8 +519,11 @@ static bool publish_pair(struct request *request, struct pair *pair)
 
 	if (record.kind == RECORD_SHARE)
 		room = unsaturated(volume, pair->src, pair->blocks);
+	if (MUTANT(63)) /* the place is taken for what is refused afterwards */
+		request_publish_place(request, dst_region(request));
 	if (room == 0)
 		return false;
+	request_publish_place(request, dst_region(request));
 	pair->blocks = room;
 	record.count = room;
 	if (!fits(&volume->map, &record)) {
@@ -552,10 +551,13 @@ static enum published prepare(struct request *request, const struct pair *pairs,
 {
 	struct root_entry entry = map_entry(&request->volume->map, dst_region(request));
 	bool first = true;
+	uint32_t unmapped = 0, shared = 0;
 
 	for (uint32_t i = 0; i < n; i++) {
 		if (is_nothing_to_do(request, &pairs[i]))
 			continue;
+		unmapped += pbn_is_none(pairs[i].src) ? pairs[i].blocks : 0;
+		shared += !pbn_is_none(pairs[i].src);
 		if (pbn_is_none(entry.place) && pbn_is_none(request->part_place))
 			return NEEDS_PLACE;
 		request->part_page = missing_page(request, &pairs[i], first);
@@ -563,7 +565,17 @@ static enum published prepare(struct request *request, const struct pair *pairs,
 		if (request->part_page != PAGE_NONE)
 			return NEEDS_PAGE;
 	}
-	return PUBLISHED_ALL;
+	if (shared > 0)
+		return PUBLISHED_ALL;
+	request->part_page = request_unplace_missing(request, dst_region(request), unmapped);
+	return request->part_page == PAGE_NONE ? PUBLISHED_ALL : NEEDS_PAGE;
+}
+
+/* It ends here; what came before may have emptied the region. */
+static enum published saturated_at(struct request *request)
+{
+	request_publish_unplace(request, dst_region(request));
+	return SATURATED;
 }
 
 /* Stripes and meta are held: a batch of runs from piece_done on. */
@@ -580,14 +592,11 @@ static enum published publish_batch(struct request *request)
 
 		if (is_shared_already(&pairs[i]) && !pbn_is_none(pairs[i].src))
 			request->same.already_shared_bytes += blocks_to_bytes(blocks);
-		if (!is_nothing_to_do(request, &pairs[i])) {
-			request_publish_place(request, dst_region(request));
-			if (!publish_pair(request, &pairs[i]))
-				return SATURATED;
-		}
+		if (!is_nothing_to_do(request, &pairs[i]) && !publish_pair(request, &pairs[i]))
+			return saturated_at(request);
 		request->piece_done += pairs[i].blocks;
 		if (pairs[i].blocks < blocks)
-			return SATURATED;
+			return saturated_at(request);
 	}
 	request_depend_on_map(request, dst_region(request));
 	if (request->piece_done < request->part_blocks)

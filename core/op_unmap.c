@@ -11,7 +11,8 @@
  *   LOOK_UP -> RESERVE  something is mapped in the part: journal room first, then the fence
  *   FENCED  -> PUBLISH  looked up again under the fence; a run at a time loses its blocks, the last
  *                       first, so that a LINEAR region shrinks instead of exploding; what empties
- *                       its region gives the place back
+ *                       its region gives the place back. So does a part that finds its region
+ *                       empty, but with a place
  *
  * ZERO with no_hole keeps the blocks allocated: it is a write of zeros. The backing store is not
  * asked to forget anything here; that happens when the edits are settled (pending.h, I13).
@@ -62,7 +63,7 @@ static void loaded_for_look(struct request *request)
 
 static void loaded_for_publish(struct request *request)
 {
-	if (request->wait.res < 0)
+	if (request->wait.res < 0 && !request_keep_place(request, lbn_region(request->part_lbn)))
 		failed(request);
 	else
 		fenced(request);
@@ -131,7 +132,7 @@ static void next_part(struct request *request)
 {
 	struct volume *volume = request->volume;
 	struct fence_stripe *stripe;
-	bool found;
+	bool found, idle_place;
 
 	if (volume_latched(volume)) {
 		request_finish(request, -EIO);
@@ -153,6 +154,7 @@ static void next_part(struct request *request)
 	stripe = fence_stripe(&volume->fence, lbn_region(request->part_lbn));
 	pthread_mutex_lock(&stripe->lock);
 	found = look_up(request);
+	idle_place = found && request_has_idle_place(request, lbn_region(request->part_lbn));
 	pthread_mutex_unlock(&stripe->lock);
 	if (!found) {
 		request_load_page(request, page_of_leaf(lbn_region(request->part_lbn)),
@@ -161,7 +163,7 @@ static void next_part(struct request *request)
 	}
 	if (part_is_whole(request))
 		cut_part(request);
-	if (!any_mapped(request))
+	if (!any_mapped(request) && !idle_place)
 		part_done(request);
 	else if (request_reserve(request, PART_RECORDS, reserved))
 		take_fence(request);
@@ -198,6 +200,7 @@ static page_t missing_page(struct request *request)
 	struct volume *volume = request->volume;
 	lbn_t end = lbn_add(request->part_lbn, request->part_blocks);
 	page_t leaf = page_of_leaf(lbn_region(request->part_lbn));
+	uint32_t unmapped = 0;
 
 	for (uint32_t i = request->extent_count; i-- > 0;) {
 		const struct extent *extent = &request->extents[i];
@@ -210,6 +213,7 @@ static page_t missing_page(struct request *request)
 		record.count = extent->blocks;
 		if (pbn_is_none(extent->pbn))
 			continue;
+		unmapped += extent->blocks;
 		page = edit_missing(volume, &record);
 		if (page != PAGE_NONE)
 			return page;
@@ -217,7 +221,7 @@ static page_t missing_page(struct request *request)
 		    cache_find(&volume->cache, leaf) == NULL)
 			return leaf;
 	}
-	return PAGE_NONE;
+	return request_unplace_missing(request, lbn_region(request->part_lbn), unmapped);
 }
 
 /* Stripe and meta are held: from the last run to the first. False: part_page has to be loaded. */

@@ -114,6 +114,7 @@ void request_next_part(struct request *request, uint32_t max_blocks)
 	request->part_lbn = lbn_of_bytes(at);
 	request->part_off_bytes = in_block;
 	request->part_place = PBN_NONE;
+	request->part_keeps_place = false;
 	request->part_edit = 0;
 	request->target_count = 0;
 	request->hold[0].ticket = 0;
@@ -443,27 +444,6 @@ void request_publish(struct request *request, const struct record *record)
 	request->lsn = edit_publish(request->volume, record, &freed);
 	if (record->kind != RECORD_UNPLACE) /* data alone counts */
 		request->same.freed_bytes += blocks_to_bytes(freed);
-}
-
-void request_publish_unplace(struct request *request, uint32_t region)
-{
-	struct volume *volume = request->volume;
-	struct root_entry entry = map_entry(&volume->map, region);
-	const struct frame *leaf = cache_find(&volume->cache, page_of_leaf(region));
-	struct record record = {
-		.kind = RECORD_UNPLACE,
-		.count = 2,
-		.lbn = region_lbn(region),
-		.old = entry.place,
-	};
-
-	if (pbn_is_none(entry.place) || entry.kind == REGION_LINEAR)
-		return;
-	if (entry.kind == REGION_LEAF && (leaf == NULL || leaf->mapped > 0))
-		return;
-	/* No room or not at hand: the place stays with its region, which may use it again. */
-	if (request->unused_records > 0 && edit_missing(volume, &record) == PAGE_NONE)
-		request_publish(request, &record);
 }
 
 bool request_publish_explode(struct request *request, uint32_t region, page_t *ret_page)

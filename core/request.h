@@ -151,6 +151,7 @@ struct request {
 	void (*place_next)(struct request *request);
 	int place_res;
 	pbn_t part_place; /* fresh leaf place to publish, or none */
+	bool part_keeps_place; /* its counts cannot be had: it is not given back */
 	uint32_t extent_count;
 	struct extent extents[REQUEST_EXTENTS_MAX];
 	uint32_t target_count;

@@ -111,8 +111,19 @@ void request_publish_place(struct request *request, uint32_t region);
 /* Publishes an edit of a part; the record's pages are resident; stripes and meta are held. */
 void request_publish(struct request *request, const struct record *record);
 
+/* The place that was not needed after all goes back. Meta is not held. */
+void request_put_place(struct request *request);
+
 /* Publishes what empties a region's home: an UNPLACE, if nothing of it is mapped any more. */
 void request_publish_unplace(struct request *request, uint32_t region);
+/* What that lacks if so many of the region's blocks are unmapped before: the page of the place's
+ * counts, or PAGE_NONE (also if it will not come to it). */
+page_t request_unplace_missing(struct request *request, uint32_t region, uint32_t unmapped_blocks);
+/* After part_page could not be loaded: whether it may have been wanted for that alone. Then the
+ * part goes on without. */
+bool request_keep_place(struct request *request, uint32_t region);
+/* Whether the region has a place and no mapping. Its stripe is held. */
+bool request_has_idle_place(struct request *request, uint32_t region);
 
 /* Makes the region able to take an edit that it does not fit into; false: *ret_page has to be
  * loaded first. */

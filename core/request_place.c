@@ -13,11 +13,16 @@
  *                      for lack of space in the backing), its slab is passed over: another may do
  *   ALLOCATE -> SPACE  nothing is free, but something is pending
  *
- * The place is the request's own (part_place) until it is published or put back.
+ * The place is the request's own (part_place) until it is published or put back. It is published
+ * together with the first edit that needs it and never without one; and the edits that take the
+ * last mapping away give it back. So that they can, the counts of the place are loaded like every
+ * other page of theirs. Only where those are damaged the region keeps its place, and a region that
+ * was found without mappings, but with a place, loses it at the next discard.
  */
 #include <assert.h>
 #include <errno.h>
 
+#include "core/base/mutant.h"
 #include "core/request_internal.h"
 
 #define PLACE_BLOCKS 2u
@@ -106,4 +111,91 @@ void request_publish_place(struct request *request, uint32_t region)
 	else /* another request was faster */
 		alloc_put(&volume->alloc, request->part_place, PLACE_BLOCKS);
 	request->part_place = PBN_NONE;
+}
+
+void request_put_place(struct request *request)
+{
+	struct volume *volume = request->volume;
+
+	if (pbn_is_none(request->part_place))
+		return;
+	pthread_mutex_lock(&volume->meta);
+	alloc_put(&volume->alloc, request->part_place, PLACE_BLOCKS);
+	pthread_mutex_unlock(&volume->meta);
+	request->part_place = PBN_NONE;
+}
+
+/* --- giving it back --- */
+
+/* Blocks of the region that are mapped; UINT32_MAX: its leaf is absent. */
+static uint32_t mapped_blocks(struct volume *volume, uint32_t region)
+{
+	struct root_entry entry = map_entry(&volume->map, region);
+	const struct frame *leaf;
+
+	if (entry.kind != REGION_LEAF)
+		return entry.length;
+	leaf = cache_find(&volume->cache, page_of_leaf(region));
+	return leaf ? leaf->mapped : UINT32_MAX;
+}
+
+static struct record unplace_record(struct volume *volume, uint32_t region)
+{
+	return (struct record){
+		.kind = RECORD_UNPLACE,
+		.count = PLACE_BLOCKS,
+		.lbn = region_lbn(region),
+		.old = map_entry(&volume->map, region).place,
+	};
+}
+
+bool request_has_idle_place(struct request *request, uint32_t region)
+{
+	struct volume *volume = request->volume;
+	bool idle;
+
+	pthread_mutex_lock(&volume->meta);
+	idle = !pbn_is_none(map_entry(&volume->map, region).place) &&
+	       mapped_blocks(volume, region) == 0;
+	pthread_mutex_unlock(&volume->meta);
+	return idle;
+}
+
+page_t request_unplace_missing(struct request *request, uint32_t region, uint32_t unmapped_blocks)
+{
+	struct volume *volume = request->volume;
+	struct record record = unplace_record(volume, region);
+
+	if (pbn_is_none(record.old) || mapped_blocks(volume, region) != unmapped_blocks ||
+	    request->part_keeps_place || MUTANT(62)) /* kept for ever if it is not at hand */
+		return PAGE_NONE;
+	return edit_missing(volume, &record);
+}
+
+bool request_keep_place(struct request *request, uint32_t region)
+{
+	struct volume *volume = request->volume;
+	struct record record;
+
+	if (request->part_keeps_place) /* then it was wanted for more than that */
+		return false;
+	pthread_mutex_lock(&volume->meta);
+	record = unplace_record(volume, region);
+	request->part_keeps_place =
+		!pbn_is_none(record.old) && request->part_page == edit_missing(volume, &record);
+	pthread_mutex_unlock(&volume->meta);
+	return request->part_keeps_place;
+}
+
+void request_publish_unplace(struct request *request, uint32_t region)
+{
+	struct volume *volume = request->volume;
+	struct record record = unplace_record(volume, region);
+
+	if (pbn_is_none(record.old) || mapped_blocks(volume, region) != 0)
+		return;
+	/* No room, or its counts cannot be had: the place stays with its region, which may use it
+	 * again. The next discard there tries anew. */
+	if (request->unused_records > 0 && edit_missing(volume, &record) == PAGE_NONE)
+		request_publish(request, &record);
 }

@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * test_places - where leaves live: what takes two blocks for a region gives them back
+ *
+ * The rule of every test here: at a quiet point, when nothing is mapped any more, nothing is used,
+ * no region has a place, nothing is pending, and every data block can be handed out.
+ */
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/volume_internal.h"
+#include "tests/lib/engine.h"
+
+#define REFS_LIMIT 65535u
+
+static struct engine engine;
+static uint64_t damaged_block; /* reads of it fail; 0: none does */
+
+static int hook(void *context, const struct store_io *io)
+{
+	(void)context;
+	return damaged_block != 0 && io->op == STORE_READ &&
+			       io->off_bytes == blocks_to_bytes(damaged_block)
+		       ? -EIO
+		       : 0;
+}
+
+static void start(uint64_t regions, uint64_t store_bytes)
+{
+	damaged_block = 0;
+	engine_init(&engine, &(struct engine_options){
+				     .logical_bytes = regions * REGION_BYTES,
+				     .store_bytes = store_bytes,
+				     .ring_blocks = 1024,
+				     .volume = {.discard = true},
+			     });
+	engine.mem.hook = hook;
+}
+
+static void stop(void)
+{
+	if (engine.volume)
+		engine_done(&engine);
+}
+
+TestSuite(places, .fini = stop);
+
+static uint64_t region(uint64_t number)
+{
+	return number * REGION_BLOCKS;
+}
+
+static uint64_t places(void)
+{
+	return engine.volume->journal.counts.places;
+}
+
+/* Nothing is mapped: then nothing is taken, either. */
+static void expect_nothing_left(const char *when)
+{
+	struct volume_stats stats;
+
+	cr_assert_eq(engine_flush(&engine), 0);
+	engine_checkpoint(&engine);
+	engine_settle(&engine);
+	stats = engine_stats(&engine);
+	cr_expect_eq(stats.mapped_bytes, 0, "%s: %lu bytes mapped", when, stats.mapped_bytes);
+	cr_expect_eq(stats.used_bytes, 0, "%s: %lu bytes used", when, stats.used_bytes);
+	cr_expect_eq(places(), 0, "%s: %lu places", when, places());
+	cr_expect_eq(stats.pending_bytes, 0, "%s: %lu bytes pending", when, stats.pending_bytes);
+	pthread_mutex_lock(&engine.volume->meta);
+	alloc_drop_windows(&engine.volume->alloc);
+	pthread_mutex_unlock(&engine.volume->meta);
+	cr_expect_eq(refs_available(&engine.volume->refs),
+		     geometry_data_blocks(&engine.volume->super.geometry), "%s: %lu free", when,
+		     refs_available(&engine.volume->refs));
+}
+
+/* From now on blocks come from that slab. */
+static void allocate_in(uint32_t slab)
+{
+	pthread_mutex_lock(&engine.volume->meta);
+	alloc_drop_windows(&engine.volume->alloc);
+	engine.volume->alloc.homes = false;
+	engine.volume->alloc.cursor = slab;
+	pthread_mutex_unlock(&engine.volume->meta);
+}
+
+/* Of each region a block, so that it is a LEAF, in another slab than its place. */
+static void write_leaves(uint64_t regions)
+{
+	allocate_in(1);
+	for (uint64_t r = 0; r < regions; r++)
+		cr_assert_eq(engine_write(&engine, region(r) + 3, 1, 1), 0);
+	allocate_in(2);
+	for (uint64_t r = 0; r < regions; r++) {
+		cr_assert_eq(engine_write(&engine, region(r) + 100, 1, 2), 0);
+		cr_assert_eq(engine_discard(&engine, region(r) + 3, 1), 0);
+	}
+	cr_assert_eq(engine_flush(&engine), 0);
+}
+
+/* The counts of the places were not in memory after a restart: what emptied a region left it its
+ * place, which nothing ever gave back. */
+Test(places, what_empties_a_region_after_a_restart_gives_its_place_back)
+{
+	start(512, 0);
+	write_leaves(512);
+	cr_assert_eq(places(), 512);
+	engine_reopen(&engine);
+	for (uint64_t r = 0; r < 512; r += 64)
+		cr_assert_eq(engine_discard(&engine, region(r), region(64)), 0);
+	expect_nothing_left("discarded after a restart");
+	engine_reopen(&engine);
+	expect_nothing_left("opened again");
+}
+
+Test(places, a_discard_in_small_pieces_leaves_nothing_either)
+{
+	start(32, 0);
+	write_leaves(4);
+	cr_assert_eq(engine_write(&engine, region(5), 512, 3), 0); /* LINEAR */
+	cr_assert_eq(engine_clone(&engine, region(5), 300, region(6) + 7), 0);
+	engine_reopen(&engine);
+	for (uint64_t block = 0; block < region(8); block += 7) {
+		uint64_t blocks = region(8) - block < 7 ? region(8) - block : 7;
+
+		cr_assert_eq(engine_discard(&engine, block, blocks), 0);
+		if (block % 301 == 0)
+			engine_reopen(&engine);
+	}
+	expect_nothing_left("discarded by sevens");
+}
+
+Test(places, a_merge_that_empties_a_region_gives_its_place_back)
+{
+	start(32, 0);
+	allocate_in(1); /* the places; the data that stays elsewhere */
+	cr_assert_eq(engine_write(&engine, region(1) + 105, 20, 0), 0);
+	cr_assert_eq(engine_write(&engine, region(2) + 105, 20, 0), 0);
+	allocate_in(2);
+	cr_assert_eq(engine_write(&engine, region(1) + 5, 20, 0), 0);
+	cr_assert_eq(engine_write(&engine, region(2) + 5, 20, 0), 0);
+	cr_assert_eq(engine_discard(&engine, region(1) + 105, 20), 0);
+	cr_assert_eq(engine_discard(&engine, region(2) + 105, 20), 0);
+	engine_reopen(&engine);
+	cr_assert_eq(engine_same(&engine, ENGINE_ZERO, 512, region(1), NULL), 0);
+	cr_assert_eq(engine_clone(&engine, region(3), 100, region(2)), 0);
+	expect_nothing_left("made holes");
+}
+
+/* A clone refused for a full count had taken a place for its region before it looked. */
+Test(places, a_refused_clone_takes_no_place)
+{
+	uint64_t before;
+
+	start(300, 24ull << 20);
+	cr_assert_eq(engine_write(&engine, 0, 1, 1), 0);
+	for (uint64_t n = 1; n < REFS_LIMIT; n *= 2) {
+		uint64_t blocks = 2 * n <= REFS_LIMIT ? n : REFS_LIMIT - n;
+
+		cr_assert_eq(engine_clone(&engine, 0, blocks, n), 0);
+	}
+	before = places();
+	for (uint64_t r = 140; r < 240; r++)
+		cr_assert_eq(engine_clone(&engine, 0, 1, region(r) + 7), -EMLINK);
+	cr_expect_eq(places(), before, "%lu places more", places() - before);
+	/* What was mapped there is a hole afterwards, and then the end comes. */
+	cr_assert_eq(engine_write(&engine, region(250) + 9, 1, 3), 0);
+	cr_assert_eq(engine_discard(&engine, 5, 1), 0);
+	cr_assert_eq(engine_clone(&engine, 0, 1, region(251) + 1), 0);
+	before = places();
+	cr_assert_eq(engine_clone(&engine, region(251), 2, region(250) + 9), -EMLINK);
+	cr_expect_eq(engine_references(&engine, region(250) + 9, NULL), 0);
+	cr_expect_eq(places(), before - 1, "the emptied region keeps its place");
+	cr_assert_eq(engine_discard(&engine, 0, region(300)), 0);
+	expect_nothing_left("all discarded");
+}
+
+/* An empty region with a place: older programs left them behind, and so does this one where the
+ * counts of the place cannot be read. The discard is not refused for that. */
+Test(places, an_empty_region_that_has_a_place_loses_it_at_the_next_discard)
+{
+	struct slab *slab;
+
+	start(32, 0);
+	allocate_in(1);
+	cr_assert_eq(engine_write(&engine, 3, 1, 1), 0);
+	allocate_in(2);
+	cr_assert_eq(engine_write(&engine, 100, 1, 2), 0);
+	cr_assert_eq(engine_discard(&engine, 3, 1), 0);
+	engine_reopen(&engine);
+	slab = &engine.volume->refs.slabs[1];
+	damaged_block = geometry_refs_block(&engine.volume->super.geometry, 1, slab->generation);
+	cr_assert_eq(engine_discard(&engine, 0, 512), 0);
+	cr_expect_eq(places(), 1, "its counts cannot be read");
+	damaged_block = 0;
+	engine_reopen(&engine);
+	cr_assert_eq(engine_discard(&engine, 17, 1), 0);
+	expect_nothing_left("discarded once more");
+}
