@@ -259,6 +259,7 @@ static bool has_waiting_io(uint32_t id)
  * closed the device waits for its I/O and is seen nowhere; only the driver knows of it. */
 static int check_unused(const struct device *device, bool can_try)
 {
+	const struct ublk_claim_how how = {.driver_counts = can_try};
 	char who[256];
 	int fd, r;
 
@@ -275,7 +276,7 @@ static int check_unused(const struct device *device, bool can_try)
 			  "requests wait for its server (sameblk recover); --force fails them");
 		return -EBUSY;
 	}
-	r = ublk_claim(device->info.id, false, &fd, who, sizeof(who));
+	r = ublk_claim(device->info.id, &how, &fd, who, sizeof(who));
 	if (r < 0) {
 		say_error("cannot remove", device->path, "%s", who);
 		return r;

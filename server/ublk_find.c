@@ -6,20 +6,18 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <mntent.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <sys/sysmacros.h>
 #include <time.h>
 #include <unistd.h>
 
-#define CLASS_DIR   "/sys/class/ublk-char"
-#define PREFIX	    "ublkc"
-#define COMM_MAX    16u
-#define MOUNT_BYTES 8192u
+#include "server/ublk_holders.h"
+#include "server/ublk_openers.h"
+
+#define CLASS_DIR "/sys/class/ublk-char"
+#define PREFIX	  "ublkc"
 /* udev looks into a device whenever somebody has written to it. */
 #define CLAIM_MS       1000u
 #define CLAIM_PAUSE_MS 50u
@@ -113,165 +111,80 @@ int ublk_hold(uint32_t id, int *ret_fd)
 
 /* --- who has it open --- */
 
-static void say_process(const char *pid, char *ret_who, size_t who_bytes)
+/* Whoever is not shown is found by counting, unless the driver does that when it stops it. */
+static int check_openers(const char *disk, bool driver_counts, char *reterr_who, size_t who_bytes)
 {
-	char path[64], comm[COMM_MAX + 1] = "?";
-	FILE *file;
+	struct ublk_openers openers;
+	int r = ublk_openers_find(&ublk_view_machine, disk, &openers, reterr_who, who_bytes);
 
-	snprintf(path, sizeof(path), "/proc/%.16s/comm", pid);
-	file = fopen(path, "re");
-	if (file != NULL) {
-		if (fgets(comm, sizeof(comm), file) != NULL)
-			comm[strcspn(comm, "\n")] = '\0';
-		fclose(file);
+	if (r == -EAGAIN && !openers.shown)
+		snprintf(reterr_who, who_bytes, "it is just being opened or closed");
+	if (openers.shown || r == -EAGAIN)
+		return -EBUSY;
+	if (r < 0) {
+		snprintf(reterr_who, who_bytes, "who has it open cannot be told: %s", strerror(-r));
+		return r;
 	}
-	snprintf(ret_who, who_bytes, "process %.16s (%s) has it open", pid, comm);
+	if (driver_counts || openers.unseen == 0)
+		return 0;
+	(void)ublk_openers_find_unseen(&ublk_view_machine, disk, reterr_who, who_bytes);
+	return -EBUSY;
 }
 
-/* What kind of file it is, which the kernel knows without asking a server of files, which may be
- * gone: any file of any process is looked at here. */
-static bool is_block(int dir_fd, const char *name, dev_t *ret_number)
-{
-	struct statx st;
-
-	if (statx(dir_fd, name, AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT, STATX_TYPE, &st) < 0 ||
-	    !S_ISBLK(st.stx_mode))
-		return false;
-	*ret_number = makedev(st.stx_rdev_major, st.stx_rdev_minor);
-	return true;
-}
-
-/* The device itself or a partition of it: a block device is known by its number. */
-static bool is_device(int dir_fd, const char *name, dev_t number, const char *disk)
-{
-	dev_t found;
-	char path[64], target[256];
-	ssize_t len;
-
-	if (!is_block(dir_fd, name, &found))
-		return false;
-	snprintf(path, sizeof(path), "/sys/dev/block/%u:%u", major(found), minor(found));
-	len = readlink(path, target, sizeof(target) - 1);
-	/* Of a device that was removed and is still open somewhere the kernel shows nothing. */
-	if (len < 0)
-		return found == number;
-	target[len] = '\0';
-	/* .../block/ublkb0 or .../block/ublkb0/ublkb0p1 */
-	for (char *at = strstr(target, disk); at != NULL; at = strstr(at + 1, disk)) {
-		char end = at[strlen(disk)];
-
-		if (at > target && at[-1] == '/' && (end == '\0' || end == '/'))
-			return true;
-	}
-	return false;
-}
-
-static bool process_has_it(int proc_fd, const char *pid, dev_t number, const char *disk)
-{
-	char path[32];
-	struct dirent *entry;
-	bool found = false;
-	DIR *dir;
-	int fd;
-
-	snprintf(path, sizeof(path), "%.16s/fd", pid);
-	fd = openat(proc_fd, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (fd < 0)
-		return false;
-	dir = fdopendir(fd);
-	if (dir == NULL) {
-		close(fd);
-		return false;
-	}
-	while (!found && (entry = readdir(dir)) != NULL)
-		if (entry->d_name[0] != '.')
-			found = is_device(fd, entry->d_name, number, disk);
-	closedir(dir);
-	return found;
-}
-
-/* True: a process besides this one has it open. The kernel keeps the count to itself. */
-static bool find_process(dev_t number, const char *disk, char *ret_who, size_t who_bytes)
-{
-	DIR *dir = opendir("/proc");
-	struct dirent *entry;
-	bool found = false;
-
-	if (dir == NULL)
-		return false;
-	while (!found && (entry = readdir(dir)) != NULL) {
-		if (!isdigit((unsigned char)entry->d_name[0]) ||
-		    strtol(entry->d_name, NULL, 10) == getpid())
-			continue;
-		found = process_has_it(dirfd(dir), entry->d_name, number, disk);
-		if (found)
-			say_process(entry->d_name, ret_who, who_bytes);
-	}
-	closedir(dir);
-	return found;
-}
-
-static void say_mount(const char *disk, char *ret_who, size_t who_bytes)
-{
-	FILE *file = setmntent("/proc/self/mounts", "re");
-	struct mntent mount;
-	char text[MOUNT_BYTES];
-
-	snprintf(ret_who, who_bytes, "it is mounted, or another device is made of it");
-	if (file == NULL)
-		return;
-	while (getmntent_r(file, &mount, text, sizeof(text)) != NULL) {
-		const char *device = mount.mnt_fsname;
-
-		if (strncmp(device, "/dev/", 5) != 0 ||
-		    strncmp(device + 5, disk, strlen(disk)) != 0 ||
-		    isdigit((unsigned char)device[5 + strlen(disk)]))
-			continue;
-		snprintf(ret_who, who_bytes, "it is mounted on %s", mount.mnt_dir);
-		break;
-	}
-	endmntent(file);
-}
-
-static int claim_now(uint32_t id, int *ret_fd, char *reterr_who, size_t who_bytes)
+static int claim_now(uint32_t id, bool driver_counts, int *ret_fd, char *reterr_who,
+		     size_t who_bytes)
 {
 	char path[UBLK_PATH_BYTES];
 	const char *disk = path + strlen("/dev/");
-	struct stat st;
 	int fd, r;
 
 	ublk_block_path(id, path);
+	if (ublk_holders_count(&ublk_view_machine, disk, reterr_who, who_bytes) > 0)
+		return -EBUSY;
 	fd = open(path, O_RDONLY | O_EXCL | O_CLOEXEC);
 	if (fd < 0) {
 		r = -errno;
 		if (r == -EBUSY)
-			say_mount(disk, reterr_who, who_bytes);
+			snprintf(reterr_who, who_bytes, "a filesystem or another device claims it");
 		else
 			snprintf(reterr_who, who_bytes, "cannot open %s: %s", path, strerror(-r));
 		return r;
 	}
-	if (fstat(fd, &st) == 0 && find_process(st.st_rdev, disk, reterr_who, who_bytes)) {
+	r = check_openers(disk, driver_counts, reterr_who, who_bytes);
+	if (r < 0) {
 		close(fd);
-		return -EBUSY;
+		return r;
 	}
 	*ret_fd = fd;
 	return 0;
 }
 
-int ublk_claim(uint32_t id, bool write_back, int *ret_fd, char *reterr_who, size_t who_bytes)
+int ublk_claim(uint32_t id, const struct ublk_claim_how *how, int *ret_fd, char *reterr_who,
+	       size_t who_bytes)
 {
 	const struct timespec pause = {.tv_nsec = CLAIM_PAUSE_MS * 1000000L};
-	int r = claim_now(id, ret_fd, reterr_who, who_bytes);
+	int r = claim_now(id, how->driver_counts, ret_fd, reterr_who, who_bytes);
 
 	for (unsigned ms = 0; r == -EBUSY && ms < CLAIM_MS; ms += CLAIM_PAUSE_MS) {
 		nanosleep(&pause, NULL);
-		r = claim_now(id, ret_fd, reterr_who, who_bytes);
+		r = claim_now(id, how->driver_counts, ret_fd, reterr_who, who_bytes);
 	}
-	if (r == 0 && write_back && fsync(*ret_fd) < 0) {
+	if (r == 0 && how->write_back && fsync(*ret_fd) < 0) {
 		r = -errno;
 		snprintf(reterr_who, who_bytes, "what is cached cannot be written back: %s",
 			 strerror(-r));
 		close(*ret_fd);
 	}
 	return r;
+}
+
+void ublk_say_user(uint32_t id, char *ret_who, size_t who_bytes)
+{
+	char path[UBLK_PATH_BYTES];
+	const char *disk = path + strlen("/dev/");
+
+	ublk_block_path(id, path);
+	if (ublk_holders_count(&ublk_view_machine, disk, ret_who, who_bytes) == 0 &&
+	    check_openers(disk, true, ret_who, who_bytes) == 0)
+		(void)ublk_openers_find_unseen(&ublk_view_machine, disk, ret_who, who_bytes);
 }

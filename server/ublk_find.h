@@ -3,8 +3,8 @@
  * ublk_find - the ublk devices of this machine, and who has one of them open
  *
  * Errors    0 or a negative errno.
- * Threads   any. Blocking: ublk_find_users() reads /proc; opening a device may make the kernel read
- *           its partition table, so never on a thread that serves one.
+ * Threads   any. Blocking: who has it open is read from /proc and /sys; opening a device may make
+ *           the kernel read its partition table, so never on a thread that serves one.
  */
 #ifndef SERVER_UBLK_FIND_H
 #define SERVER_UBLK_FIND_H
@@ -31,10 +31,18 @@ int ublk_find_mark(struct ublk_control *control, uint64_t mark, struct ublk_info
  * takes it over. Close it before the device is deleted. */
 int ublk_hold(uint32_t id, int *ret_fd);
 
+struct ublk_claim_how {
+	bool write_back; /* also what the kernel has cached of it, for which it must be served */
+	bool driver_counts; /* the driver refuses to stop it if anybody else has it open */
+};
+
 /* Claims the device, so that nobody mounts it from now on. EBUSY: it is mounted, claimed or open;
- * reterr_who then says by whom, as far as that can be seen. write_back: also writes back what the
- * kernel has cached of it, for which it must be served. *ret_fd: close it when the device has been
- * stopped. */
-int ublk_claim(uint32_t id, bool write_back, int *ret_fd, char *reterr_who, size_t who_bytes);
+ * reterr_who then says by whom, as far as that can be seen. *ret_fd: close it when the device has
+ * been stopped. */
+int ublk_claim(uint32_t id, const struct ublk_claim_how *how, int *ret_fd, char *reterr_who,
+	       size_t who_bytes);
+
+/* Who has it open, of whom the driver said that there is somebody. */
+void ublk_say_user(uint32_t id, char *ret_who, size_t who_bytes);
 
 #endif

@@ -519,7 +519,8 @@ static int stop_unused(struct ublk_server *server)
 	bool can_try = (ublk_control_features(server->control) & UBLK_F_TRY_STOP) != 0;
 	uint32_t op = can_try ? UBLK_CTL_TRY_STOP : UBLK_CTL_STOP;
 	char who[UBLK_WHY_BYTES - UBLK_PATH_BYTES - 8];
-	int fd, r = ublk_claim(server->info.id, true, &fd, who, sizeof(who));
+	const struct ublk_claim_how how = {.write_back = true, .driver_counts = can_try};
+	int fd, r = ublk_claim(server->info.id, &how, &fd, who, sizeof(who));
 
 	if (r < 0) {
 		snprintf(server->why, sizeof(server->why), "%s: %s", server->path, who);
@@ -530,6 +531,11 @@ static int stop_unused(struct ublk_server *server)
 	r = ublk_control_plain(server->control, op, server->info.id);
 	if (!can_try)
 		close(fd);
+	if (r == -EBUSY) {
+		ublk_say_user(server->info.id, who, sizeof(who));
+		snprintf(server->why, sizeof(server->why), "%s: %s", server->path, who);
+		return r;
+	}
 	return r < 0 ? fail_command(server, r) : 0;
 }
 
