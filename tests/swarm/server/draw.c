@@ -8,10 +8,11 @@
 
 #include "core/base/units.h"
 
-#define WINDOW_BYTES   (4ull << 20)
-#define MERGE_BLOCKS   256u
-#define MERGE_TRIES    64
-#define SOURCE_ZERO_IN 12
+#define WINDOW_BYTES	  (4ull << 20)
+#define REQUEST_BYTES_MAX (1ull << 31) /* libnbd 1.14 has no extended headers */
+#define MERGE_BLOCKS	  256u
+#define MERGE_TRIES	  64
+#define SOURCE_ZERO_IN	  12
 
 static uint64_t below(struct load *load, uint64_t n)
 {
@@ -218,7 +219,7 @@ static bool draw_change(struct load *load, struct op *op, uint32_t **ret_ids)
 static bool draw_all(struct load *load, struct op *op)
 {
 	op->len = load->size;
-	return load->history.all_count < HISTORY_ALL_MAX &&
+	return load->size <= REQUEST_BYTES_MAX && load->history.all_count < HISTORY_ALL_MAX &&
 	       !load_reserved(load, 0, load->size / SECTOR_BYTES);
 }
 

@@ -30,7 +30,7 @@
 
 #define HISTORY_NEVER	       UINT64_MAX
 #define HISTORY_REGION_SECTORS 4096u
-#define HISTORY_ALL_MAX	       64u
+#define HISTORY_ALL_MAX	       128u
 
 struct version {
 	uint64_t submitted;

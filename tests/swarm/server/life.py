@@ -134,6 +134,11 @@ class Server:
         expect(status is not None or connected, "died", "the server has closed a connection")
         expect(status is None, "died", f"the server died with {status}: {self.log()[-500:]}")
 
+    def processor_seconds(self):
+        with open(f"/proc/{self.process.pid}/stat", encoding="ascii") as f:
+            words = f.read().rsplit(")", 1)[1].split()
+        return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
+
     def kill(self):
         self.stopped = True
         if self.process.poll() is None:
@@ -187,7 +192,7 @@ class Load:
                                             stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                             stderr=log, text=True)
         self.log_name = log_name
-        self.sums = {}
+        self.sums, self.bad = {}, False
 
     def say(self, line):
         try:
@@ -203,6 +208,7 @@ class Load:
             raise Failure("stuck", f"the load has not answered for {seconds} s")
         line = self.process.stdout.readline()
         if line.startswith("bad "):
+            self.bad = True
             what = line[4:].strip()
             known = re.match(r"(stuck|connect)", what)
             raise Failure(known.group(1) if known else check, what)
@@ -216,6 +222,12 @@ class Load:
     def ask(self, line, check="oracle"):
         self.say(line)
         return self.hear(check)
+
+    def trace(self):
+        """Has the last operations written down; where it was bad it has done so."""
+        if not self.bad and self.process.poll() is None:
+            self.say("trace")
+            select.select([self.process.stdout], [], [], 5)
 
     def close(self):
         self.process.stdin.close()

@@ -39,6 +39,13 @@ void load_trace(struct load *load, const char *format, ...)
 	va_end(arguments);
 }
 
+void load_gone(struct load *load, const char *why)
+{
+	if (!load->gone)
+		load_trace(load, "%" PRIu64 " gone: %s", load->history.now, why);
+	load->gone = true;
+}
+
 static void oldest_update(struct load *load)
 {
 	uint64_t oldest = HISTORY_NEVER;
@@ -196,21 +203,20 @@ static void check_read(struct op *op)
 		check_read_sector(op, s);
 }
 
+bool load_error_allowed(struct load *load, int error)
+{
+	load->enospc_count += error == ENOSPC;
+	load->eio_count += error == EIO;
+	return (error == ENOSPC && load->options.enospc) || (error == EIO && load->options.eio);
+}
+
 bool op_error_allowed(struct load *load, const struct op *op, int error)
 {
 	if (load->options.read_only && (error == EROFS || error == EPERM))
 		return true;
 	if (error == EOPNOTSUPP && (op->flags & LIBNBD_CMD_FLAG_FAST_ZERO))
 		return true;
-	if (error == ENOSPC) {
-		load->enospc_count++;
-		return load->options.enospc != 0;
-	}
-	if (error == EIO) {
-		load->eio_count++;
-		return load->options.eio != 0;
-	}
-	return false;
+	return load_error_allowed(load, error);
 }
 
 void op_finish(struct op *op, enum op_end end, int error)

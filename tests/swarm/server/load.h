@@ -123,7 +123,7 @@ struct load {
 	uint64_t size; /* of the volume, in bytes */
 	uint32_t next_id;
 	bool stopping; /* nothing new is submitted */
-	bool gone; /* a connection ended that the load did not close */
+	bool gone; /* see load_gone() */
 	char bad[4096]; /* the first wrong answer; "": none */
 	uint64_t counts[OP_KINDS];
 	uint64_t enospc_count;
@@ -133,6 +133,7 @@ struct load {
 	uint64_t cloned_bytes;
 	char (*trace)[160]; /* the last operations */
 	uint64_t trace_count;
+	const char *trace_file;
 	uint32_t *snapshot; /* of `changes`: an id for each sector of the regions known then */
 	uint32_t snapshot_count; /* regions */
 };
@@ -140,13 +141,16 @@ struct load {
 const char *op_name(enum op_kind kind);
 
 __attribute__((format(printf, 2, 3))) void load_bad(struct load *load, const char *format, ...);
+/* A connection ended that the load did not close. */
+void load_gone(struct load *load, const char *why);
 __attribute__((format(printf, 2, 3))) void load_trace(struct load *load, const char *format, ...);
 
 /* Takes its time; its sectors get versions; it is in flight. ids: one for each sector. */
 void op_begin(struct op *op, const uint32_t *ids);
 /* Ends its versions, checks what it must have done, and frees it. */
 void op_finish(struct op *op, enum op_end end, int error);
-/* Whether an error is one that may be answered now. */
+/* Whether an error is one that may be answered now: to anything, or to this operation. */
+bool load_error_allowed(struct load *load, int error);
 bool op_error_allowed(struct load *load, const struct op *op, int error);
 
 /* Whether the sectors are part of those which an operation in flight changes in part, or which a

@@ -16,6 +16,8 @@
  *     abandon                         runs for a moment, and closes with all in flight
  *     changes GENERATION              answers `ok generation=N`
  *     trim                            gives everything back, and flushes
+ *     zeros                           somebody else trims everything, and may be cut off
+ *     trace                           writes the last operations to TRACE_FILE
  *
  * Answers: `ok KEY=N...`; `gone ...`: the server ended a connection; `bad WHAT`: a wrong answer,
  * and the last operations are in TRACE_FILE. The load lives as long as its world, so that it
@@ -30,17 +32,21 @@
 #include <string.h>
 #include <time.h>
 
+#include "core/base/units.h"
 #include "tests/swarm/server/draw.h"
 #include "tests/swarm/server/load.h"
 #include "tests/swarm/server/over_control.h"
 #include "tests/swarm/server/over_nbd.h"
 
-#define FIRST_ID	64u /* those below are the pool's */
-#define TICK_MS		20
-#define ABANDON_MS	30
-#define STUCK_MS	60000u
-#define DRAWS_PER_TURN	32u
-#define BYTES_IN_FLIGHT (64u << 20)
+#define FIRST_ID	  64u /* those below are the pool's */
+#define TICK_MS		  20
+#define ABANDON_MS	  30
+#define CONNECT_MS	  10000u
+#define STUCK_MS	  60000u
+#define DRAWS_PER_TURN	  32u
+#define BYTES_IN_FLIGHT	  (64u << 20)
+#define TRIM_BYTES_MAX	  ((4ull << 30) - BLOCK_BYTES)
+#define TRIM_PIECES_BYTES (1ull << 30)
 
 static uint64_t now_ms(void)
 {
@@ -200,20 +206,45 @@ static void close_all(struct load *load)
 
 static void connect_all(struct load *load, const char *nbd, const char *control)
 {
+	uint64_t end = now_ms() + CONNECT_MS;
+	const char *why = "";
+
 	close_all(load);
-	for (unsigned i = 0; i < load->options.connections; i++)
-		if (over_nbd_connect(load, i, nbd) < 0)
-			return;
-	over_control_connect(load, control);
+	for (unsigned i = 0; i < load->options.connections && load->bad[0] == '\0'; i++)
+		/* Those that were closed just now may hold the last places. */
+		while (over_nbd_connect(load, i, nbd, &why) < 0 && load->bad[0] == '\0') {
+			if (now_ms() > end)
+				load_bad(load, "connect: %s", why);
+			poll(NULL, 0, TICK_MS);
+		}
+	if (load->bad[0] == '\0')
+		over_control_connect(load, control);
+}
+
+/* At once or piece by piece. */
+static bool trim_pieces(struct load *load)
+{
+	struct nbd_handle *nbd = load->connections[0].nbd;
+	uint64_t piece = load->size;
+
+	if (load->size <= TRIM_PIECES_BYTES && rng_below(&load->random, 2) == 0)
+		piece = (1 + rng_below(&load->random, 3 * REGION_BLOCKS)) * BLOCK_BYTES;
+	piece = piece > TRIM_BYTES_MAX ? TRIM_BYTES_MAX : piece;
+	for (uint64_t off = 0; off < load->size; off += piece) {
+		uint64_t len = load->size - off < piece ? load->size - off : piece;
+
+		if (nbd_trim(nbd, len, off, 0) != 0)
+			return false;
+	}
+	return nbd_flush(nbd, 0) == 0;
 }
 
 static void trim(struct load *load)
 {
-	struct nbd_handle *nbd = load->connections[0].nbd;
 	uint64_t submitted = history_tick(&load->history);
 
 	history_submit_all(&load->history, submitted);
-	if (nbd_trim(nbd, load->size, 0, 0) != 0 || nbd_flush(nbd, 0) != 0) {
+	if (!trim_pieces(load)) {
 		load_bad(load, "trim of everything: %s", nbd_get_error());
 		return;
 	}
@@ -222,6 +253,17 @@ static void trim(struct load *load)
 }
 
 /* --- commands --- */
+
+static void write_trace(const struct load *load)
+{
+	uint64_t from = load->trace_count > LOAD_TRACE_OPS ? load->trace_count - LOAD_TRACE_OPS : 0;
+	FILE *out = fopen(load->trace_file, "w");
+
+	for (uint64_t i = from; out && i < load->trace_count; i++)
+		fprintf(out, "%s\n", load->trace[i % LOAD_TRACE_OPS]);
+	if (out)
+		fclose(out);
+}
 
 static void command(struct load *load, char *line, uint64_t *ret_generation)
 {
@@ -259,20 +301,13 @@ static void command(struct load *load, char *line, uint64_t *ret_generation)
 			over_control_changes(load, strtoull(strtok(NULL, " \n"), NULL, 0));
 	} else if (strcmp(word, "trim") == 0) {
 		trim(load);
+	} else if (strcmp(word, "zeros") == 0) {
+		history_submit_all(&load->history, history_tick(&load->history));
+	} else if (strcmp(word, "trace") == 0) {
+		write_trace(load);
 	} else {
 		load_bad(load, "there is no command %s", word);
 	}
-}
-
-static void write_trace(const struct load *load, const char *path)
-{
-	uint64_t from = load->trace_count > LOAD_TRACE_OPS ? load->trace_count - LOAD_TRACE_OPS : 0;
-	FILE *out = fopen(path, "w");
-
-	for (uint64_t i = from; out && i < load->trace_count; i++)
-		fprintf(out, "%s\n", load->trace[i % LOAD_TRACE_OPS]);
-	if (out)
-		fclose(out);
 }
 
 static void answer(struct load *load, uint64_t generation)
@@ -301,6 +336,7 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	signal(SIGPIPE, SIG_IGN);
+	load.trace_file = argv[3];
 	load.size = strtoull(argv[2], NULL, 0);
 	load.random = rng_for(strtoull(argv[1], NULL, 0), 0);
 	load.trace = calloc(LOAD_TRACE_OPS, sizeof(load.trace[0]));
@@ -313,7 +349,7 @@ int main(int argc, char **argv)
 		answer(&load, generation);
 		fflush(stdout);
 		if (load.bad[0] != '\0')
-			write_trace(&load, argv[3]);
+			write_trace(&load);
 	}
 	close_all(&load);
 	history_done(&load.history);

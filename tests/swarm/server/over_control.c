@@ -111,7 +111,8 @@ static void send_more(struct load *load)
 		if (n < 0 && errno == EAGAIN)
 			return;
 		if (n < 0) {
-			control->dead = load->gone = true;
+			control->dead = true;
+			load_gone(load, "sending a control call failed");
 			return;
 		}
 		control->out_at += (size_t)n;
@@ -372,7 +373,8 @@ static void receive(struct load *load)
 	if (n < 0 && errno == EAGAIN)
 		return;
 	if (n <= 0) {
-		control->dead = load->gone = true;
+		control->dead = true;
+		load_gone(load, "the control connection ended");
 		return;
 	}
 	control->in_len += (size_t)n;

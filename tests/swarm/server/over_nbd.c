@@ -13,7 +13,7 @@
 #define VERIFY_ALL_BYTES (600ull << 20) /* a larger volume is looked at where it was written */
 #define STATUS_BYTES	 (1ull << 30)
 
-int over_nbd_connect(struct load *load, unsigned number, const char *path)
+int over_nbd_connect(struct load *load, unsigned number, const char *path, const char **ret_why)
 {
 	struct connection *connection = &load->connections[number];
 	struct nbd_handle *nbd = nbd_create();
@@ -22,15 +22,16 @@ int over_nbd_connect(struct load *load, unsigned number, const char *path)
 	if (!nbd || nbd_set_strict_mode(nbd, 0) != 0 ||
 	    nbd_add_meta_context(nbd, LIBNBD_CONTEXT_BASE_ALLOCATION) != 0 ||
 	    nbd_connect_unix(nbd, path) != 0) {
-		load_bad(load, "connect: %s", nbd_get_error());
+		*ret_why = nbd_get_error();
 		nbd_close(nbd);
 		*connection = (struct connection){.dead = true};
 		return -1;
 	}
-	if ((uint64_t)nbd_get_size(nbd) != load->size)
-		load_bad(load, "the export has %" PRId64 " bytes, the volume %" PRIu64,
-			 nbd_get_size(nbd), load->size);
-	return 0;
+	if ((uint64_t)nbd_get_size(nbd) == load->size)
+		return 0;
+	load_bad(load, "the export has %" PRId64 " bytes, the volume %" PRIu64, nbd_get_size(nbd),
+		 load->size);
+	return -1;
 }
 
 static bool is_lost(int error)
@@ -119,7 +120,7 @@ void over_nbd_submit(struct op *op, unsigned number)
 		return;
 	connection->in_flight--;
 	connection->dead = true;
-	op->load->gone = true;
+	load_gone(op->load, nbd_get_error());
 	op_finish(op, OP_LOST, ENOTCONN);
 }
 
@@ -150,7 +151,7 @@ void over_nbd_poll(struct load *load, unsigned number, struct pollfd *ret_poll)
 		return;
 	if (nbd_aio_is_dead(connection->nbd) > 0 || nbd_aio_is_closed(connection->nbd) > 0) {
 		connection->dead = true;
-		load->gone = true;
+		load_gone(load, "an NBD connection ended");
 		return;
 	}
 	direction = nbd_aio_get_direction(connection->nbd);
@@ -170,8 +171,10 @@ void over_nbd_ready(struct load *load, unsigned number, short events)
 		nbd_aio_notify_read(nbd);
 	else if ((events & POLLOUT) && (direction & LIBNBD_AIO_DIRECTION_WRITE))
 		nbd_aio_notify_write(nbd);
-	else if (events & (POLLERR | POLLNVAL | POLLHUP))
-		load->connections[number].dead = load->gone = true;
+	else if (events & (POLLERR | POLLNVAL | POLLHUP)) {
+		load->connections[number].dead = true;
+		load_gone(load, "an NBD connection was hung up");
+	}
 }
 
 static void verify_sector(struct load *load, uint64_t sector, const uint8_t *bytes, enum verify how)
@@ -299,7 +302,7 @@ void over_nbd_fill(struct load *load)
 				    load->options.lasting);
 		if (good)
 			continue;
-		if (!load->options.enospc || nbd_get_errno() != ENOSPC)
+		if (!load_error_allowed(load, nbd_get_errno()))
 			load_bad(load, "filling at %" PRIu64 ": %s", off, nbd_get_error());
 		return;
 	}

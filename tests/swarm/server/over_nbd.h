@@ -12,8 +12,8 @@
 
 #include "tests/swarm/server/load.h"
 
-/* 0, or -1 with load->bad. */
-int over_nbd_connect(struct load *load, unsigned number, const char *path);
+/* 0, or a negative value: refused (*ret_why, until the next call), or load->bad. */
+int over_nbd_connect(struct load *load, unsigned number, const char *path, const char **ret_why);
 /* Ends it at once, whatever is in flight. */
 void over_nbd_close(struct load *load, unsigned number);
 /* Gives the operation, which has begun, to this connection. */

@@ -28,7 +28,7 @@ import traceback
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(HERE)))
-sys.path.insert(0, HERE)
+sys.path[:0] = [HERE, os.path.join(TOP, "tests", "server")]
 
 # pylint: disable=wrong-import-position
 import world
@@ -94,7 +94,6 @@ class Swarm:
         self.failures.append((check, seed, after))
         keep = os.path.join(self.options.keep or tempfile.gettempdir(),
                             f"sameblk-swarm-{seed}")
-        story.end()
         story.keep(keep)
         print(f"# seed {seed} after {after:.0f} s: " + text.replace("\n", "\n# "))
         print(f"# {story.world.buckets}")

@@ -13,11 +13,16 @@ import time
 
 import places
 import world
+from nbd_raw import TRIM, Raw
 from life import Dedupe, Failure, Load, Server, expect
 
 BLOCK = 4096
 MIB = 1 << 20
 RUN_MS_MAX = 600
+HUGE_METADATA_BYTES = 460 * MIB
+# Of a processor, for what was in flight on connections that are gone.
+ABANDONED_SECONDS = 2
+RAW_TRIMS = 120
 SLAB_BYTES = 2018 * BLOCK
 
 
@@ -59,6 +64,8 @@ class Story:
                          self.path("load.log"))
 
     def store_bytes(self, kind):
+        if self.world.buckets["size"] == "huge":
+            return (HUGE_METADATA_BYTES + int(128 * MIB * self.world.store_part)) // BLOCK * BLOCK
         probe = os.path.join(self.work, "probe")
         self.programs.run("create", "--size", self.world.size, probe, check="create")
         chosen = os.stat(probe).st_size
@@ -178,12 +185,36 @@ class Story:
                 self.end_dedupe(life, dedupe)
             self.server.expect_alive(there)
             if life["drop"]:
-                self.load.ask("abandon")
-                self.connect(life)
+                self.abandon(life)
         getattr(self, "end_" + life["end"].replace("-", "_"))(life)
         self.load.ask("close")
         self.load.ask("rest " + ("killed" if self.killed else "clean"))
         self.server.expect_sane()
+
+    def abandon(self, life):
+        """All connections are closed with requests in flight; those are not gone on with."""
+        if self.world.buckets["size"] == "huge":
+            self.load.ask("zeros")
+            self.raw_trims()
+        self.load.ask("abandon")
+        before = last = self.server.processor_seconds()
+        while True:
+            time.sleep(0.1)
+            now = self.server.processor_seconds()
+            expect(now - before < ABANDONED_SECONDS * self.programs.slow, "abandoned",
+                   f"{now - before:.1f} s of processor time for requests of closed connections")
+            if now - last < 0.03:
+                break
+            last = now
+        self.connect(life)
+
+    def raw_trims(self):
+        """All that a connection may have in flight, each of everything, and then it is gone."""
+        raw = Raw(self.server.nbd).go(extended=True)
+        for _ in range(RAW_TRIMS):
+            raw.request(TRIM, 0, self.world.size)
+        time.sleep(0.1)
+        raw.close()
 
     def end_dedupe(self, life, dedupe):
         number = {"whole": None, "interrupted": signal.SIGINT, "killed": signal.SIGKILL}
@@ -261,8 +292,15 @@ class Story:
         """A last life: all is trimmed, and nothing is left."""
         self.place.drain()
         life = {**{dimension: list(buckets)[0] for dimension, buckets in world.LIFE.items()},
-                "cache": "default", "cow": "default", "buffers": "default"}
+                "cache": self.chance.choice(("default", "least"))}
         self.begin(life)
+        if self.chance.random() < 0.5:
+            # What has not been looked at in this life is given back as well.
+            self.load.ask("close")
+            self.server.stop()
+            self.load.ask("rest clean")
+            self.start(life)
+            self.connect(life)
         self.trim()
         self.load.ask("close")
         self.server.stop()
@@ -343,6 +381,7 @@ class Story:
 
     def end(self):
         if self.server and self.server.process:
+            self.server.process.send_signal(signal.SIGCONT)
             self.server.kill()
         if self.load:
             self.load.process.kill()
@@ -352,6 +391,8 @@ class Story:
 
     def keep(self, folder):
         """What is needed to look into it."""
+        if self.load:
+            self.load.trace()
         os.makedirs(folder, exist_ok=True)
         for name in os.listdir(self.work):
             if name.endswith((".log", "trace")):

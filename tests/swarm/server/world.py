@@ -80,7 +80,7 @@ def size_blocks(chance, bucket):
         "slab-more": lambda: slabs * SLAB_BLOCKS + chance.randint(1, 5),
         "any": lambda: chance.randint(256, 20 * REGION_BLOCKS),
         "256M-and-one": lambda: 65536 + 1,
-        "huge": lambda: (1 << 28) + chance.choice((-1, 0, 1)),
+        "huge": lambda: (1 << 32) + chance.choice((-1, 0, 1)),
     }[bucket]()
 
 
@@ -115,7 +115,7 @@ class World:
         self.weights["write"] = self.weights["write"] or 40
         self.weights["flush"] = self.weights["flush"] or chance.choice((0, 1))
         if b["size"] == "huge":
-            self.weights["all"] = chance.choice((1, 20))
+            self.weights["all"] = chance.choice((1, 200))
         self.load = {
             "blocks_max": chance.choice((8, 64, 512, 1200)),
             "windows": 2 if b["size"] == "huge" else chance.choice((0, 0, 2, 5)),
@@ -139,6 +139,10 @@ class World:
             life["dedupe"], life["drop"] = "none", False
         if self.buckets["size"] == "huge":
             life["dedupe"] = "none"
+            life["drop"] = not life["read-only"]
+        # Payload memory bounds connections as well.
+        if life["buffers"] == "least":
+            life["connections"] = min(life["connections"], 2)
         for dimension, bucket in life.items():
             self.draw.count(dimension, bucket)
         return life
