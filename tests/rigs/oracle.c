@@ -311,7 +311,8 @@ static bool writers_start(struct load *load, struct writer *writers, uint64_t se
 		w->load = load;
 		w->random.state = seed * 1000003 + i;
 		w->begin = i * slice;
-		w->end = (i + 1) * slice;
+		/* The volume's last block is somebody's. */
+		w->end = i + 1 < WRITERS ? (i + 1) * slice : load->model.block_count;
 		w->nbd = connect_to(load->uri);
 		if (!w->nbd)
 			return false;

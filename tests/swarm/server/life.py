@@ -17,7 +17,7 @@ import subprocess
 import time
 
 READY_SECONDS = 60
-STOP_SECONDS = 20
+STOP_SECONDS = 60
 LOAD_SECONDS = 150
 BAD_IN_LOG = re.compile(r"Sanitizer|runtime error:|Assertion .* failed|BUG:")
 

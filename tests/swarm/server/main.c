@@ -13,6 +13,7 @@
  *                                     not
  *     verify live|stopped|killed      reads everything in a quiet moment, or after a start
  *     fill                            writes nearly all of the volume
+ *     share                           makes all of the volume owners of one block, if it can
  *     abandon                         runs for a moment, and closes with all in flight
  *     changes GENERATION              answers `ok generation=N`
  *     trim                            gives everything back, and flushes
@@ -45,6 +46,7 @@
 #define STUCK_MS	  60000u
 #define DRAWS_PER_TURN	  32u
 #define BYTES_IN_FLIGHT	  (64u << 20)
+#define SHARE_BYTES_MAX	  (16ull << 20)
 #define TRIM_BYTES_MAX	  ((4ull << 30) - BLOCK_BYTES)
 #define TRIM_PIECES_BYTES (1ull << 30)
 
@@ -179,12 +181,10 @@ static void submit_until(struct load *load, uint64_t end_ms)
 	load->stopping = true;
 }
 
-static void run(struct load *load)
+static void finish_all(struct load *load)
 {
-	uint64_t stuck;
+	uint64_t stuck = now_ms() + STUCK_MS;
 
-	submit_until(load, now_ms() + load->options.milliseconds);
-	stuck = now_ms() + STUCK_MS;
 	while (!load->gone && load->bad[0] == '\0' && load->in_flight) {
 		turn(load, TICK_MS);
 		if (now_ms() > stuck)
@@ -192,6 +192,57 @@ static void run(struct load *load)
 				 "stuck: %u operations are not answered, the oldest is %s %" PRIu64,
 				 load->in_flight_count, op_name(load->in_flight->kind),
 				 load->history.oldest);
+	}
+}
+
+static void run(struct load *load)
+{
+	submit_until(load, now_ms() + load->options.milliseconds);
+	finish_all(load);
+}
+
+static void run_one(struct load *load, struct op *op, const uint32_t *ids)
+{
+	op->load = load;
+	op_begin(op, ids);
+	if (op->kind < OP_SAME)
+		over_nbd_submit(op, 0);
+	else
+		over_control_submit(op);
+	finish_all(load);
+}
+
+/* A block is written, and clones double the part that is like it. */
+static void share(struct load *load)
+{
+	struct op *op = calloc(1, sizeof(*op));
+	uint32_t ids[BLOCK_SECTORS];
+	uint64_t done = BLOCK_BYTES;
+
+	if (!op)
+		abort();
+	*op = (struct op){.kind = OP_WRITE, .len = done, .count = BLOCK_SECTORS};
+	op->data = malloc(done);
+	for (unsigned i = 0; i < BLOCK_SECTORS; i++) {
+		ids[i] = load->next_id;
+		content_fill(ids[i], i, op->data + (size_t)i * SECTOR_BYTES);
+	}
+	load->next_id++;
+	run_one(load, op, ids);
+	while (done < load->size && load->bad[0] == '\0' && !load->gone) {
+		uint64_t len = done < SHARE_BYTES_MAX ? done : SHARE_BYTES_MAX;
+
+		len = len < load->size - done ? len : load->size - done;
+		op = calloc(1, sizeof(*op));
+		if (!op)
+			abort();
+		*op = (struct op){.kind = OP_CLONE,
+				  .off = done,
+				  .len = len,
+				  .first = done / SECTOR_BYTES,
+				  .count = len / SECTOR_BYTES};
+		run_one(load, op, NULL);
+		done += len;
 	}
 }
 
@@ -293,6 +344,8 @@ static void command(struct load *load, char *line, uint64_t *ret_generation)
 								    : VERIFY_STOPPED);
 	} else if (strcmp(word, "fill") == 0) {
 		over_nbd_fill(load);
+	} else if (strcmp(word, "share") == 0) {
+		share(load);
 	} else if (strcmp(word, "abandon") == 0) {
 		submit_until(load, now_ms() + ABANDON_MS);
 		close_all(load);

@@ -19,7 +19,7 @@ WORLD = {
     "store": {"chosen": 4, "thin": 4, "tight": 2},
     "place": {"here": 2, "tmpfs": 6, "ext4": 2, "xfs": 2, "btrfs": 2, "loop": 2},
     "backing": {"roomy": 6, "nearly-full": 1},
-    "fill": {"not": 3, "most": 1},
+    "fill": {"not": 6, "most": 2, "one-block": 1},
 }
 # Of each life of a server:
 LIFE = {
@@ -31,7 +31,7 @@ LIFE = {
     "direct": {False: 3, True: 1},
     "buffers": {"least": 1, "default": 2},
     "verbose": {False: 2, True: 1},
-    "descriptors": {"open": 10, "0": 1, "1": 1, "2": 1, "01": 1, "12": 1, "02": 1, "012": 1},
+    "descriptors": {"open": 10, "0": 1, "1": 1, "2": 1, "01": 2, "12": 2, "02": 2, "012": 2},
     "limit": {"none": 14, "file-size": 1},
     "sockets": {"left": 3, "removed": 1, "renamed": 1},
     "read-only": {False: 7, True: 1},
