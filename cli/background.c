@@ -19,6 +19,7 @@
 
 #include "cli/say.h"
 #include "server/ctl_path.h"
+#include "server/process.h"
 
 #define PROGRAM	   "sameblkd"
 #define LINE_BYTES 4096u
@@ -116,9 +117,8 @@ static void become_server(const struct background *what, int log_fd, int ready_f
 
 	find_program(program);
 	setsid();
-	signal(SIGPIPE, SIG_DFL);
-	if (null_fd < 0 || dup2(null_fd, STDIN_FILENO) < 0 || dup2(ready_fd, STDOUT_FILENO) < 0 ||
-	    dup2(log_fd, STDERR_FILENO) < 0)
+	process_undo_signals();
+	if (null_fd < 0 || process_hand_down(null_fd, ready_fd, log_fd) < 0)
 		_exit(EXIT_FAILED);
 	if (what->directory != NULL && chdir(what->directory) < 0) {
 		dprintf(STDERR_FILENO, "sameblk: cannot change to %s: %s\n", what->directory,

@@ -2,7 +2,6 @@
 /*
  * main - the program `sameblk`: finds the command and runs it
  */
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -10,6 +9,7 @@
 #include "cli/commands.h"
 #include "cli/dump.h"
 #include "cli/say.h"
+#include "server/process.h"
 
 struct entry {
 	const char *name;
@@ -51,8 +51,10 @@ int main(int argc, char **argv)
 {
 	const char *word = argc > 1 ? argv[1] : NULL;
 
-	/* A reader that went away is an error of writing, not a silent death: exit status 2. */
-	signal(SIGPIPE, SIG_IGN);
+	/* Nothing has been opened yet, and nobody can be told. A reader that went away is an error
+	 * of writing, not a silent death: exit status 2. */
+	if (process_begin() < 0)
+		return EXIT_FAILED;
 	if (word == NULL) {
 		print_help(stderr);
 		return EXIT_FAILED;

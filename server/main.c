@@ -40,6 +40,7 @@
 #include "server/nbd_tls_keys.h"
 #include "server/nbd_uri.h"
 #include "server/options.h"
+#include "server/process.h"
 #include "server/store_file.h"
 #include "server/systemd.h"
 #include "server/ublk_front.h"
@@ -107,26 +108,20 @@ static void stop_soon(void *context)
 	wake_main(context);
 }
 
+/* The limit of processor time tells once a second. */
 static void on_signal(int number)
 {
-	(void)number;
-	if (signals_seen++ > 0)
+	if (number != SIGXCPU && signals_seen++ > 0)
 		_exit(EXIT_FAILED);
 	stop_soon(NULL);
 }
 
 static int catch_signals(void)
 {
-	struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
-	struct sigaction ignore = {.sa_handler = SIG_IGN};
-
 	stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (stop_fd < 0)
 		return -errno;
-	sigemptyset(&action.sa_mask);
-	if (sigaction(SIGTERM, &action, NULL) < 0 || sigaction(SIGINT, &action, NULL) < 0 ||
-	    sigaction(SIGPIPE, &ignore, NULL) < 0)
-		return -errno;
+	process_serve(on_signal);
 	return 0;
 }
 
@@ -689,7 +684,8 @@ static int go_down(struct daemon *daemon)
 
 int main(int argc, char **argv)
 {
-	struct daemon *daemon = calloc(1, sizeof(*daemon));
+	/* Nothing has been opened yet, and nobody can be told. */
+	struct daemon *daemon = process_begin() < 0 ? NULL : calloc(1, sizeof(*daemon));
 	int up, down, r;
 
 	if (daemon == NULL)

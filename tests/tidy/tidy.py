@@ -139,7 +139,7 @@ FRONT_END_CORE = re.compile(r"core/(look|request|same_job|volume|worker)\.h$|cor
 # both ask.
 CLI_SERVER = {"server/ctl_frame.h", "server/ctl_limits.h", "server/ctl_path.h", "server/far_path.h",
               "server/ctl_ranges.h", "server/ctl_rpc.h", "server/ctl_text.h", "server/store_file.h",
-              "server/ring.h", "server/ublk_control.h",
+              "server/process.h", "server/ring.h", "server/ublk_control.h",
               "server/ublk_find.h", "server/ublk_record.h", "server/ublk_shape.h"}
 # Where records of running servers are kept is one place for all front ends.
 FRONT_ENDS_SHARE = {"server/ctl_path.h"}
