@@ -10,8 +10,13 @@
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <time.h>
 #include <unistd.h>
 #include <linux/fs.h>
+
+#include "server/store_file.h"
+
+#define LOCK_PAUSE_MS 20u
 
 /* /proc/locks: "1: FLOCK  ADVISORY  WRITE 1234 08:01:5678 0 EOF"; a waiter's line has "->" after
  * the number and matches nothing here. */
@@ -96,6 +101,19 @@ static int file_size(int fd, const struct stat *st, uint64_t *ret_size_bytes)
 	return 0;
 }
 
+/* As long as a server waits: the last writes of a killed one may still hold the lock. */
+static int lock_patiently(int fd, int kind)
+{
+	const struct timespec pause = {.tv_nsec = LOCK_PAUSE_MS * 1000000L};
+
+	for (unsigned ms = 0; flock(fd, kind | LOCK_NB) < 0; ms += LOCK_PAUSE_MS) {
+		if (errno != EINTR && (errno != EWOULDBLOCK || ms >= STORE_FILE_WAIT_MS))
+			return -errno;
+		nanosleep(&pause, NULL);
+	}
+	return 0;
+}
+
 /* The file is open; what fails here is undone by the caller. */
 static int file_prepare(struct check_file *file, bool write, pid_t *ret_pid)
 {
@@ -107,13 +125,10 @@ static int file_prepare(struct check_file *file, bool write, pid_t *ret_pid)
 	r = file_size(file->fd, &st, &file->source.size_bytes);
 	if (r < 0)
 		return r;
-	if (flock(file->fd, (write ? LOCK_EX : LOCK_SH) | LOCK_NB) < 0) {
-		r = -errno;
-		if (r == -EWOULDBLOCK)
-			*ret_pid = lock_owner(&st);
-		return r;
-	}
-	return 0;
+	r = lock_patiently(file->fd, write ? LOCK_EX : LOCK_SH);
+	if (r == -EWOULDBLOCK)
+		*ret_pid = lock_owner(&st);
+	return r;
 }
 
 int check_file_open(const char *path, bool write, struct check_file *ret_file, pid_t *ret_pid)

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "cli/say.h"
@@ -300,6 +301,38 @@ json_t *client_call(struct client *client, const char *what, const char *method,
 		say_error(what, client->path, "%s (%s)", answer.message, answer.error_name);
 	client_answer_done(&answer);
 	return result;
+}
+
+static unsigned now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (unsigned)(now.tv_sec * 1000 + now.tv_nsec / 1000000);
+}
+
+int client_notice(struct client *client, unsigned limit_ms, json_t **ret_notice)
+{
+	unsigned began = now_ms(), passed;
+	const char *line;
+	size_t len;
+	int r;
+
+	while (ctl_frame_next(&client->frame, &line, &len) != CTL_FRAME_LINE) {
+		struct pollfd poller = {.fd = client->fd, .events = POLLIN};
+
+		passed = now_ms() - began;
+		r = passed < limit_ms ? poll(&poller, 1, (int)(limit_ms - passed)) : 0;
+		if (r == 0)
+			return -ETIMEDOUT;
+		if (r < 0 && errno != EINTR)
+			return -errno;
+		r = r > 0 ? receive_some(client) : 0;
+		if (r < 0)
+			return r;
+	}
+	*ret_notice = json_loadb(line, len, 0, NULL);
+	return *ret_notice != NULL ? 0 : -EBADMSG;
 }
 
 uint64_t client_number(const json_t *object, const char *key)

@@ -64,6 +64,10 @@ void client_answer_done(struct client_answer *answer);
  * failed, and stderr has `sameblk: what, on PATH: why`. */
 json_t *client_call(struct client *client, const char *what, const char *method, json_t *params);
 
+/* The next line of a server, which is no answer. 0 and an object, to be released; ETIMEDOUT, or as
+ * client_answer(). */
+int client_notice(struct client *client, unsigned limit_ms, json_t **ret_notice);
+
 /* Members of an answer: 0, NULL where they are missing or of another type. */
 uint64_t client_number(const json_t *object, const char *key);
 const char *client_text(const json_t *object, const char *key);

@@ -5,6 +5,10 @@
  * The order: sizes that need no look at the store, what kind of thing the store is, its lock
  * (the store is opened), what it holds, sizes that depend on its size, and only then the first
  * write. A file that was made here goes away again if anything fails.
+ *
+ * What is seen before the lock only serves messages and the length that a new file will have:
+ * another process may fill the file, or format it, until then. So whether there is anything to lose
+ * is decided under the lock, and by the locked file's descriptor, not by its name.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -15,7 +19,6 @@
 #include <string.h>
 #include <sys/random.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include "cli/commands.h"
 #include "cli/parse.h"
@@ -34,7 +37,7 @@ struct create {
 	struct parse_size_value store_size;
 	bool force;
 	bool json;
-	bool fresh; /* missing or empty: nothing can be lost */
+	bool fresh; /* missing or empty: nothing can be lost. A guess until it is locked */
 	uint64_t logical_bytes;
 	uint64_t create_bytes;
 	uint8_t uuid[FORMAT_UUID_BYTES];
@@ -60,6 +63,15 @@ static bool is_good_logical_size(const struct create *create, uint64_t bytes)
 	return false;
 }
 
+static bool is_good_store_size(const struct create *create)
+{
+	if (create->fresh || !create->store_size.given)
+		return true;
+	say_error("cannot create", create->path,
+		  "--store-size is for a new file; this one has a size already");
+	return false;
+}
+
 static bool look_at_store(struct create *create)
 {
 	struct stat st;
@@ -77,11 +89,7 @@ static bool look_at_store(struct create *create)
 		return false;
 	}
 	create->fresh = S_ISREG(st.st_mode) && st.st_size == 0;
-	if (create->fresh || !create->store_size.given)
-		return true;
-	say_error("cannot create", create->path,
-		  "--store-size is for a new file; this one has a size already");
-	return false;
+	return is_good_store_size(create);
 }
 
 static uint64_t store_bytes_for(uint64_t logical_bytes)
@@ -121,17 +129,14 @@ static bool plan_file(struct create *create)
 }
 
 /* What the store holds: refused, or wiped with --force. */
-static bool clear_store(struct create *create)
+static bool clear_store(struct create *create, const struct store *store)
 {
 	char text[SIGNATURE_TEXT_BYTES];
-	int fd, r;
+	int fd = store_file_fd(store), r;
 
 	if (create->fresh)
 		return true;
-	fd = open(create->path, (create->force ? O_RDWR : O_RDONLY) | O_CLOEXEC);
-	r = fd < 0 ? -errno : create->force ? signature_wipe(fd) : signature_find(fd, text);
-	if (fd >= 0)
-		close(fd);
+	r = create->force ? signature_wipe(fd) : signature_find(fd, text);
 	if (r < 0)
 		say_error("cannot create", create->path, "looking for what it holds: %s",
 			  strerror(-r));
@@ -221,7 +226,7 @@ static bool format_store(struct create *create, struct store *store)
 	struct geometry geometry;
 	int r;
 
-	if (!plan_volume(create, store) || !make_uuid(create) || !clear_store(create))
+	if (!plan_volume(create, store) || !make_uuid(create) || !clear_store(create, store))
 		return false;
 	options.logical_bytes = create->logical_bytes;
 	memcpy(options.uuid, create->uuid, sizeof(options.uuid));
@@ -251,7 +256,7 @@ static int run_create(struct create *create)
 	struct store_file_options options = {.read_only = false};
 	const char *message = NULL;
 	struct store *store;
-	bool good, made;
+	bool good;
 
 	if (create->size.given && !is_good_logical_size(create, create->size.bytes))
 		return EXIT_FAILED;
@@ -265,10 +270,10 @@ static int run_create(struct create *create)
 		say_error("cannot create", create->path, "%s", message);
 		return EXIT_FAILED;
 	}
-	good = format_store(create, store);
-	made = store_file_created(store);
-	if (!good && made)
-		unlink(create->path);
+	create->fresh = store_file_fresh(store);
+	good = is_good_store_size(create) && format_store(create, store);
+	if (!good)
+		store_file_unmake(store, create->path);
 	store_file_close(store);
 	return good ? EXIT_GOOD : EXIT_FAILED;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * stop - the command `sameblk stop`: asks the server to end, and waits until its process has
+ * stop - the command `sameblk stop`: asks the server to end, waits until its process has, and tells
+ * what its end was
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -18,6 +19,7 @@
 
 #define WAIT_SECONDS_DEFAULT 60u
 #define WAIT_SECONDS_MAX     86400u
+#define GOODBYE_SECONDS	     2u
 
 static int wait_for(pid_t pid, uint64_t seconds)
 {
@@ -42,23 +44,49 @@ static int wait_for(pid_t pid, uint64_t seconds)
 	return EXIT_FAILED;
 }
 
+/* What the server says last, unless it is killed or gives up before. 0 also where the time is up:
+ * then the process is looked at. */
+static int hear_end(struct client *client, const char *name, uint64_t seconds)
+{
+	json_t *notice = NULL;
+	int r = client_notice(client, (unsigned)seconds * 1000, &notice);
+	bool clean = json_is_true(json_object_get(json_object_get(notice, "params"), "clean"));
+
+	json_decref(notice);
+	if (r == -ETIMEDOUT || clean)
+		return EXIT_GOOD;
+	say_error("the server has not stopped cleanly", name, "%s",
+		  r < 0 ? "it ended without a word; recovery will do the rest"
+			: "its log says why; recovery will do the rest");
+	return EXIT_FAILED;
+}
+
 static int run_stop(const char *control, uint64_t seconds)
 {
+	int end = EXIT_GOOD, waited;
 	struct client client;
 	json_t *result;
+	bool follows;
+	char name[32];
 	pid_t pid;
 
 	if (client_open(control, &client) < 0)
 		return EXIT_FAILED;
 	result = client_call(&client, "cannot stop the server", "stop", NULL);
+	pid = (pid_t)client_number(result, "pid");
+	follows = json_is_true(json_object_get(result, "end_follows"));
+	snprintf(name, sizeof(name), "process %d", (int)pid);
+	if (result != NULL && seconds > 0 && follows)
+		end = hear_end(&client, name, seconds);
 	client_close(&client);
 	if (result == NULL)
 		return EXIT_FAILED;
-	pid = (pid_t)client_number(result, "pid");
 	json_decref(result);
 	if (seconds == 0 || pid <= 0)
-		return EXIT_GOOD;
-	return wait_for(pid, seconds);
+		return end;
+	/* It has a moment more: what it said was the last thing but its exit. */
+	waited = wait_for(pid, follows ? GOODBYE_SECONDS : seconds);
+	return end != EXIT_GOOD ? end : waited;
 }
 
 int stop_main(int argc, char **argv)

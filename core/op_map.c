@@ -103,7 +103,8 @@ static void next_part(struct request *request)
 	struct fence_stripe *stripe;
 	int r = 1;
 
-	while (r > 0 && request->progress_bytes < request->len_bytes) {
+	while (r > 0 && request->progress_bytes < request->len_bytes &&
+	       !request_cancelled(request)) {
 		request_next_part(request, REGION_BLOCKS);
 		stripe = fence_stripe(&request->volume->fence, lbn_region(request->part_lbn));
 		pthread_mutex_lock(&stripe->lock);
@@ -118,7 +119,7 @@ static void next_part(struct request *request)
 	if (r == -EAGAIN)
 		request_load_page(request, request->part_page, loaded);
 	else
-		request_finish(request, 0);
+		request_finish(request, request_cancelled(request) ? -ECANCELED : 0);
 }
 
 void map_start(struct request *request)

@@ -119,8 +119,7 @@ static void piece_done(struct request *request)
 
 static bool cancelled(const struct request *request)
 {
-	return atomic_load(&request->volume->cancelled) ||
-	       (request->cancel && atomic_load(request->cancel));
+	return atomic_load(&request->volume->cancelled) || request_cancelled(request);
 }
 
 /* --- lookups --- */

@@ -14,6 +14,8 @@
  *                       its region gives the place back. So does a part that finds its region
  *                       empty, but with a place
  *
+ * A request that is cancelled ends before its next part. What it has done so far stays.
+ *
  * ZERO with no_hole keeps the blocks allocated: it is a write of zeros. The backing store is not
  * asked to forget anything here; that happens when the edits are settled (pending.h, I13).
  */
@@ -134,8 +136,8 @@ static void next_part(struct request *request)
 	struct fence_stripe *stripe;
 	bool found, idle_place;
 
-	if (volume_latched(volume)) {
-		request_finish(request, -EIO);
+	if (volume_latched(volume) || request_cancelled(request)) {
+		request_finish(request, request_cancelled(request) ? -ECANCELED : -EIO);
 		return;
 	}
 	if (MUTANT(30)) /* an offset in 32 bits */

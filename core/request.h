@@ -118,7 +118,8 @@ struct request {
 	struct worker *worker;
 	void (*done)(struct request *request, int res);
 	void *context; /* the front end's */
-	const _Atomic bool *cancel; /* SAME, CLONE: looked at between slices; may be NULL */
+	/* Looked at between the pieces of SAME, CLONE, ZERO, DISCARD and MAP; may be NULL. */
+	const _Atomic bool *cancel;
 
 	/* Results besides res. */
 	struct same_result same;

@@ -3,8 +3,9 @@
  * ctl_limits - every maximum and time limit of the control protocol
  *
  * docs/control-protocol.md publishes them. Together they bound what the control side of a
- * server can hold: CTL_HELD_BYTES_MAX for calls and unsent answers, a line of input a
- * connection, and the scratch of CTL_JOBS_MAX jobs.
+ * server can hold: CTL_HELD_BYTES_MAX for calls and unsent answers, beyond that one call a
+ * connection that has nothing else, a line of input a connection, and the scratch of CTL_JOBS_MAX
+ * jobs.
  */
 #ifndef SERVER_CTL_LIMITS_H
 #define SERVER_CTL_LIMITS_H

@@ -4,6 +4,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -94,26 +95,43 @@ int ctl_path_default(const char *store_path, char ret_path[CTL_PATH_BYTES])
 	return print_path(ret_path, dir, file);
 }
 
-int ctl_path_dir_make(const char *dir, gid_t group)
+/* What was just made and nobody else knows. */
+static int set_up_dir(const char *dir, gid_t group)
 {
-	mode_t mode = group == (gid_t)-1 ? 0700 : 0710;
+	int fd, r = 0;
+
+	if (group == (gid_t)-1)
+		return 0;
+	fd = open(dir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	if (fchown(fd, (uid_t)-1, group) < 0 || fchmod(fd, 0710) < 0)
+		r = -errno;
+	close(fd);
+	return r;
+}
+
+/* What somebody made. Where the sticky bit is, others may add to it and change nothing. */
+static int check_dir(const char *dir, gid_t group)
+{
 	struct stat st;
 
-	if (mkdir(dir, 0700) < 0 && errno != EEXIST)
-		return -errno;
 	if (stat(dir, &st) < 0)
 		return -errno;
 	if (!S_ISDIR(st.st_mode))
 		return -ENOTDIR;
-	if (st.st_uid != geteuid())
+	if (st.st_uid != geteuid() || ((st.st_mode & 0022) != 0 && (st.st_mode & S_ISVTX) == 0))
 		return -EPERM;
-	if (group != (gid_t)-1 && st.st_gid != group && chown(dir, (uid_t)-1, group) < 0)
-		return -errno;
-	/* Another server's group keeps its way through. */
-	mode |= st.st_mode & 0710;
-	if ((st.st_mode & 07777) != mode && chmod(dir, mode) < 0)
-		return -errno;
+	if (group != (gid_t)-1 && (st.st_mode & (st.st_gid == group ? 0010 : 0001)) == 0)
+		return -EACCES;
 	return 0;
+}
+
+int ctl_path_dir_make(const char *dir, gid_t group)
+{
+	if (mkdir(dir, 0700) == 0)
+		return set_up_dir(dir, group);
+	return errno == EEXIST ? check_dir(dir, group) : -errno;
 }
 
 int ctl_path_probe(const char *path)

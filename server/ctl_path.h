@@ -30,9 +30,9 @@ void ctl_path_name(const char *store_path, char ret_name[CTL_PATH_NAME_MAX + 1])
 int ctl_path_dir(char ret_dir[CTL_PATH_BYTES]);
 int ctl_path_default(const char *store_path, char ret_path[CTL_PATH_BYTES]);
 
-/* Makes the directory with mode 0700 if it is missing (not its parents), and takes away what
- * others may do in one that is there and ours. EPERM: it belongs to someone else. A group may
- * pass through (0710). */
+/* Makes the directory with mode 0700 if it is missing (not its parents); a group may pass through
+ * (0710). One that is there is used as it is. EPERM: it belongs to someone else, or others may
+ * replace what is in it. EACCES: the group may not pass. */
 int ctl_path_dir_make(const char *dir, gid_t group);
 
 /* Leaves a record of the socket at target, and takes away records of servers that have gone.

@@ -135,12 +135,24 @@ static void reap_calls(struct ctl_server *server)
 	}
 }
 
+/* The connection itself goes with all others when the control thread ends. */
+static bool keep_for_farewell(struct ctl_server *server, const struct ctl_conn *conn)
+{
+	int fd = -1;
+
+	if (server->options.farewell != NULL)
+		fd = fcntl(conn->fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+	return fd >= 0 && server->options.farewell(server->options.context, fd);
+}
+
 static void answer_stop(struct ctl_server *server, struct ctl_conn *conn, json_t *id)
 {
 	if (id != NULL)
 		ctl_conn_send(
 			conn,
-			ctl_rpc_encode_result(id, json_pack("{s:I}", "pid", (json_int_t)getpid())),
+			ctl_rpc_encode_result(id, json_pack("{s:I, s:b}", "pid",
+							    (json_int_t)getpid(), "end_follows",
+							    keep_for_farewell(server, conn))),
 			server->now_ms);
 	server->stop_asked = true;
 }
@@ -264,8 +276,13 @@ static size_t held_bytes(const struct ctl_server *server)
 
 static bool may_read(const struct ctl_server *server, const struct ctl_conn *conn)
 {
-	return !conn->gone && !conn->closing && server->goodbye_ms == 0 &&
-	       conn->calls < CTL_CALLS_MAX && ctl_conn_held(conn) < CTL_CONN_BYTES_MAX &&
+	if (conn->gone || conn->closing || server->goodbye_ms != 0)
+		return false;
+	/* Who has nothing here may always ask one thing: a status, or to stop, must not wait for
+	 * others to read. */
+	if (conn->calls == 0 && ctl_conn_held(conn) == 0)
+		return true;
+	return conn->calls < CTL_CALLS_MAX && ctl_conn_held(conn) < CTL_CONN_BYTES_MAX &&
 	       held_bytes(server) < CTL_HELD_BYTES_MAX;
 }
 
@@ -517,8 +534,24 @@ static const char *listen_error(int r)
 		return "a running server has it; name another with -c";
 	case -EEXIST:
 		return "something else than a socket is there";
+	case -EBUSY:
+		return "another server has been starting there for too long";
 	case -ENAMETOOLONG:
 		return "the path is too long for a socket (at most 107 bytes)";
+	default:
+		return strerror(-r);
+	}
+}
+
+static const char *dir_error(int r)
+{
+	switch (r) {
+	case -EPERM:
+		return "it belongs to somebody else, or others may change what is in it; it is "
+		       "left as it is: name another with SAMEBLK_CONTROL_DIR or -c";
+	case -EACCES:
+		return "the group of --group may not pass through it; it is left as it is (chgrp, "
+		       "chmod g+x)";
 	default:
 		return strerror(-r);
 	}
@@ -560,7 +593,7 @@ static int open_listener(struct ctl_server *server, const char **reterr_message)
 		if (r < 0)
 			return start_failed(r, reterr_message,
 					    "cannot make the control directory, on %s: %s", dir,
-					    strerror(-r));
+					    dir_error(r));
 		/* One of them may have the name. */
 		ctl_path_drop_dead(dir);
 		r = ctl_path_default(options->store_path, server->path);

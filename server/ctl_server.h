@@ -50,6 +50,9 @@ struct ctl_server_options {
 	const char *store_path; /* for status, and for the default path */
 	const char *const *uris; /* what the ready line says; NULL-terminated; NULL: none */
 	void (*stop)(void *context); /* as SIGTERM; returns at once */
+	/* A descriptor of the connection of a stop, to tell the end on; taken over. False: it is
+	 * not told. May be NULL. */
+	bool (*farewell)(void *context, int fd);
 	unsigned (*clients)(void *context); /* connected front-end clients; may be NULL */
 	/* Removes the block device and waits for that; NULL: there is none. 0 or a negative errno,
 	 * with the device's path, or why not, in at least CTL_DETACH_TEXT_BYTES. */

@@ -4,9 +4,11 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <time.h>
 #include <unistd.h>
 
 #define LINE_BYTES 1024
+#define PACE_MS	   10000u
 
 static bool is_verbose;
 
@@ -50,3 +52,19 @@ DEFINE_LOG(log_error, "", true)
 DEFINE_LOG(log_warn, "warning: ", true)
 DEFINE_LOG(log_info, "", true)
 DEFINE_LOG(log_debug, "", is_verbose)
+
+bool log_paced(struct log_pace *pace, unsigned *ret_left_out)
+{
+	struct timespec now;
+	uint64_t now_ms, next_ms = atomic_load(&pace->next_ms);
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	now_ms = (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+	if (now_ms < next_ms ||
+	    !atomic_compare_exchange_strong(&pace->next_ms, &next_ms, now_ms + PACE_MS)) {
+		atomic_fetch_add(&pace->left_out, 1);
+		return false;
+	}
+	*ret_left_out = atomic_exchange(&pace->left_out, 0);
+	return true;
+}

@@ -32,6 +32,7 @@
 
 #include "core/volume.h"
 #include "server/ctl_server.h"
+#include "server/farewell.h"
 #include "server/log.h"
 #include "server/loop.h"
 #include "server/nbd_conn.h"
@@ -77,6 +78,7 @@ struct daemon {
 	struct ublk_front ublk;
 	int single_fd;
 	struct ctl_server *control;
+	struct farewell farewell;
 	struct ctl_server_options control_options;
 	char uri_text[URIS_MAX][NBD_URI_BYTES];
 	const char *uris[URIS_MAX + 1];
@@ -436,13 +438,12 @@ static int start_nbd(struct daemon *daemon)
 	};
 	uint64_t own = nbd_buffer_bytes(options) / 4 * 3 / NBD_CONN_BYTES;
 	int r = nbd_server_init(&daemon->nbd, daemon->loop_pointers, options->workers,
-				daemon->volume, &export);
+				daemon->volume, &export,
+				(unsigned)min_u64(own, options->connections));
 
 	if (r < 0)
 		return r;
 	daemon->has_nbd = true;
-	if (own < daemon->nbd.clients_max)
-		daemon->nbd.clients_max = (unsigned)own;
 	daemon->nbd.aligns_payloads = options->direct;
 	daemon->nbd.lasting = options->lasting;
 	if (store_file_map(daemon->store, &daemon->map) == 0)
@@ -480,6 +481,13 @@ static int ask_detach(void *context, bool force, char *ret_text)
 	struct daemon *daemon = context;
 
 	return ublk_front_detach(&daemon->ublk, force, ret_text);
+}
+
+static bool keep_for_farewell(void *context, int fd)
+{
+	struct daemon *daemon = context;
+
+	return farewell_add(&daemon->farewell, fd);
 }
 
 static unsigned count_clients(void *context)
@@ -521,6 +529,7 @@ static int start_control(struct daemon *daemon)
 		.store_path = options->store,
 		.uris = daemon->uris,
 		.stop = stop_soon,
+		.farewell = keep_for_farewell,
 		.clients = count_clients,
 		.nbd = hand_out,
 		.latency = sum_latency,
@@ -542,7 +551,8 @@ static int start_control(struct daemon *daemon)
 static int say_ready(struct daemon *daemon)
 {
 	systemd_notify("READY=1");
-	if (daemon->options.single || daemon->uri_count == 0)
+	/* Whoever handed sockets over knows what is served, and may take our output for its own. */
+	if (daemon->options.single || daemon->sockets.nbd_count > 0 || daemon->uri_count == 0)
 		return 0;
 	fputs("ready", stdout);
 	for (unsigned i = 0; i < daemon->uri_count; i++)
@@ -710,6 +720,7 @@ int main(int argc, char **argv)
 		log_debug("stopping");
 	}
 	down = go_down(daemon);
+	farewell_say(&daemon->farewell, up == 0 && down == 0);
 	free(daemon);
 	return up < 0 || down < 0 ? EXIT_FAILED : 0;
 }

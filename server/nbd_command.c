@@ -373,6 +373,7 @@ static void to_engine(struct nbd_piece *piece, enum request_op op)
 	request->worker = &conn->loop->worker;
 	request->done = engine_done;
 	request->context = piece;
+	request->cancel = &conn->cancelled;
 	request_submit(request);
 }
 

@@ -44,6 +44,8 @@ void nbd_conn_break(struct nbd_conn *conn, const char *why)
 		return;
 	log_debug("nbd: connection ended: %s", why);
 	conn->state = NBD_CONN_BROKEN;
+	/* What nobody waits for any more: a trim of a large volume takes a while. */
+	atomic_store(&conn->cancelled, !MUTANT(66));
 	/* Ends what the ring has in flight. */
 	shutdown(conn->fd, SHUT_RDWR);
 	nbd_conn_kick(conn);
@@ -65,6 +67,15 @@ void nbd_conn_drain(struct nbd_conn *conn)
 	nbd_conn_kick(conn);
 }
 
+/* Both sides have ended: nobody reads the answers. A client that has only ended its own still does.
+ * Of TCP that shows when an answer is sent. */
+static bool has_hung_up(const struct nbd_conn *conn)
+{
+	struct pollfd event = {.fd = conn->fd};
+
+	return poll(&event, 1, 0) > 0 && (event.revents & (POLLHUP | POLLERR)) != 0;
+}
+
 void nbd_conn_tick(struct nbd_conn *conn, uint64_t now_ms)
 {
 	bool contended = buffers_contended(&conn->loop->buffers);
@@ -72,6 +83,8 @@ void nbd_conn_tick(struct nbd_conn *conn, uint64_t now_ms)
 	if (conn->state == NBD_CONN_HANDSHAKE && now_ms - conn->received_ms > NBD_HANDSHAKE_MS &&
 	    !MUTANT(36))
 		nbd_conn_break(conn, "the handshake took too long");
+	else if (conn->state == NBD_CONN_DRAINING && has_hung_up(conn))
+		nbd_conn_break(conn, "its client has gone");
 	else if (contended && conn->send.waiting && now_ms - conn->sent_ms > NBD_STALLED_MS)
 		nbd_conn_break(conn, "it takes no answers, and others need the memory");
 }
@@ -235,6 +248,12 @@ static bool turn_starttls(struct nbd_conn *conn)
 	return r == 0;
 }
 
+static void open_now(struct nbd_conn *conn)
+{
+	conn->state = NBD_CONN_OPEN;
+	nbd_guests_settle(&conn->lane->server->guests, &conn->guest);
+}
+
 /* True: it needs input. */
 static bool turn_handshake(struct nbd_conn *conn)
 {
@@ -248,7 +267,7 @@ static bool turn_handshake(struct nbd_conn *conn)
 
 		nbd_rx_skip(&conn->rx, (uint32_t)taken);
 		if (conn->handshake.state == NBD_HANDSHAKE_TRANSMISSION)
-			conn->state = NBD_CONN_OPEN;
+			open_now(conn);
 		else if (conn->handshake.state == NBD_HANDSHAKE_CLOSE)
 			nbd_conn_drain(conn);
 		else if (taken == 0)
@@ -260,6 +279,7 @@ static bool turn_handshake(struct nbd_conn *conn)
 static void conn_free(struct nbd_conn *conn)
 {
 	struct nbd_server *server = conn->lane->server;
+	struct nbd_guest guest = conn->guest;
 
 	assert(conn->pieces_used == 0 && conn->commands_used == 0);
 	assert(list_empty(&conn->tx) && list_empty(&conn->ordered) && !conn->own_used);
@@ -275,7 +295,7 @@ static void conn_free(struct nbd_conn *conn)
 	conn->loop->busy--;
 	conn->magic = 0;
 	munmap(conn, conn_bytes());
-	nbd_server_client_gone(server);
+	nbd_server_client_gone(server, &guest);
 }
 
 /* True: it is gone. */
@@ -353,7 +373,8 @@ static void set_socket_buffers(int fd)
 		(void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes));
 }
 
-int nbd_conn_new(struct nbd_lane *lane, int fd, const struct nbd_export *export)
+int nbd_conn_new(struct nbd_lane *lane, int fd, const struct nbd_export *export,
+		 const struct nbd_guest *guest)
 {
 	struct nbd_conn *conn = mmap(NULL, conn_bytes(), PROT_READ | PROT_WRITE,
 				     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -371,6 +392,7 @@ int nbd_conn_new(struct nbd_lane *lane, int fd, const struct nbd_export *export)
 	conn->lane = lane;
 	conn->loop = lane->loop;
 	conn->fd = fd;
+	conn->guest = *guest;
 	conn->looks = NBD_LOOKS_MAX;
 	conn->own_buf = memory;
 	conn->scratch = conn->own_buf + NBD_OWN_BYTES;

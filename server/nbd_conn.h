@@ -38,6 +38,7 @@
 #define SERVER_NBD_CONN_H
 
 #include <assert.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/socket.h>
@@ -46,6 +47,7 @@
 #include "core/base/list.h"
 #include "core/request.h"
 #include "server/loop.h"
+#include "server/nbd_guests.h"
 #include "server/nbd_handshake.h"
 #include "server/nbd_rx.h"
 #include "server/nbd_send.h"
@@ -114,6 +116,8 @@ enum nbd_conn_state {
 
 struct nbd_conn {
 	uint32_t magic;
+	struct nbd_guest guest;
+	_Atomic bool cancelled; /* broken: the engine need not go on with what it has */
 	enum nbd_conn_state state;
 	struct list node; /* of the lane's connections */
 	struct nbd_lane *lane;
@@ -158,7 +162,8 @@ struct nbd_conn {
 };
 
 /* Takes over fd, a connected stream socket, if it succeeds. */
-int nbd_conn_new(struct nbd_lane *lane, int fd, const struct nbd_export *export);
+int nbd_conn_new(struct nbd_lane *lane, int fd, const struct nbd_export *export,
+		 const struct nbd_guest *guest);
 
 void nbd_conn_kick(struct nbd_conn *conn);
 void nbd_conn_drain(struct nbd_conn *conn);

@@ -23,6 +23,8 @@
 #define KEEP_IDLE_S  60
 #define KEEP_PAUSE_S 10
 #define KEEP_COUNT   6
+/* As long for one that takes nothing: keep-alive asks only where nothing is on its way. */
+#define UNTAKEN_MS 120000
 
 static char message_text[512];
 
@@ -178,6 +180,7 @@ void nbd_listen_tune(int fd)
 	set(fd, IPPROTO_TCP, TCP_KEEPIDLE, KEEP_IDLE_S);
 	set(fd, IPPROTO_TCP, TCP_KEEPINTVL, KEEP_PAUSE_S);
 	set(fd, IPPROTO_TCP, TCP_KEEPCNT, KEEP_COUNT);
+	set(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, UNTAKEN_MS);
 }
 
 /* A listening socket, or a negative errno. */

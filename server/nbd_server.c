@@ -18,14 +18,23 @@ struct handover {
 	struct task task;
 	struct nbd_lane *lane;
 	const struct nbd_export *export;
+	struct nbd_guest guest;
 	int fd;
 };
 
-static void client_lost(struct nbd_server *server, int fd, const char *why)
+static void client_lost(struct nbd_server *server, int fd, struct nbd_guest *guest, const char *why)
 {
-	log_warn("nbd: a connection is refused: %s", why);
+	unsigned left_out;
+
+	if (!log_paced(&server->refused, &left_out))
+		log_debug("nbd: a connection is refused: %s", why);
+	else if (left_out > 0)
+		log_warn("nbd: a connection is refused: %s (%u more since the last such line)", why,
+			 left_out);
+	else
+		log_warn("nbd: a connection is refused: %s", why);
 	close(fd);
-	nbd_server_client_gone(server);
+	nbd_server_client_gone(server, guest);
 }
 
 static void hand_over(struct task *task)
@@ -33,18 +42,19 @@ static void hand_over(struct task *task)
 	struct handover *handover = container_of(task, struct handover, task);
 	struct nbd_lane *lane = handover->lane;
 	const struct nbd_export *export = handover->export;
+	struct nbd_guest guest = handover->guest;
 	int fd = handover->fd;
 	int r;
 
 	free(handover);
 	if (lane->draining) {
 		close(fd);
-		nbd_server_client_gone(lane->server);
+		nbd_server_client_gone(lane->server, &guest);
 		return;
 	}
-	r = nbd_conn_new(lane, fd, export);
+	r = nbd_conn_new(lane, fd, export, &guest);
 	if (r < 0)
-		client_lost(lane->server, fd, strerror(-r));
+		client_lost(lane->server, fd, &guest, strerror(-r));
 }
 
 /* Every connection has a slice of its own besides what all share: see main.c for the sum. */
@@ -52,18 +62,28 @@ static void adopt(struct nbd_server *server, int fd, const struct nbd_export *ex
 {
 	struct nbd_lane *lane =
 		&server->lanes[atomic_fetch_add(&server->next_lane, 1) % server->lane_count];
+	struct sockaddr_storage address;
+	socklen_t len = sizeof(address);
 	struct handover *handover;
-	unsigned clients = atomic_fetch_add(&server->clients, 1);
+	struct nbd_guest guest;
+	bool local = nbd_listen_is_local(fd);
+	const char *why = NULL;
 
-	if (clients >= server->clients_max) {
-		client_lost(server, fd, "there are too many");
+	atomic_fetch_add(&server->clients, 1);
+	if (!local && getpeername(fd, (struct sockaddr *)&address, &len) < 0)
+		why = strerror(errno); /* it has gone already */
+	if (why == NULL)
+		why = nbd_guests_enter(&server->guests, local ? NULL : &address, &guest);
+	if (why != NULL) {
+		client_lost(server, fd, NULL, why);
 		return;
 	}
 	handover = malloc(sizeof(*handover));
 	if (handover == NULL) {
-		client_lost(server, fd, strerror(ENOMEM));
+		client_lost(server, fd, &guest, strerror(ENOMEM));
 		return;
 	}
+	handover->guest = guest;
 	handover->task.worker = &lane->loop->worker;
 	handover->task.run = hand_over;
 	handover->lane = lane;
@@ -83,7 +103,7 @@ int nbd_server_hand_out(struct nbd_server *server)
 
 	/* Others may come at the same moment: then adopting closes its end, and the peer sees
 	 * that. */
-	if (atomic_load(&server->clients) >= server->clients_max)
+	if (nbd_server_clients(server) >= server->guests.max)
 		return -EBUSY;
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0)
 		return -errno;
@@ -91,9 +111,13 @@ int nbd_server_hand_out(struct nbd_server *server)
 	return ends[1];
 }
 
-void nbd_server_client_gone(struct nbd_server *server)
+void nbd_server_client_gone(struct nbd_server *server, struct nbd_guest *guest)
 {
-	unsigned clients = atomic_fetch_sub(&server->clients, 1);
+	unsigned clients;
+
+	if (guest != NULL)
+		nbd_guests_leave(&server->guests, guest);
+	clients = atomic_fetch_sub(&server->clients, 1);
 
 	assert(clients > 0);
 	if (clients == 1 && server->idle != NULL)
@@ -259,7 +283,7 @@ static void lane_init(struct nbd_lane *lane, struct nbd_server *server, struct l
 /* --- on the main thread --- */
 
 int nbd_server_init(struct nbd_server *server, struct loop **loops, unsigned loop_count,
-		    struct volume *volume, const struct nbd_export *export)
+		    struct volume *volume, const struct nbd_export *export, unsigned clients_max)
 {
 	memset(server, 0, sizeof(*server));
 	server->export = *export;
@@ -269,10 +293,10 @@ int nbd_server_init(struct nbd_server *server, struct loop **loops, unsigned loo
 	server->handed_export.tls_required = false;
 	server->volume = volume;
 	server->lane_count = loop_count;
-	server->clients_max = NBD_CONNECTIONS_MAX;
 	server->lanes = calloc(loop_count, sizeof(*server->lanes));
 	if (server->lanes == NULL)
 		return -ENOMEM;
+	nbd_guests_init(&server->guests, clients_max);
 	for (unsigned i = 0; i < loop_count; i++)
 		lane_init(&server->lanes[i], server, loops[i]);
 	server->accept_task = (struct task){.worker = &loops[0]->worker, .run = accept_task};
@@ -283,6 +307,7 @@ int nbd_server_init(struct nbd_server *server, struct loop **loops, unsigned loo
 void nbd_server_done(struct nbd_server *server)
 {
 	assert(nbd_server_clients(server) == 0 && nbd_server_listening(server) == 0);
+	nbd_guests_done(&server->guests);
 	free(server->lanes);
 }
 

@@ -19,15 +19,16 @@
 #include "core/base/list.h"
 #include "core/volume.h"
 #include "server/latency.h"
+#include "server/log.h"
 #include "server/loop.h"
+#include "server/nbd_guests.h"
 #include "server/nbd_handshake.h"
 #include "server/nbd_near.h"
 #include "server/nbd_place.h"
 #include "server/nbd_tls_keys.h"
 #include "server/store_map.h"
 
-#define NBD_LISTENERS_MAX   16u
-#define NBD_CONNECTIONS_MAX 128u
+#define NBD_LISTENERS_MAX 16u
 
 struct nbd_server;
 
@@ -68,7 +69,8 @@ struct nbd_server {
 	bool closed; /* nothing is accepted any more; loop 0's */
 	_Atomic unsigned listening; /* listeners that are open */
 	_Atomic unsigned clients;
-	unsigned clients_max; /* set it between init and start to have fewer */
+	struct nbd_guests guests;
+	struct log_pace refused;
 	struct nbd_export remote_export; /* as others do; init makes it equal, set it likewise */
 	struct nbd_export handed_export; /* on connections handed out: any name, no TLS */
 	struct nbd_tls_keys *tls_keys; /* where TLS is available; set it likewise */
@@ -81,7 +83,7 @@ struct nbd_server {
 };
 
 int nbd_server_init(struct nbd_server *server, struct loop **loops, unsigned loop_count,
-		    struct volume *volume, const struct nbd_export *export);
+		    struct volume *volume, const struct nbd_export *export, unsigned clients_max);
 void nbd_server_done(struct nbd_server *server);
 
 /* Before start. The descriptor is taken over. */
@@ -104,7 +106,7 @@ void nbd_server_latency(const struct nbd_server *server, struct latency_sums *re
 unsigned nbd_server_clients(struct nbd_server *server);
 unsigned nbd_server_listening(struct nbd_server *server);
 
-/* A connection has gone; on its loop. */
-void nbd_server_client_gone(struct nbd_server *server);
+/* A connection has gone; on its loop. guest: what it held; NULL: it was not let in. */
+void nbd_server_client_gone(struct nbd_server *server, struct nbd_guest *guest);
 
 #endif

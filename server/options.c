@@ -13,6 +13,7 @@
 #include "core/base/units.h"
 #include "core/volume.h"
 #include "server/log.h"
+#include "server/nbd_guests.h"
 #include "server/nbd_wire.h"
 #include "server/ublk_abi.h"
 
@@ -37,6 +38,7 @@ enum {
 	OPTION_DEPTH,
 	OPTION_SECTOR_SIZE,
 	OPTION_ZERO_COPY,
+	OPTION_CONNECTIONS,
 	OPTION_HELP,
 	OPTION_VERSION,
 };
@@ -61,6 +63,7 @@ static const struct option long_options[] = {
 	{"group", required_argument, NULL, OPTION_GROUP},
 	{"read-only", no_argument, NULL, 'r'},
 	{"workers", required_argument, NULL, 'w'},
+	{"connections", required_argument, NULL, OPTION_CONNECTIONS},
 	{"metadata-cache", required_argument, NULL, OPTION_METADATA_CACHE},
 	{"buffer-memory", required_argument, NULL, OPTION_BUFFER_MEMORY},
 	{"cow-hint", required_argument, NULL, OPTION_COW_HINT},
@@ -99,6 +102,7 @@ static const char help_text[] =
 	"      --group NAME         who besides root and this user may control\n"
 	"  -r, --read-only          nothing is written, not even by recovery\n"
 	"  -w, --workers N          threads (default 1)\n"
+	"      --connections N      of NBD clients, at most (default 128)\n"
 	"      --metadata-cache SIZE  (default 128M)\n"
 	"      --buffer-memory SIZE   for payloads (default 64M)\n"
 	"      --cow-hint SIZE      reserved at a time for copy-on-write (default 128K)\n"
@@ -322,6 +326,9 @@ static int take_option(int option, struct options *options)
 		return 0;
 	case 'w':
 		return number_option("workers", optarg, 1, VOLUME_WORKERS_MAX, &options->workers);
+	case OPTION_CONNECTIONS:
+		return number_option("connections", optarg, 1, NBD_GUESTS_MAX,
+				     &options->connections);
 	case OPTION_UBLK:
 		return ublk_option(optarg, options);
 	case OPTION_QUEUES:
@@ -409,6 +416,7 @@ int options_parse(int argc, char **argv, struct options *ret_options)
 		.discard = true,
 		.zero_copy = true,
 		.workers = 1,
+		.connections = NBD_CONNECTIONS_DEFAULT,
 		.cache_bytes = 128ull << 20,
 		.buffer_bytes = 64ull << 20,
 		.cow_hint_bytes = 128ull << 10,

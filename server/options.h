@@ -41,6 +41,7 @@ struct options {
 	uint32_t sector_bytes;
 	bool zero_copy;
 	unsigned workers;
+	unsigned connections; /* of NBD */
 	uint64_t cache_bytes;
 	uint64_t buffer_bytes;
 	uint64_t cow_hint_bytes;

@@ -67,8 +67,14 @@ void store_file_set_wake(struct store *store, unsigned lane, void (*wake)(void *
 /* The descriptor of a store in the page cache, to be mapped; -1 with direct. */
 int store_file_cached_fd(const struct store *store);
 
-/* Whether store_file_open() made the file (so that a failed create can remove it). */
+/* Whether store_file_open() made the file. */
 bool store_file_created(const struct store *store);
+/* Before it is closed: removes a file that was made, if the name still leads to it. */
+void store_file_unmake(const struct store *store, const char *path);
+/* It was empty when it was locked, and has been given its length (create_bytes). */
+bool store_file_fresh(const struct store *store);
+/* For who looks at what it holds: its own descriptor, so that it is the file that is locked. */
+int store_file_fd(const struct store *store);
 
 /* The ring of a lane for the calling thread, which owns the lane from now on. */
 int store_file_ring(struct store *store, unsigned lane, struct ring **ret_ring);

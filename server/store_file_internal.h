@@ -71,6 +71,8 @@ struct store_file {
 	int fd;
 	bool direct;
 	bool created;
+	bool locked;
+	bool fresh; /* it was empty when it was locked, and was made as long as asked for */
 	uint32_t piece_bytes;
 	uint32_t memory_align_bytes; /* with direct */
 	_Atomic int sync_error; /* negative errno: something written was not made durable */

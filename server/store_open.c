@@ -17,6 +17,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <time.h>
@@ -216,6 +217,7 @@ static int look_at_file(struct store_file *file, const char *path, const struct 
 	uint64_t bytes = (uint64_t)st->st_size;
 
 	if (options->create_bytes != 0 && bytes == 0) {
+		file->fresh = true;
 		bytes = options->create_bytes;
 		if (ftruncate(file->fd, (off_t)bytes) < 0)
 			return fail(reterr_message, -errno, "cannot make %s %llu bytes long: %s",
@@ -250,6 +252,45 @@ static int look_at_store(struct store_file *file, const char *path,
 		    "%s is neither a regular file nor a block device", path);
 }
 
+static bool is_named(int fd, const char *path)
+{
+	struct stat held, named;
+
+	return fstat(fd, &held) == 0 && stat(path, &named) == 0 && held.st_dev == named.st_dev &&
+	       held.st_ino == named.st_ino;
+}
+
+/* Between the opening and the lock somebody may have removed or replaced it: what would be written
+ * then could not be found. */
+static int check_path(int fd, const char *path, const char **reterr_message)
+{
+	return is_named(fd, path)
+		       ? 0
+		       : fail(reterr_message, -ESTALE, "%s was replaced meanwhile", path);
+}
+
+/* Where the kernel counts the memory of a ring as locked, the limit is one for all processes of the
+ * user. */
+static int ring_failed(int r, const char *path, const char **reterr_message)
+{
+	struct rlimit limit;
+
+	if (r == -ENOMEM && getrlimit(RLIMIT_MEMLOCK, &limit) == 0 &&
+	    limit.rlim_cur != RLIM_INFINITY)
+		return fail(reterr_message, r,
+			    "cannot make an io_uring for %s: %s (locked memory of this user's "
+			    "processes together is limited to %llu KiB: raise that with ulimit "
+			    "-l, LimitMEMLOCK= of a unit, or /etc/security/limits.conf)",
+			    path, strerror(-r), (unsigned long long)limit.rlim_cur / 1024);
+	if (r == -EPERM || r == -EACCES || r == -ENOSYS)
+		return fail(reterr_message, r,
+			    "cannot make an io_uring for %s: %s (it is switched off: by the "
+			    "kernel, see the sysctl kernel.io_uring_disabled, by a container's "
+			    "seccomp profile, or by a security module)",
+			    path, strerror(-r));
+	return fail(reterr_message, r, "cannot make an io_uring for %s: %s", path, strerror(-r));
+}
+
 static int open_steps(struct store_file *file, const char *path,
 		      const struct store_file_options *options, const char **reterr_message)
 {
@@ -257,6 +298,9 @@ static int open_steps(struct store_file *file, const char *path,
 
 	if (r == 0)
 		r = lock_store(file->fd, path, options, reterr_message);
+	file->locked = r == 0;
+	if (r == 0)
+		r = check_path(file->fd, path, reterr_message);
 	if (r == 0)
 		r = look_at_store(file, path, options, reterr_message);
 	if (r < 0)
@@ -264,13 +308,7 @@ static int open_steps(struct store_file *file, const char *path,
 	/* Advice; where it is not taken (a ramdisk), there is nothing behind the cache either. */
 	(void)posix_fadvise(file->fd, 0, 0, POSIX_FADV_DONTNEED);
 	r = store_file_lanes_init(file, options->lanes != 0 ? options->lanes : 1);
-	if (r < 0)
-		return fail(reterr_message, r, "cannot make an io_uring for %s: %s%s", path,
-			    strerror(-r),
-			    r == -EPERM || r == -ENOSYS
-				    ? " (it may be switched off by the kernel or the container)"
-				    : "");
-	return 0;
+	return r < 0 ? ring_failed(r, path, reterr_message) : 0;
 }
 
 int store_file_open(const char *path, const struct store_file_options *options,
@@ -285,11 +323,8 @@ int store_file_open(const char *path, const struct store_file_options *options,
 	file->fd = -1;
 	r = open_steps(file, path, options, reterr_message);
 	if (r < 0) {
-		bool created = file->created;
-
+		store_file_unmake(&file->store, path);
 		store_file_close(&file->store);
-		if (created)
-			unlink(path);
 		return r;
 	}
 	*ret_store = &file->store;
@@ -312,4 +347,23 @@ void store_file_close(struct store *store)
 bool store_file_created(const struct store *store)
 {
 	return ((const struct store_file *)store)->created;
+}
+
+void store_file_unmake(const struct store *store, const char *path)
+{
+	const struct store_file *file = (const struct store_file *)store;
+
+	/* One that another process has locked is that one's by now. */
+	if (file->created && file->locked && is_named(file->fd, path))
+		unlink(path);
+}
+
+bool store_file_fresh(const struct store *store)
+{
+	return ((const struct store_file *)store)->fresh;
+}
+
+int store_file_fd(const struct store *store)
+{
+	return ((const struct store_file *)store)->fd;
 }

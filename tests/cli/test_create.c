@@ -8,11 +8,14 @@
 #include <fcntl.h>
 #include <jansson.h>
 #include <stdarg.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/ptrace.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -211,4 +214,105 @@ Test(create, what_cannot_be_a_store_is_refused)
 	cr_assert_eq(length_of("there"), 64 << 20);
 	cr_assert_eq(run("create"), 2);
 	cr_assert_eq(run("create --size 64M a b"), 2);
+}
+
+/* --- somebody else at the same moment --- */
+
+static bool names_store(pid_t pid, uint64_t address)
+{
+	long word = ptrace(PTRACE_PEEKDATA, pid, (void *)(uintptr_t)address, NULL);
+
+	return memcmp(&word, "store", 6) == 0;
+}
+
+/* Runs `sameblk create --size 16M store` up to the system call that does something to the store;
+ * it has not happened yet. */
+static pid_t create_until(uint64_t call)
+{
+	struct __ptrace_syscall_info info;
+	int status;
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		int fd = open("output", O_CREAT | O_WRONLY | O_TRUNC, 0600);
+
+		dup2(fd, STDOUT_FILENO);
+		dup2(fd, STDERR_FILENO);
+		if (ptrace(PTRACE_TRACEME, 0, NULL, NULL) < 0)
+			_exit(99);
+		execl(getenv("SAMEBLK"), "sameblk", "create", "--size", "16M", "store", NULL);
+		_exit(98);
+	}
+	cr_assert_eq(waitpid(pid, &status, 0), pid);
+	if (WIFEXITED(status) && WEXITSTATUS(status) == 99)
+		cr_skip_test("processes may not be traced here");
+	cr_assert(WIFSTOPPED(status));
+	cr_assert_eq(ptrace(PTRACE_SETOPTIONS, pid, NULL, (void *)PTRACE_O_TRACESYSGOOD), 0);
+	for (;;) {
+		cr_assert_eq(ptrace(PTRACE_SYSCALL, pid, NULL, NULL), 0);
+		cr_assert_eq(waitpid(pid, &status, 0), pid);
+		cr_assert(WIFSTOPPED(status), "it ended before it did that");
+		if (ptrace(PTRACE_GET_SYSCALL_INFO, pid, (void *)sizeof(info), &info) <= 0 ||
+		    info.op != PTRACE_SYSCALL_INFO_ENTRY || info.entry.nr != call)
+			continue;
+		if (call != SYS_openat || names_store(pid, info.entry.args[1]))
+			return pid;
+	}
+}
+
+static int create_go_on(pid_t pid)
+{
+	FILE *file;
+	int status;
+	size_t len;
+
+	cr_assert_eq(ptrace(PTRACE_DETACH, pid, NULL, NULL), 0);
+	cr_assert_eq(waitpid(pid, &status, 0), pid);
+	cr_assert(WIFEXITED(status));
+	file = fopen("output", "r");
+	cr_assert_not_null(file);
+	len = fread(output, 1, sizeof(output) - 1, file);
+	output[len] = '\0';
+	fclose(file);
+	return WEXITSTATUS(status);
+}
+
+Test(create, a_file_that_is_filled_before_it_is_opened_is_not_overwritten, .timeout = 60)
+{
+	char text[10];
+	pid_t pid;
+	int fd;
+
+	make_file("store", 0);
+	pid = create_until(SYS_openat);
+	fd = open("store", O_RDWR);
+	cr_assert_eq(ftruncate(fd, 16 << 20), 0);
+	put_swap("store");
+	cr_assert_eq(create_go_on(pid), 2, "%s", output);
+	cr_assert_not_null(strstr(output, "--force"), "%s", output);
+	cr_assert_eq(pread(fd, text, 10, 4086), 10);
+	cr_assert_arr_eq(text, "SWAPSPACE2", 10);
+	close(fd);
+}
+
+Test(create, a_file_that_another_process_has_locked_is_not_removed, .timeout = 60)
+{
+	pid_t pid = create_until(SYS_flock);
+	int fd = open("store", O_RDWR);
+
+	cr_assert_geq(fd, 0);
+	cr_assert_eq(flock(fd, LOCK_EX), 0);
+	cr_assert_eq(create_go_on(pid), 2, "%s", output);
+	cr_assert_eq(access("store", F_OK), 0, "it is gone");
+	close(fd);
+}
+
+Test(create, a_file_that_was_replaced_before_it_was_locked_is_refused, .timeout = 60)
+{
+	pid_t pid = create_until(SYS_flock);
+
+	make_file("other", 0);
+	cr_assert_eq(rename("other", "store"), 0);
+	cr_assert_eq(create_go_on(pid), 2, "%s", output);
+	cr_assert_eq(length_of("store"), 0, "what is there now is another's");
 }

@@ -5,11 +5,14 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "server/ctl_listen.h"
@@ -111,12 +114,32 @@ Test(ctl_path, the_directory_is_private)
 
 	cr_assert_eq(ctl_path_dir_make(dir, NO_GROUP), 0);
 	cr_assert_eq(mode_of(dir), 0700);
-	cr_assert_eq(chmod(dir, 0777), 0);
-	cr_assert_eq(ctl_path_dir_make(dir, NO_GROUP), 0);
-	cr_assert_eq(mode_of(dir) & 0067, 0, "others may do nothing, the group at most pass");
-	cr_assert_eq(ctl_path_dir_make(dir, getegid()), 0);
-	cr_assert_eq(mode_of(dir), 0710);
+	cr_assert_eq(ctl_path_dir_make(in_folder("g"), getegid()), 0);
+	cr_assert_eq(mode_of(in_folder("g")), 0710);
 	cr_assert_eq(ctl_path_dir_make(in_folder("no/parent"), NO_GROUP), -ENOENT);
+}
+
+Test(ctl_path, a_directory_that_is_there_is_used_as_it_is_or_refused)
+{
+	static const struct {
+		mode_t mode;
+		int alone, group;
+	} cases[] = {
+		{0700, 0, -EACCES}, {0710, 0, 0},	    {0755, 0, 0},
+		{01777, 0, 0},	    {0777, -EPERM, -EPERM}, {0770, -EPERM, -EPERM},
+	};
+	const char *dir = in_folder("d");
+
+	cr_assert_eq(mkdir(dir, 0700), 0);
+	cr_assert_eq(symlink("d", in_folder("link")), 0);
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		cr_assert_eq(chmod(dir, cases[i].mode), 0);
+		cr_expect_eq(ctl_path_dir_make(dir, NO_GROUP), cases[i].alone, "%o", cases[i].mode);
+		cr_expect_eq(ctl_path_dir_make(in_folder("link"), getegid()), cases[i].group, "%o",
+			     cases[i].mode);
+		cr_expect_eq(mode_of(dir), cases[i].mode, "it is changed");
+	}
+	cr_assert_eq(chmod(dir, 0700), 0);
 }
 
 Test(ctl_path, the_socket_is_private_and_goes_away)
@@ -141,6 +164,100 @@ Test(ctl_path, a_group_may_connect_when_asked_for)
 	cr_assert_eq(ctl_listen_open(path, getegid(), &listener), 0);
 	cr_assert_eq(mode_of(path), 0660);
 	ctl_listen_close(&listener, path);
+}
+
+/* Its owner may take the socket's name away and give it to something else at any moment; here it
+ * has a name more, or is another's. */
+Test(ctl_path, the_group_is_given_to_what_was_bound_and_to_nothing_else)
+{
+	const char *path = in_folder("s");
+	struct ctl_listen listener;
+	struct stat st;
+	gid_t group = 12345;
+
+	if (geteuid() != 0)
+		cr_skip_test("only root has any group");
+	cr_assert_eq(ctl_listen_open(path, group, &listener), 0);
+	cr_assert_eq(lstat(path, &st), 0);
+	cr_assert_eq(st.st_gid, group);
+	cr_assert_eq(mode_of(path), 0660);
+	ctl_listen_close(&listener, path);
+	/* A directory that hands its group down. */
+	cr_assert_eq(mkdir(in_folder("d"), 0700), 0);
+	cr_assert_eq(chown(in_folder("d"), (uid_t)-1, 54321), 0);
+	cr_assert_eq(chmod(in_folder("d"), 02700), 0);
+	cr_assert_eq(ctl_listen_open(in_folder("d/s"), group, &listener), 0);
+	cr_assert_eq(lstat(in_folder("d/s"), &st), 0);
+	cr_assert_eq(st.st_gid, group);
+	cr_assert_eq(mode_of(in_folder("d/s")), 0660);
+	ctl_listen_close(&listener, in_folder("d/s"));
+}
+
+/* Swaps the name between the socket that appears there and a link, for as long as it is told. */
+static pid_t start_swapper(const char *path, const char *target)
+{
+	pid_t pid = fork();
+
+	if (pid != 0)
+		return pid;
+	for (;;) {
+		struct stat st;
+
+		if (lstat(path, &st) == 0 && S_ISSOCK(st.st_mode)) {
+			unlink(path);
+			if (symlink(target, path) < 0)
+				_exit(1);
+		}
+	}
+}
+
+Test(ctl_path, a_link_in_the_sockets_place_is_not_followed, .timeout = 60)
+{
+	const char *path = in_folder("s"), *target = in_folder("target");
+	struct ctl_listen listener;
+	struct stat st;
+	pid_t pid;
+
+	if (geteuid() != 0)
+		cr_skip_test("only root has any group");
+	close(open(target, O_CREAT | O_WRONLY, 0600));
+	pid = start_swapper(path, target);
+	for (unsigned i = 0; i < 1000; i++) {
+		unlink(path);
+		if (ctl_listen_open(path, 12345, &listener) == 0)
+			close(listener.fd);
+	}
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+	cr_assert_eq(stat(target, &st), 0);
+	cr_assert_eq(st.st_gid, getegid(), "the link's target has another group");
+	cr_assert_eq(mode_of(target), 0600);
+}
+
+Test(ctl_path, who_holds_a_lock_on_the_directory_is_not_waited_for, .timeout = 10)
+{
+	struct ctl_listen listener;
+	int fd = open(folder, O_RDONLY | O_DIRECTORY);
+
+	cr_assert_eq(flock(fd, LOCK_EX), 0);
+	cr_assert_eq(ctl_listen_open(in_folder("s"), NO_GROUP, &listener), 0);
+	ctl_listen_close(&listener, in_folder("s"));
+	cr_assert_neq(access(in_folder("s.lock"), F_OK), 0, "nothing is left behind");
+	close(fd);
+}
+
+Test(ctl_path, a_lock_file_that_is_held_or_not_ours_ends_the_wait, .timeout = 20)
+{
+	struct ctl_listen listener;
+	int fd = open(in_folder("s.lock"), O_CREAT | O_RDWR, 0600);
+
+	cr_assert_eq(flock(fd, LOCK_EX), 0);
+	cr_assert_eq(ctl_listen_open(in_folder("s"), NO_GROUP, &listener), -EBUSY);
+	close(fd);
+	cr_assert_eq(unlink(in_folder("s.lock")), 0);
+	cr_assert_eq(symlink("elsewhere", in_folder("s.lock")), 0);
+	cr_assert_eq(ctl_listen_open(in_folder("s"), NO_GROUP, &listener), -ELOOP);
+	cr_assert_neq(access(in_folder("elsewhere"), F_OK), 0);
 }
 
 Test(ctl_path, a_live_socket_is_refused_and_a_stale_one_replaced)

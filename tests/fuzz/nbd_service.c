@@ -66,7 +66,8 @@ void nbd_service_start(void)
 	FUZZ_CHECK(r == 0, "opening: %d, %s", r, damage.text);
 	r = loop_start(loop);
 	FUZZ_CHECK(r == 0, "starting: %d", r);
-	r = nbd_server_init(&service.nbd, &loop, 1, service.volume, &export);
+	r = nbd_server_init(&service.nbd, &loop, 1, service.volume, &export,
+			    NBD_CONNECTIONS_DEFAULT);
 	FUZZ_CHECK(r == 0, "a server: %d", r);
 	sem_init(&service.idle, 0, 0);
 	service.nbd.idle = gone;

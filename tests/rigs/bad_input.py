@@ -3,8 +3,12 @@
 """bad_input - stores, sizes and clients as they should not be: a clear error, a living
 server, nothing lost"""
 
+import contextlib
+import fcntl
+import json
 import os
 import random
+import resource
 import socket
 import time
 
@@ -264,6 +268,69 @@ def test_nbd_clients(r):
     disk.close()
     server.stop()
     rig.offline_check(server.store)
+
+
+def test_control_clients_that_do_not_read(r):
+    """Each makes as much be held as it may: a status and a stop of others do not wait for them."""
+    server = r.server(r.create("--size", "32M"))
+    line = call('"same"', json.dumps({"src": 0, "length": BLOCK, "dsts": [
+        i * BLOCK for i in range(1, 4097)]})) + "\n"
+    slow = []
+    for _ in range(12):
+        connection = server.control_connect()
+        connection.setblocking(False)
+        slow.append(connection)
+    left = {c: line.encode() * 20 for c in slow}
+    end = time.monotonic() + 4
+    while time.monotonic() < end:
+        for connection in slow:
+            with contextlib.suppress(BlockingIOError, ConnectionResetError, BrokenPipeError):
+                left[connection] = left[connection][connection.send(left[connection]):]
+        time.sleep(0.01)
+    began = time.monotonic()
+    expect_equal(server.json("status")["state"], "ok", "state")
+    took = time.monotonic() - began
+    expect(took < 12, f"a status took {took:.1f} s")
+    began = time.monotonic()
+    server.cli("stop")
+    took = time.monotonic() - began
+    expect(took < 15, f"a stop took {took:.1f} s")
+    expect_equal(server._wait(), 0, "exit status")
+    for connection in slow:
+        connection.close()
+
+
+def test_check_waits_for_a_lock_as_a_server_does(r):
+    store = r.create("--size", "8M")
+    with open(store, "rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        check = r.spawn(rig.SAMEBLK, "check", store, stdout=rig.subprocess.PIPE,
+                        stderr=rig.subprocess.STDOUT, text=True)
+        time.sleep(1)
+        expect_equal(check.poll(), None, "exit status so far")
+        fcntl.flock(held, fcntl.LOCK_UN)
+    out = check.communicate(timeout=60)[0]
+    expect_equal(check.returncode, 0, f"exit status; it said {out!r}")
+
+
+def as_somebody_with_little_locked_memory():
+    resource.setrlimit(resource.RLIMIT_MEMLOCK, (64 << 10, 64 << 10))
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+
+
+def test_a_limit_of_locked_memory_is_named(r):
+    if os.geteuid() != 0:
+        raise rig.Skip("only root can be somebody else")
+    store = r.create("--size", "8M")
+    os.chmod(r.folder, 0o777)
+    os.chmod(store, 0o666)
+    done = rig.run(rig.SAMEBLKD, "-w", "8", "-U", r.path("limited.nbd"), "-c",
+                   r.path("limited.ctl"), store, ok=None, seconds=30,
+                   preexec_fn=as_somebody_with_little_locked_memory)
+    expect_equal(done.returncode, 2, f"exit status; it said {done.stderr!r}")
+    expect("64 KiB" in done.stderr and "LimitMEMLOCK" in done.stderr, f"it said {done.stderr!r}")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,9 @@ headers with 64-bit lengths, payloads of odd and of largest size. docs/nbd.md is
 
 import os
 import random
+import subprocess
 import sys
+import time
 
 TESTS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, os.path.join(TESTS, "rigs"))
@@ -420,6 +422,41 @@ def connect_or_none(server):
         return connect(server)
     except (n.Gone, ConnectionError):
         return None
+
+
+def test_trims_of_a_client_that_has_gone_are_given_up(rig):
+    """64 TiB, 128 times all of it: some 34 s that nobody waits for."""
+    server = rig.server(rig.create("--size", "64T", "--store-size", "2G"))
+    raw = n.Raw(server.nbd).go(extended=True)
+    for _ in range(128):
+        raw.request(n.TRIM, 0, 64 << 40)
+    time.sleep(0.3)
+    raw.close()
+    began = time.monotonic()
+    r.sameblk("stop", "-c", server.control)
+    took = time.monotonic() - began
+    expect_equal(server.process.wait(30), 0, "the exit status")
+    expect(took < 15, f"the stop took {took:.1f} s")
+    rig.note(f"stopped after {took:.1f} s")
+    server.start()
+    expect_equal(server.json("status")["state"], "ok", "the state")
+    server.stop()
+
+
+def test_stop_tells_an_end_that_is_not_clean(rig):
+    """Answered at once, the server still has much to do; then it is told to leave it."""
+    server = rig.server(rig.create("--size", "64T", "--store-size", "2G"))
+    raw = n.Raw(server.nbd).go(extended=True)
+    for _ in range(128):
+        raw.request(n.TRIM, 0, 64 << 40)
+    stop = rig.spawn(r.SAMEBLK, "stop", "-c", server.control, stderr=subprocess.PIPE, text=True)
+    r.wait_until(lambda: not os.path.exists(server.nbd), "the stop begins")
+    time.sleep(0.2)
+    server.process.kill()
+    said = stop.communicate(timeout=60)[1]
+    expect_equal(stop.returncode, 2, f"the exit status of stop, which said {said!r}")
+    server.process.wait()
+    raw.close()
 
 
 if __name__ == "__main__":
