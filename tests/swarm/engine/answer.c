@@ -25,10 +25,10 @@ void answer_identify(const struct world *world, const uint8_t *block, uint32_t *
 
 static void tally(int res)
 {
-	static const int errors[] = {0, EIO, ENOSPC, EDQUOT, EMLINK, ECANCELED, EINVAL, EROFS};
+	static const int errors[] = {0, EIO, ENOSPC, EMLINK, ECANCELED, EINVAL, EROFS};
 
 	for (unsigned i = 0; i < sizeof(errors) / sizeof(errors[0]); i++)
-		if (res == -errors[i])
+		if (res == -errors[i] || (errors[i] == ENOSPC && res == -EDQUOT))
 			table_add(DIM_ANSWER, i);
 }
 
@@ -52,7 +52,7 @@ static void check_full(const struct client *client)
 		     op_names[client->kind], request->off_bytes, request->len_bytes,
 		     world->plan.store_blocks, world->plan.logical_blocks);
 	volume_stats(world->volume, &stats);
-	if (client->alone && world->busy == 1 && stats.free_bytes + stats.pending_bytes > needs)
+	if (client->alone && world->busy == 1 && stats.free_bytes > needs)
 		fail("free space",
 		     "%s %" PRIu64 "+%" PRIu64 ": ENOSPC with %" PRIu64 " bytes free, %" PRIu64
 		     " pending",
@@ -275,6 +275,7 @@ static void leave(struct client *client, const struct claim *claim)
 
 static void set_free(struct client *client)
 {
+	client->world->moves = 0;
 	client->busy = false;
 	client->world->busy--;
 }

@@ -352,7 +352,8 @@ uint64_t ask_block(struct world *world)
 	const struct plan *plan = &world->plan;
 	uint64_t block;
 
-	if (plan->shape == SHAPE_FRAGMENTED && !rng_once_in(rng, 4))
+	if ((plan->shape == SHAPE_FRAGMENTED || plan->shape == SHAPE_LONG_LOG) &&
+	    !rng_once_in(rng, 4))
 		block = rng_below(rng, (uint32_t)plan->spread) * (uint64_t)REGION_BLOCKS +
 			rng_below(rng, rng_once_in(rng, 2) ? 16 : REGION_BLOCKS);
 	else
@@ -405,6 +406,9 @@ static bool random_dst(struct world *world, uint64_t src, uint64_t blocks, bool 
 	for (unsigned i = 0; i < TRIES; i++) {
 		uint64_t dst = ask_block(world);
 
+		/* Often it has the source's place in its region, as a clone of an image has. */
+		if (rng_once_in(&world->rng, 2))
+			dst = dst / REGION_BLOCKS * REGION_BLOCKS + src % REGION_BLOCKS;
 		if (dst + blocks > world->plan.logical_blocks ||
 		    (src < dst + blocks && dst < src + blocks) ||
 		    (changes && is_closed(world, dst, dst + blocks)))
@@ -415,6 +419,25 @@ static bool random_dst(struct world *world, uint64_t src, uint64_t blocks, bool 
 			return true;
 	}
 	return found;
+}
+
+/* Part of the last clone again, somewhat shifted or longer. */
+static bool clone_again(struct client *client)
+{
+	struct world *world = client->world;
+	struct image *image = &world->image;
+	uint64_t end = world->plan.logical_blocks, skip, blocks;
+
+	if (image->blocks == 0)
+		return false;
+	skip = rng_below(&world->rng, (uint32_t)image->blocks);
+	blocks = image->blocks - skip + rng_below(&world->rng, 10);
+	if (image->dst + skip + blocks > end || image->src + skip + blocks > end ||
+	    (image->src < image->dst + blocks && image->dst < image->src + blocks) ||
+	    is_closed(world, image->dst + skip, image->dst + skip + blocks))
+		return false;
+	ask_at(client, OP_CLONE, image->dst + skip, blocks, image->src + skip);
+	return true;
 }
 
 static void submit_pair(struct client *client, uint64_t src_bytes)
@@ -496,6 +519,8 @@ void ask_at(struct client *client, enum op_kind kind, uint64_t block, uint64_t b
 		tell_unmap(client);
 		go(client);
 	} else if (kind == OP_SAME || kind == OP_CLONE || kind == OP_SAME_ZERO) {
+		if (kind == OP_CLONE)
+			client->world->image = (struct image){src, block, blocks};
 		submit_pair(client, kind == OP_SAME_ZERO ? SAME_SRC_ZERO : blocks_to_bytes(src));
 	} else {
 		go(client);
@@ -533,6 +558,12 @@ bool ask(struct client *client, enum op_kind kind)
 	uint64_t blocks = random_blocks(world, kind, block);
 	bool changes = kind != OP_READ && kind != OP_MAP && kind != OP_SAME_ZERO;
 
+	/* A hole in what was cloned. */
+	if (kind == OP_DISCARD && world->image.blocks > 1 && rng_once_in(&world->rng, 4)) {
+		block = world->image.src + rng_below(&world->rng, (uint32_t)world->image.blocks);
+		blocks = 1 + rng_below(&world->rng, 8);
+		blocks = min_u64(blocks, world->plan.logical_blocks - block);
+	}
 	switch (kind) {
 	case OP_WRITE_SECTORS:
 	case OP_WRITE_BYTES:
@@ -541,6 +572,8 @@ bool ask(struct client *client, enum op_kind kind)
 		return ask_sectors(client, kind, block);
 	case OP_SAME:
 	case OP_CLONE:
+		if (kind == OP_CLONE && rng_once_in(&world->rng, 3) && clone_again(client))
+			return true;
 		if (!random_dst(world, block, blocks,
 				kind == OP_SAME && !rng_once_in(&world->rng, 4), kind == OP_CLONE,
 				&dst))

@@ -32,7 +32,8 @@ static bool percent(struct rng *rng, unsigned n)
 
 static uint64_t about(struct rng *rng, uint64_t blocks)
 {
-	return blocks + rng_below(rng, 17) - 8;
+	return rng_once_in(rng, 2) ? blocks + rng_below(rng, 3) - 1
+				   : blocks + rng_below(rng, 17) - 8;
 }
 
 static uint64_t draw_size(struct rng *rng, enum size_kind kind)
@@ -43,7 +44,9 @@ static uint64_t draw_size(struct rng *rng, enum size_kind kind)
 
 	switch (kind) {
 	case SIZE_SMALL:
-		return least + rng_below(rng, 4096 - (uint32_t)least);
+		n = least + rng_below(rng, 4096 - (uint32_t)least);
+		/* A last region of a block is as likely as all others together. */
+		return rng_once_in(rng, 2) ? n : n / REGION_BLOCKS * REGION_BLOCKS + 1;
 	case SIZE_REGION:
 		n = about(rng, (uint64_t)REGION_BLOCKS * (1 + rng_below(rng, 12)));
 		break;
@@ -103,6 +106,8 @@ static void draw_store(struct rng *rng, struct plan *plan)
 	uint64_t scarce = scarce_blocks(plan, created);
 
 	plan->store = weighted(rng, kinds, STORE_KINDS);
+	if (plan->shape == SHAPE_LONG_LOG)
+		plan->store = STORE_CREATED;
 	/* Not as large as this: a store of that size would be all metadata. */
 	if (plan->size >= SIZE_LARGE && plan->store != STORE_SCARCE)
 		plan->store = STORE_THIN;
@@ -119,7 +124,7 @@ static void draw_store(struct rng *rng, struct plan *plan)
 
 static void draw_ring(struct rng *rng, struct plan *plan)
 {
-	unsigned kind = rng_below(rng, 4);
+	unsigned kind = plan->shape == SHAPE_LONG_LOG ? 3 : rng_below(rng, 4);
 
 	plan->ring_blocks = kind == 0	? 0
 			    : kind == 1 ? RING_BLOCKS_MIN
@@ -142,6 +147,7 @@ static void draw_zones(struct rng *rng, struct plan *plan)
 	for (unsigned i = 0; i < plan->zones; i++) {
 		uint64_t at = rng_u64(rng) % blocks, back = rng_below(rng, (uint32_t)plan->width);
 
+		back *= rng_below(rng, 2);
 		switch (weighted(rng, kinds, sizeof(kinds))) {
 		case 0:
 			at = 0;
@@ -179,7 +185,7 @@ static unsigned tail_bucket(uint64_t logical_blocks)
 void draw_plan(uint64_t seed, struct plan *ret_plan)
 {
 	static const uint8_t sizes[SIZE_KINDS] = {60, 60, 40, 24, 30, 4, 1};
-	static const uint8_t shapes[SHAPE_KINDS] = {6, 5, 8, 8, 6, 2};
+	static const uint8_t shapes[SHAPE_KINDS] = {6, 5, 8, 6, 3, 6, 2};
 	struct rng rng = rng_for(seed, 1);
 	struct plan *plan = ret_plan;
 
@@ -191,8 +197,9 @@ void draw_plan(uint64_t seed, struct plan *ret_plan)
 		plan->size = SIZE_AREA;
 	if (plan->shape == SHAPE_FULL && plan->size > SIZE_SLAB)
 		plan->size = SIZE_REGION + rng_below(&rng, 2);
-	/* So that recovery has more leaves to load than the cache has room for. */
-	if (plan->shape == SHAPE_FRAGMENTED && plan->size < SIZE_AREA && !rng_once_in(&rng, 3))
+	/* So that there are as many regions. */
+	if (plan->size < SIZE_AREA && (plan->shape == SHAPE_LONG_LOG ||
+				       (plan->shape == SHAPE_FRAGMENTED && rng_once_in(&rng, 2))))
 		plan->size = SIZE_AREA + rng_below(&rng, 2);
 	plan->logical_blocks = draw_size(&rng, plan->size);
 	plan->tracking = !rng_once_in(&rng, 3);
@@ -206,8 +213,11 @@ void draw_plan(uint64_t seed, struct plan *ret_plan)
 	plan->lives = 1 + rng_below(&rng, LIVES_MAX);
 	if (plan->shape == SHAPE_SATURATED)
 		plan->lives = min_u32(plan->lives, 3);
+	/* Its root alone is half a gigabyte, read at each opening. */
+	if (plan->size == SIZE_HUGE)
+		plan->lives = 1;
 	plan->spread = min_u64(div_up(plan->logical_blocks, REGION_BLOCKS),
-			       rng_once_in(&rng, 2) ? 300 : 20);
+			       plan->shape == SHAPE_LONG_LOG || rng_once_in(&rng, 2) ? 300 : 20);
 	plan->period = rng_once_in(&rng, 2) ? 1 : 8;
 	plan->pool = 1 + rng_below(&rng, 6);
 	draw_zones(&rng, plan);
@@ -290,6 +300,26 @@ static void tell_life(const struct life_plan *life)
 	table_add(DIM_NESTED, life->nested);
 }
 
+/* The log grows, in small groups, until a kill; then recovery has little room. */
+static void draw_long_log(struct rng *rng, struct life_plan *life)
+{
+	life->cache_bytes = 0;
+	life->checkpoint_in = 0;
+	life->nested = 1 + rng_below(rng, NESTED_MAX);
+	life->end = rng_once_in(rng, 2) ? END_KILL : END_CUT;
+	life->read_only = false;
+	life->depth = 1 + rng_below(rng, 4);
+	life->ops = 400 + rng_below(rng, 600);
+	for (unsigned i = 0; i < OP_KINDS; i++)
+		life->weights[i] /= 8;
+	life->weights[OP_WRITE] = 40;
+	life->weights[OP_FLUSH] = 10;
+	life->lengths[LENGTH_ONE] = 120;
+	life->lengths[LENGTH_PART] = 0;
+	life->lengths[LENGTH_REGION] = 0;
+	life->lengths[LENGTH_MANY] = 0;
+}
+
 void draw_life(const struct plan *plan, unsigned number, struct life_plan *ret_life)
 {
 	static const uint8_t ends[END_KINDS] = {4, 7, 7, 2};
@@ -318,10 +348,12 @@ void draw_life(const struct plan *plan, unsigned number, struct life_plan *ret_l
 	life->fua_percent = (unsigned[]){0, 5, 30}[rng_below(&rng, 3)];
 	life->cancel_percent = (unsigned[]){0, 0, 10}[rng_below(&rng, 3)];
 	life->end = weighted(&rng, ends, END_KINDS);
-	if (number > 0)
+	if (number > 0 && plan->size != SIZE_HUGE)
 		life->nested = weighted(&rng, nested, NESTED_MAX + 1);
 	draw_taste(&rng, life);
 	draw_fault(&rng, life);
+	if (plan->shape == SHAPE_LONG_LOG && number % 3 != 2)
+		draw_long_log(&rng, life);
 	tell_life(life);
 }
 

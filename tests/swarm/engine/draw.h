@@ -41,6 +41,7 @@ enum shape {
 	SHAPE_LINEAR, /* each zone written in order */
 	SHAPE_LINEAR_CLONED, /* and parts of it cloned */
 	SHAPE_FRAGMENTED, /* every few blocks of many regions */
+	SHAPE_LONG_LOG, /* the same, and more leaves in the log than a small cache has frames */
 	SHAPE_FULL, /* every block, in pieces, until there is no more */
 	SHAPE_SATURATED, /* one block with as many owners as there can be */
 	SHAPE_KINDS,

@@ -46,6 +46,8 @@ static void clone_parts(struct world *world)
 			src += rng_below(rng, (uint32_t)world->plan.width);
 		if (rng_once_in(rng, 2))
 			dst += rng_below(rng, REGION_BLOCKS);
+		else
+			dst = dst / REGION_BLOCKS * REGION_BLOCKS + src % REGION_BLOCKS;
 		if (src < dst + blocks && dst < src + blocks)
 			dst = src + blocks;
 		go(world, OP_CLONE, dst, blocks, src);
@@ -64,7 +66,7 @@ static void fragment(struct world *world)
 			   r * REGION_BLOCKS + rng_below(rng, REGION_BLOCKS / 4) * 4,
 			   1 + rng_below(rng, 2), 0);
 	world_drain(world);
-	if (rng_once_in(rng, 2))
+	if (world->plan.shape == SHAPE_LONG_LOG || rng_once_in(rng, 2))
 		volume_checkpoint(world->volume, &world->workers[0]);
 }
 
@@ -120,6 +122,7 @@ void fill(struct world *world)
 		clone_parts(world);
 		break;
 	case SHAPE_FRAGMENTED:
+	case SHAPE_LONG_LOG:
 		fragment(world);
 		break;
 	case SHAPE_FULL:

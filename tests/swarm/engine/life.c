@@ -78,16 +78,19 @@ static bool end_killed(struct world *world, bool power)
 /* One opening that does not live to see its end. */
 static bool die_opening(struct world *world)
 {
-	static const uint16_t scales[] = {3, 12, 50, 200, 800};
+	static const uint16_t scales[] = {3, 12, 50, 200, 800, 800, 1600};
 	struct rng *rng = &world->rng;
 	struct life_plan life = world->life;
+	unsigned scale;
 	bool process;
 	int r;
 
 	if (rng_once_in(rng, 2))
 		world->life.cache_bytes = rng_once_in(rng, 2) ? 1 : 0;
 	world->life.read_only = rng_once_in(rng, 12);
-	disk_die_after(&world->disk, 1 + rng_below(rng, scales[rng_below(rng, 5)]));
+	/* A long log is read for a long time. */
+	scale = world->plan.shape == SHAPE_LONG_LOG ? 3 + rng_below(rng, 4) : rng_below(rng, 5);
+	disk_die_after(&world->disk, 1 + rng_below(rng, scales[scale]));
 	r = world_open(world);
 	if (r < 0 && !world->disk.dead)
 		fail("opening", "%d %s", r, world->damage.text);
@@ -96,6 +99,30 @@ static bool die_opening(struct world *world)
 	process = end_killed(world, rng_once_in(rng, 2));
 	world->life = life;
 	return process;
+}
+
+/* One in which the store fails: whatever it says, the next one is as if it had not been. */
+static bool fail_opening(struct world *world)
+{
+	static const enum store_op ops[] = {STORE_READ, STORE_WRITE, STORE_FLUSH};
+	struct disk *disk = &world->disk;
+	int r;
+
+	disk->fault = (struct disk_fault){
+		.op = ops[rng_below(&world->rng, 3)],
+		.one_in = 1 + rng_below(&world->rng, 30),
+		.from = disk->submitted,
+		.to = DISK_NEVER,
+	};
+	r = world_open(world);
+	if (r < 0 && disk->faults == 0)
+		fail("opening", "%d %s", r, world->damage.text);
+	if (r == 0)
+		world_abandon(world);
+	else
+		table_add(DIM_LOOK, 7);
+	disk->faults = 0;
+	return end_killed(world, rng_once_in(&world->rng, 2));
 }
 
 static bool end_closing(struct world *world)
@@ -208,6 +235,8 @@ static void open_well(struct world *world)
 	/* More than summaries and roots, which are no pages of the cache. */
 	if (stats.metadata_reads > 0)
 		table_add(DIM_LOOK, 1);
+	if (stats.checkpoints > 1)
+		table_add(DIM_LOOK, 8);
 	if (world->life_number == 0)
 		world->empty = stats;
 }
@@ -243,6 +272,8 @@ void life_run(struct world *world, unsigned number)
 	process = world->process;
 	for (unsigned i = 0; i < world->life.nested; i++)
 		process = die_opening(world) && process;
+	if (rng_once_in(&world->rng, 10))
+		process = fail_opening(world) && process;
 	if (world->life.check)
 		quiet_check(world, "before the recovery");
 	world->disk.must_not_write = world->life.read_only;

@@ -19,7 +19,8 @@ static const struct {
 	[DIM_LANES] = {"lanes", {"1", "2", "3", "4"}},
 	[DIM_WORLD] = {"world", {"tracking", "not", "foreign", "not", "junk", "zeros"}},
 	[DIM_SHAPE] = {"shape",
-		       {"empty", "linear", "linear, cloned", "fragmented", "full", "saturated"}},
+		       {"empty", "linear", "linear, cloned", "fragmented", "long log", "full",
+			"saturated"}},
 	[DIM_CACHE] = {"cache", {"least", "small", "middle", "default"}},
 	[DIM_HINT] = {"hint", {"default", "1", "2 to 16", "32 to 256", "512"}},
 	[DIM_DEPTH] = {"in flight", {"1", "2 to 4", "5 to 8", "9 to 16"}},
@@ -36,11 +37,10 @@ static const struct {
 		     "same zero", "same many", "clone", "clone many", "map", "changes", "invalid"}},
 	[DIM_LENGTH] = {"length", {"one", "few", "part", "region", "many regions"}},
 	[DIM_ANSWER] = {"answer",
-			{"ok", "EIO", "ENOSPC", "EDQUOT", "EMLINK", "ECANCELED", "EINVAL",
-			 "EROFS"}},
+			{"ok", "EIO", "ENOSPC", "EMLINK", "ECANCELED", "EINVAL", "EROFS"}},
 	[DIM_LOOK] = {"looked",
 		      {"recovered", "replayed by I/O", "checked", "quiet", "filled up", "emptied",
-		       "merge probed", "opening failed"}},
+		       "merge probed", "opening failed", "checkpoint in replay"}},
 };
 
 static struct table *table;

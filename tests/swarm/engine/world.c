@@ -9,6 +9,7 @@
 #include "tests/swarm/engine/fail.h"
 
 #define STUCK_TICKS 200u
+#define MOVES_MAX   1000000u /* without an answer: then nobody gets on */
 #define OWN_IDS	    4096u /* contents of one's own begin here, those of the pool before */
 
 static void format(struct world *world)
@@ -202,6 +203,8 @@ void world_run(struct world *world, unsigned ops)
 
 static void move(struct world *world, unsigned *idle)
 {
+	if (world->moves++ > MOVES_MAX)
+		fail("livelock", "%u requests are not answered, and all move", world->busy);
 	if (run_all(world) || deliver_all(world)) {
 		*idle = 0;
 		return;

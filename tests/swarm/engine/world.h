@@ -61,6 +61,13 @@ struct client {
 	struct map_run runs[RUNS_MAX];
 };
 
+/* The clone that was asked for last: images are refreshed, cut and cloned again. */
+struct image {
+	uint64_t src;
+	uint64_t dst;
+	uint64_t blocks;
+};
+
 /* A cut that was answered. */
 struct cut {
 	uint32_t generation; /* 0: none */
@@ -82,6 +89,8 @@ struct world {
 	uint32_t next_id;
 	uint64_t ops_left; /* of the whole world, for shrinking a failure */
 	bool draining;
+	struct image image;
+	uint64_t moves; /* since the last request was answered */
 	int last_res; /* of the last request that was answered */
 	struct cut cut;
 	uint64_t freed_bytes; /* what merges said, in this life */
