@@ -480,18 +480,6 @@ void cache_encode(const struct cache *cache, const struct frame *frame, uint32_t
 	page_seal(out, &header, cache->uuid);
 }
 
-void cache_shrink(struct cache *cache, uint32_t frame_count)
-{
-	for (uint32_t i = frame_count; i < cache->frames_used; i++)
-		if (cache->frames[i].page != PAGE_NONE)
-			remove_page(cache, &cache->frames[i]);
-	if (cache->frames_used > frame_count)
-		cache->frames_used = frame_count;
-	if (cache->frame_count > frame_count)
-		cache->frame_count = frame_count;
-	cache->hand = 0;
-}
-
 void cache_kill(struct cache *cache, int error)
 {
 	cache->dead = true;

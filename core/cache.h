@@ -192,9 +192,6 @@ void cache_wake(struct cache *cache);
 void cache_encode(const struct cache *cache, const struct frame *frame, uint32_t generation,
 		  uint8_t *out);
 
-/* Gives up the frames from frame_count on; no page is dirty or busy. */
-void cache_shrink(struct cache *cache, uint32_t frame_count);
-
 void cache_kill(struct cache *cache, int error);
 
 #endif

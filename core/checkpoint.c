@@ -159,17 +159,18 @@ static uint64_t page_block(const struct volume *volume, page_t page, uint32_t ge
 	return geometry_refs_block(geometry, page - geometry->regions, generation);
 }
 
-/* Copies the next dirty pages with edits before the boundary into slots. */
+/* Copies the next dirty pages with edits before the boundary into slots. In replay all of them: it
+ * stands still meanwhile, so none is dirtied again and goes home twice. */
 static void copy_pages(struct checkpoint *checkpoint)
 {
 	struct volume *volume = checkpoint->volume;
+	uint64_t limit = volume->opening ? UINT64_MAX : checkpoint->boundary.lsn;
 	struct frame *frame;
 
 	checkpoint->slot_count = 0;
 	checkpoint->batch_lsn = 0;
 	while (checkpoint->slot_count < CHECKPOINT_BATCH &&
-	       (frame = cache_oldest_dirty(&volume->cache)) != NULL &&
-	       frame->first_lsn < checkpoint->boundary.lsn) {
+	       (frame = cache_oldest_dirty(&volume->cache)) != NULL && frame->first_lsn < limit) {
 		struct checkpoint_slot *slot = &checkpoint->slots[checkpoint->slot_count];
 
 		cache_copied(&volume->cache, frame);

@@ -11,7 +11,10 @@
  *   4. Replay, record by record, page by page, where the page is older. A record that does not fit
  *      its page (recovery_fit.c) is damage. Pages are read in the generations that their parents
  *      name, never newer ones: the checkpoint leaves those slots alone until new parents are
- *      durable. When many pages are dirty, a checkpoint in between moves the tail.
+ *      durable. When many pages are dirty and another is needed, a checkpoint brings all of them
+ *      home, and replay stands still until it is over: so it needs no more frames than serving
+ *      does, and nothing is under way when it ends, well or not. The tail moves with it to the end
+ *      of the last group that is through.
  *   5. A checkpoint with a new epoch, durable before anything is served or appended (I15, I21).
  *      Read-only: a flush instead; nothing is written.
  *
@@ -38,7 +41,6 @@ int recovery_read_tops(struct volume *volume, const uint32_t *generations,
 struct recovery_log {
 	uint8_t *ring;
 	uint64_t blocks; /* from the tail to the end of the last whole group */
-	uint32_t largest_group; /* records */
 	uint64_t records;
 };
 

@@ -109,7 +109,6 @@ static int scan(const struct super *super, struct recovery_log *log, struct dama
 	struct position at = {super->tail_sequence, super->tail_lsn, super->tail_prev,
 			      super->tail_group};
 	struct position end = at;
-	uint64_t group_first_lsn = at.lsn;
 	struct journal_header header;
 
 	while (at.sequence - super->tail_sequence < super->geometry.ring_blocks) {
@@ -121,12 +120,8 @@ static int scan(const struct super *super, struct recovery_log *log, struct dama
 		r = check_records(super, block, &header, damage);
 		if (r < 0)
 			return r;
-		if (!header.last)
-			continue;
-		if (at.lsn - group_first_lsn > log->largest_group)
-			log->largest_group = (uint32_t)(at.lsn - group_first_lsn);
-		group_first_lsn = at.lsn;
-		end = at;
+		if (header.last)
+			end = at;
 	}
 	log->blocks = end.sequence - super->tail_sequence;
 	log->records = end.lsn - super->tail_lsn;
@@ -169,16 +164,46 @@ static void load_done(struct task *task)
 	load->done = true;
 }
 
+static int checkpoint_now(struct volume *volume)
+{
+	struct load load = {0};
+
+	wait_init(&load.wait, volume->workers[0], load_done);
+	pthread_mutex_lock(&volume->meta);
+	checkpoint_start(&volume->checkpoint, volume->workers[0], &load.wait);
+	pthread_mutex_unlock(&volume->meta);
+	volume_pump(volume, &load.done);
+	return load.wait.res;
+}
+
+/* Before a page is loaded: frames that can change hands, by a checkpoint that is over when this
+ * returns. Whatever is dirty goes home, also what the group under way changed: that is durable, and
+ * the tail stays before it. */
+static int clean_frames(struct volume *volume)
+{
+	if (volume->options.read_only || volume->cache.dirty_count <= volume->cache.frame_count / 2)
+		return 0;
+	if (MUTANT(60)) { /* a checkpoint that nobody waits for */
+		volume_checkpoint(volume, volume->workers[0]);
+		return 0;
+	}
+	return checkpoint_now(volume);
+}
+
 /* Makes the page resident. 1: it does not exist, and the record does not make it. */
 static int make_resident(struct volume *volume, page_t page, const struct record *record)
 {
 	struct load load = {0};
+	int r;
 
 	if (cache_find(&volume->cache, page))
 		return 0;
 	if (page_is_leaf(&volume->super.geometry, page) && !map_entry(&volume->map, page).written &&
 	    record->kind != RECORD_EXPLODE)
 		return 1;
+	r = clean_frames(volume);
+	if (r < 0)
+		return r;
 	wait_init(&load.wait, volume->workers[0], load_done);
 	pthread_mutex_lock(&volume->meta);
 	cache_load(&volume->cache, page, &load.wait);
@@ -243,18 +268,6 @@ static void set_position(struct volume *volume, const struct position *at)
 						     journal->counts};
 }
 
-static int checkpoint_now(struct volume *volume)
-{
-	struct load load = {0};
-
-	wait_init(&load.wait, volume->workers[0], load_done);
-	pthread_mutex_lock(&volume->meta);
-	checkpoint_start(&volume->checkpoint, volume->workers[0], &load.wait);
-	pthread_mutex_unlock(&volume->meta);
-	volume_pump(volume, &load.done);
-	return load.wait.res;
-}
-
 static int replay_block(struct volume *volume, const uint8_t *block,
 			const struct journal_header *header, struct damage *damage)
 {
@@ -298,16 +311,15 @@ int recovery_replay(struct volume *volume, const struct recovery_log *log,
 
 		assert(valid);
 		r = replay_block(volume, block, &header, reterr_damage);
-		if (r < 0 || !header.last)
-			continue;
-		set_position(volume, &at);
-		if (!volume->options.read_only &&
-		    volume->cache.dirty_count > volume->cache.frame_count / 2)
-			r = checkpoint_now(volume);
+		if (r == 0 && header.last)
+			set_position(volume, &at);
 	}
 	if (r == 0 && volume->options.read_only)
 		r = recovery_io(volume->store, STORE_FLUSH, 0, NULL, 0);
 	if (r == 0 && !volume->options.read_only) {
+		/* One that was begun under the old epoch would put the new one into a superblock
+		 * that leads to records of the old. */
+		assert(volume->checkpoint.state == CHECKPOINT_IDLE || MUTANT(60));
 		journal_restart(&volume->journal, volume->journal.epoch + 1);
 		if (!MUTANT(5)) /* the log is not cleared after recovery */
 			r = checkpoint_now(volume);

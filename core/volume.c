@@ -153,6 +153,10 @@ static void on_cache_short(void *context, struct worker *worker)
 {
 	struct volume *volume = context;
 
+	/* Replay sees to it itself, before it loads a page: a checkpoint in the midst of its steps
+	 * would be none of a state that it knows. */
+	if (volume->opening)
+		return;
 	/* One that runs wakes who waits for a frame when it is over; they come back here. */
 	if (!volume->options.read_only && volume->checkpoint.state == CHECKPOINT_IDLE)
 		checkpoint_start(&volume->checkpoint, worker, NULL);
@@ -274,16 +278,15 @@ static uint32_t frames_for(const struct volume *volume)
 	return frames < CACHE_FRAMES_MIN ? CACHE_FRAMES_MIN : (uint32_t)frames;
 }
 
-/* Replay holds a whole group's pages at a time, read-only the whole log's; the frames beyond the
- * bound are only touched, and so only cost memory, where that is needed. */
+/* Read-only no page goes home, so all that the log changes are held; the frames beyond the bound
+ * are only touched, and so only cost memory, where that is needed. */
 static uint32_t frames_for_replay(const struct volume *volume, const struct recovery_log *log)
 {
 	uint64_t pages = (uint64_t)volume->super.geometry.regions + volume->super.geometry.slabs;
-	uint64_t records = volume->options.read_only ? log->records : 2ull * log->largest_group;
-	uint64_t frames = min_u64(records * EDIT_PAGES_MAX, pages) + CACHE_FRAMES_MIN;
+	uint64_t frames = min_u64(log->records * EDIT_PAGES_MAX, pages) + CACHE_FRAMES_MIN;
 	uint32_t bound = frames_for(volume);
 
-	return frames > bound ? (uint32_t)frames : bound;
+	return volume->options.read_only && frames > bound ? (uint32_t)frames : bound;
 }
 
 static int init_parts(struct volume *volume, const struct recovery_log *log)
@@ -364,6 +367,35 @@ static struct volume *volume_new(struct store *store, const struct volume_option
 	return volume;
 }
 
+/* Once latched, only the I/O that is out counts. */
+bool volume_is_idle(struct volume *volume)
+{
+	bool busy;
+
+	pthread_mutex_lock(&volume->meta);
+	busy = volume->flusher.busy || volume->journal.ios_pending > 0 ||
+	       volume->checkpoint.ios_pending > 0 || volume->pending.discards_in_flight > 0 ||
+	       cache_is_loading(&volume->cache) || volume->tracking.ios_pending > 0;
+	if (!volume_latched(volume))
+		busy = busy || volume->checkpoint.state != CHECKPOINT_IDLE ||
+		       volume->journal.state != JOURNAL_IDLE ||
+		       volume->tracking.state != TRACKING_IDLE;
+	pthread_mutex_unlock(&volume->meta);
+	return !busy;
+}
+
+/* Until nothing is under way and nothing is queued. */
+static void drain(struct volume *volume)
+{
+	bool ran = true;
+
+	while (ran || !volume_is_idle(volume)) {
+		ran = worker_run(volume->workers[0]);
+		if (!ran && !volume_is_idle(volume))
+			volume->store->ops->wait(volume->store, 0);
+	}
+}
+
 static int recover(struct volume *volume, struct damage *reterr_damage)
 {
 	struct recovery_log log = {0};
@@ -392,6 +424,8 @@ static int recover(struct volume *volume, struct damage *reterr_damage)
 	if (r == 0)
 		r = recovery_replay(volume, &log, reterr_damage);
 	volume->opening = NULL;
+	if (r < 0 && volume->checkpoint.volume) /* what replay began, if anything, ends before */
+		drain(volume);
 	free(generations);
 	free(log.ring);
 	return r;
@@ -416,8 +450,6 @@ int volume_open(struct store *store, const struct volume_options *options, struc
 		volume_abandon(volume);
 		return r;
 	}
-	if (!volume->options.read_only)
-		cache_shrink(&volume->cache, frames_for(volume));
 	volume->cache.zero_new_refs = !volume->options.read_only;
 	update_space(volume);
 	*ret_volume = volume;
@@ -437,35 +469,6 @@ static void closing_done(struct task *task)
 	struct closing *closing = container_of(wait, struct closing, wait);
 
 	closing->done = true;
-}
-
-/* Once latched, only the I/O that is out counts. */
-bool volume_is_idle(struct volume *volume)
-{
-	bool busy;
-
-	pthread_mutex_lock(&volume->meta);
-	busy = volume->flusher.busy || volume->journal.ios_pending > 0 ||
-	       volume->checkpoint.ios_pending > 0 || volume->pending.discards_in_flight > 0 ||
-	       cache_is_loading(&volume->cache) || volume->tracking.ios_pending > 0;
-	if (!volume_latched(volume))
-		busy = busy || volume->checkpoint.state != CHECKPOINT_IDLE ||
-		       volume->journal.state != JOURNAL_IDLE ||
-		       volume->tracking.state != TRACKING_IDLE;
-	pthread_mutex_unlock(&volume->meta);
-	return !busy;
-}
-
-/* Until nothing is under way and nothing is queued. */
-static void drain(struct volume *volume)
-{
-	bool ran = true;
-
-	while (ran || !volume_is_idle(volume)) {
-		ran = worker_run(volume->workers[0]);
-		if (!ran && !volume_is_idle(volume))
-			volume->store->ops->wait(volume->store, 0);
-	}
 }
 
 /* Afterwards every stamp is on the store, and nothing changes any more. */

@@ -607,50 +607,7 @@ Test(cache, an_encoded_page_is_what_is_loaded_again)
 	cr_expect_eq(pages_frame(refs)->lsn, 21);
 }
 
-/* --- shrinking and dying --- */
-
-Test(cache, a_shrunken_cache_keeps_to_its_new_bound)
-{
-	page_t refs = page_of_refs(pages.geometry, 0);
-
-	pages_put_leaves(30);
-	pages_put_refs(0, 1, 5);
-	pages_make(20);
-	for (page_t page = 0; page < 15; page++)
-		pages_load(page);
-	pages_load(refs);
-	cache_shrink(&pages.cache, 4);
-	for (page_t page = 0; page < 15; page++)
-		cr_expect_eq(pages_resident(page), page < 4);
-	cr_expect_not(pages_resident(refs));
-	for (page_t page = 4; page < 30; page++) {
-		cr_assert_eq(pages_load(page), 0);
-		cr_assert(pages_residents() <= 4);
-	}
-	cr_assert_eq(pages_load(refs), 0);
-	cache_shrink(&pages.cache, 100);
-	cr_expect_eq(pages.cache.frame_count, 4, "it does not grow");
-}
-
-Test(cache, a_cache_shrinks_over_frames_that_were_never_used)
-{
-	pages_put_leaves(10);
-	pages_make(20);
-	pages_load(0);
-	cache_shrink(&pages.cache, 4);
-	for (page_t page = 1; page < 10; page++)
-		cr_assert_eq(pages_load(page), 0);
-	cr_expect_eq(pages_residents(), 4);
-}
-
-Test(cache, shrinking_away_a_dirty_page_is_a_bug, .signal = SIGABRT)
-{
-	pages_make(4);
-	for (page_t page = 0; page < 4; page++)
-		pages_load(page);
-	pages_dirty(3, 1);
-	cache_shrink(&pages.cache, 2);
-}
+/* --- dying --- */
 
 Test(cache, nobody_waits_for_a_frame_of_a_dead_cache)
 {
