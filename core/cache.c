@@ -48,6 +48,17 @@ int cache_init(struct cache *cache, struct store *store, const struct super *sup
 	return 0;
 }
 
+void cache_populate(struct cache *cache, uint32_t frames)
+{
+	volatile uint8_t *memory = (volatile uint8_t *)cache->frames;
+	size_t bytes = (size_t)frames * sizeof(struct frame);
+
+	assert(frames <= cache->frame_count);
+	for (size_t at = 0; at < bytes; at += BLOCK_BYTES)
+		memory[at] = 0;
+	memset(cache->load_memory, 0, (size_t)CACHE_LOADS * LOAD_BYTES);
+}
+
 void cache_done(struct cache *cache)
 {
 	for (uint32_t i = 0; cache->frames && i < cache->frames_used; i++)

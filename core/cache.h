@@ -137,6 +137,8 @@ struct cache {
 int cache_init(struct cache *cache, struct store *store, const struct super *super,
 	       pthread_mutex_t *lock, uint32_t frame_count, const struct cache_ops *ops,
 	       void *context);
+/* The memory of so many frames is there from now on, not only as it is used. */
+void cache_populate(struct cache *cache, uint32_t frames);
 void cache_done(struct cache *cache);
 
 static inline page_t page_of_leaf(uint32_t region)

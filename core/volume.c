@@ -306,6 +306,8 @@ static int init_parts(struct volume *volume, const struct recovery_log *log)
 	if (r == 0)
 		r = cache_init(&volume->cache, store, &volume->super, meta, frames,
 			       &cache_callbacks, volume);
+	if (r == 0 && volume->options.populate)
+		cache_populate(&volume->cache, frames_for(volume));
 	if (r == 0)
 		r = map_init(&volume->map, &volume->super.geometry, &volume->cache);
 	if (r == 0)

@@ -55,6 +55,7 @@ struct volume_options {
 	uint64_t cache_bytes; /* metadata cache; 0: 128 MiB */
 	uint32_t cow_hint_blocks; /* power of two, 1 to 512; 0: 32 (128 KiB) */
 	bool read_only; /* nothing is written; a crashed store is replayed in memory */
+	bool populate; /* the cache has its memory from the start, not as it is used */
 	bool discard; /* give freed blocks back to the store */
 	uint32_t tracking_rest_ticks; /* without a change, then a crash forgets nothing; 0: 60 */
 	/* Called, on any worker's thread, when the volume changes to a worse or better state or

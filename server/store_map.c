@@ -31,6 +31,12 @@ static bool is_told_the_truth(int fd)
 	return status.st_uid == geteuid() || access(path, W_OK) == 0;
 }
 
+/* A process that has all of its memory locked would lock the page cache of the store. */
+static void leave_to_kernel(const struct store_map *map)
+{
+	(void)munlock(map->bytes, map->size_bytes);
+}
+
 int store_map_make(struct store_map *map, int fd, uint64_t size_bytes)
 {
 	void *bytes;
@@ -42,6 +48,7 @@ int store_map_make(struct store_map *map, int fd, uint64_t size_bytes)
 	if (bytes == MAP_FAILED)
 		return -errno;
 	map->bytes = bytes;
+	leave_to_kernel(map);
 	return 0;
 }
 
@@ -58,6 +65,7 @@ static void make_anew(struct store_map *map)
 	/* The old one stays when that fails. */
 	(void)mmap(map->bytes, map->size_bytes, PROT_READ, MAP_SHARED | MAP_NORESERVE | MAP_FIXED,
 		   map->fd, 0);
+	leave_to_kernel(map);
 	atomic_store_explicit(&map->areas_used, 0, memory_order_relaxed);
 }
 

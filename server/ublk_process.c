@@ -4,19 +4,25 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <linux/capability.h>
 #include <mntent.h>
 #include <sched.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "server/log.h"
 
 #ifndef PR_SET_IO_FLUSHER
 #define PR_SET_IO_FLUSHER 57
 #endif
+#define OOM_SCORE   "-900"
 #define ROUNDS_MAX  64u
 #define MOUNT_BYTES 8192u
 
@@ -67,8 +73,43 @@ bool ublk_process_lives(pid_t pid)
 	return lives;
 }
 
+/* Without it what is locked has a limit, beyond which memory is refused altogether. */
+static bool may_lock(void)
+{
+	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3];
+
+	return syscall(SYS_capget, &header, data) == 0 &&
+	       (data[CAP_TO_INDEX(CAP_IPC_LOCK)].effective & CAP_TO_MASK(CAP_IPC_LOCK)) != 0;
+}
+
+/* What is there (the program, its libraries) at once; what comes, as soon as it is touched. */
+static void lock_memory(void)
+{
+	if (!may_lock())
+		log_debug("ublk: may not lock its memory: no swap on its own device");
+	else if (mlockall(MCL_CURRENT) < 0 || mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) < 0)
+		log_warn("ublk: its memory is not locked: %s", strerror(errno));
+}
+
+/* As the unit has it, unless somebody has said something else. */
+static void be_spared(void)
+{
+	int fd = open("/proc/self/oom_score_adj", O_RDWR | O_CLOEXEC);
+	char text[8] = "";
+
+	if (fd < 0)
+		return;
+	if (read(fd, text, sizeof(text) - 1) > 0 && strcmp(text, "0\n") == 0 &&
+	    pwrite(fd, OOM_SCORE, strlen(OOM_SCORE), 0) < 0)
+		log_debug("ublk: not spared when memory is short: %s", strerror(errno));
+	close(fd);
+}
+
 void ublk_process_prepare(void)
 {
+	lock_memory();
+	be_spared();
 	if (prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0) < 0)
 		log_debug("ublk: not marked as a flusher of I/O: %s", strerror(errno));
 	if (!root_follows())

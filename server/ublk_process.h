@@ -3,7 +3,10 @@
  * ublk_process - what a process has to do so that it cannot wait for a device that it serves itself
  *
  * Memory: the kernel frees memory for whoever asks by writing dirty pages out, perhaps to our own
- * device. A thread marked IO_FLUSHER never waits for that.
+ * device. A thread marked IO_FLUSHER never waits for that. Swap may lie on our own device: what we
+ * need to serve it must never be there, so all memory of the process is locked (but not the mapped
+ * store, which is a cache), and what I/O goes through is there before any comes. And it is not the
+ * first one to be killed when memory is short: that would free none.
  *
  * Mounts: the last process of a mount namespace unmounts what is mounted there when it exits, after
  * its files are closed. Were that a file system on our own device, it would wait for a server that
