@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
@@ -81,8 +82,9 @@ static int find_server(char ret_path[CTL_PATH_BYTES])
 	return live == 1 ? 0 : -1;
 }
 
-static int connect_to(const char *path)
+static int connect_to(const char *path, unsigned limit_ms)
 {
+	const struct timeval limit = {limit_ms / 1000, limit_ms % 1000 * 1000};
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	int fd, error;
 
@@ -92,26 +94,44 @@ static int connect_to(const char *path)
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return -errno;
+	/* Who cannot take it any more has many that wait. */
+	if (limit_ms > 0 && setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit)) < 0) {
+		error = errno;
+		close(fd);
+		return -error;
+	}
 	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0)
 		return fd;
-	error = errno;
+	error = limit_ms > 0 && errno == EAGAIN ? ETIMEDOUT : errno;
 	close(fd);
 	return -error;
 }
 
+static const char *reason(int error)
+{
+	if (error == -EPIPE)
+		return "the server has closed the connection";
+	return error == -ETIMEDOUT ? "the server does not answer" : strerror(-error);
+}
+
 int client_open(const char *path, struct client *ret_client)
 {
-	struct client client = {.fd = -1, .next_id = 1};
+	return client_open_within(path, 0, ret_client);
+}
+
+int client_open_within(const char *path, unsigned limit_ms, struct client *ret_client)
+{
+	struct client client = {.fd = -1, .limit_ms = limit_ms, .next_id = 1};
 
 	if (path == NULL && find_server(client.path) < 0)
 		return -1;
 	if (path != NULL)
 		snprintf(client.path, sizeof(client.path), "%s", path);
-	client.fd = connect_to(client.path);
+	client.fd = connect_to(client.path, limit_ms);
 	if (client.fd < 0) {
 		bool none = client.fd == -ECONNREFUSED || client.fd == -ENOENT;
 
-		say_error("cannot connect to the server", client.path, "%s%s", strerror(-client.fd),
+		say_error("cannot connect to the server", client.path, "%s%s", reason(client.fd),
 			  none ? " (no server is running there)" : "");
 		return -1;
 	}
@@ -232,13 +252,17 @@ static int receive_some(struct client *client)
 	size_t room;
 	char *to = ctl_frame_room(&client->frame, &room);
 	ssize_t got;
+	int ready;
 
 	if (to == NULL)
 		return -ENOMEM;
 	if (client->out_end > client->out_start)
 		poller.events |= POLLOUT;
-	if (poll(&poller, 1, -1) < 0)
+	ready = poll(&poller, 1, client->limit_ms > 0 ? (int)client->limit_ms : -1);
+	if (ready < 0)
 		return errno == EINTR ? 0 : -errno;
+	if (ready == 0)
+		return -ETIMEDOUT;
 	if ((poller.revents & POLLOUT) && !(poller.revents & POLLIN))
 		return flush_some(client);
 	if (poller.revents & POLLOUT)
@@ -291,8 +315,7 @@ json_t *client_call(struct client *client, const char *what, const char *method,
 	if (r == 0)
 		r = client_answer(client, &answer);
 	if (r < 0) {
-		say_error(what, client->path, "%s",
-			  r == -EPIPE ? "the server has closed the connection" : strerror(-r));
+		say_error(what, client->path, "%s", reason(r));
 		return NULL;
 	}
 	if (answer.result != NULL)

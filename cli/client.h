@@ -8,6 +8,7 @@
  *
  * Errors    opening and client_call() complain on stderr themselves. client_answer() returns a
  *           negative errno when the connection failed: EPIPE (the server went away), EBADMSG,
+ *           ETIMEDOUT (it was silent for too long),
  *           ENOMEM, ...
  * Memory    what is not sent yet is held; a caller bounds it by the calls it has in flight.
  * Blocking  client_answer(), client_call().
@@ -25,6 +26,7 @@
 
 struct client {
 	int fd;
+	unsigned limit_ms; /* how long the server may be silent; 0: as long as it likes */
 	char path[4096];
 	uint64_t next_id;
 	struct ctl_frame frame;
@@ -50,6 +52,9 @@ size_t client_keep_live(struct ctl_path_list *list);
 
 /* path NULL: the only running server of this user. */
 int client_open(const char *path, struct client *ret_client);
+/* The same, of a server that may have been stopped: it has that long to take the connection, and
+ * again for each answer. */
+int client_open_within(const char *path, unsigned limit_ms, struct client *ret_client);
 void client_close(struct client *client);
 
 /* Takes over params, which may be NULL. 0 or a negative errno. */
