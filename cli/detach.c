@@ -75,7 +75,7 @@ static int run_detach(const struct devices *devices, const char *operand, bool f
 		return ask_server(device->server, device->path, force);
 	if (device->info.state == UBLK_STATE_LIVE) {
 		say_error("cannot detach", device->path,
-			  "process %d serves it, but its control socket is not to be found",
+			  "process %d serves it, but answers on no control socket that is known",
 			  device->info.pid);
 		return EXIT_FAILED;
 	}

@@ -19,6 +19,9 @@
 #include "server/ublk_find.h"
 #include "server/ublk_shape.h"
 
+/* A server that was stopped (SIGSTOP), or hangs, keeps nobody from the others. */
+#define ANSWER_MS 2000u
+
 /* --- loading --- */
 
 static void load_servers(struct devices *devices)
@@ -34,7 +37,7 @@ static void load_servers(struct devices *devices)
 		struct server *server = &devices->servers[devices->server_count];
 		struct client client;
 
-		if (client_open(list.paths[i], &client) < 0)
+		if (client_open_within(list.paths[i], ANSWER_MS, &client) < 0)
 			continue;
 		server->status = client_call(&client, "cannot ask a server", "status", NULL);
 		client_close(&client);
@@ -82,7 +85,7 @@ static void fill(struct devices *devices, struct device *device, const struct ub
 	ublk_block_path(info->id, device->path);
 	device->size_bytes = block_size_bytes(info->id);
 	device->ours = ublk_mark_is_ours(info->server_flags);
-	if (device->ours)
+	if (ublk_mark_counts(info, geteuid()))
 		device->record = ublk_records_find(&devices->records, info->server_flags);
 	for (size_t i = 0; i < devices->server_count; i++) {
 		const char *path = server_device(&devices->servers[i]);
@@ -285,6 +288,15 @@ static int check_unused(const struct device *device, bool can_try)
 	return 0;
 }
 
+/* What was decided about it before it was held need not be so any more. */
+static bool has_changed(const struct devices *devices, const struct device *device)
+{
+	struct ublk_info now;
+
+	return ublk_control_info(devices->control, device->info.id, &now) < 0 ||
+	       now.state != device->info.state || now.server_flags != device->info.server_flags;
+}
+
 /* Held, so that no server comes in between; then nobody's. */
 static int stop_held(const struct devices *devices, const struct device *device, bool force)
 {
@@ -296,6 +308,12 @@ static int stop_held(const struct devices *devices, const struct device *device,
 		say_error("cannot remove", device->path,
 			  "a server has it, or is just starting or ending: try again");
 		return r;
+	}
+	if (has_changed(devices, device)) {
+		say_error("cannot remove", device->path, "it has just changed: try again");
+		if (fd >= 0)
+			close(fd);
+		return -EBUSY;
 	}
 	/* Without a node there is no server here either. */
 	r = force ? 0 : check_unused(device, can_try);
@@ -310,20 +328,36 @@ static int stop_held(const struct devices *devices, const struct device *device,
 	return r;
 }
 
+static int stop_and_delete(const struct devices *devices, const struct device *device, bool force)
+{
+	struct ublk_control *control = devices->control;
+	int r;
+
+	r = stop_held(devices, device, force);
+	if (r < 0)
+		return r;
+	r = ublk_control_delete(control, device->info.id, force);
+	if (r < 0)
+		say_error("cannot remove", device->path, "%s", ublk_control_why(control));
+	return r;
+}
+
 int device_remove(const struct devices *devices, const struct device *device, bool force)
 {
 	struct ublk_control *control = devices->control;
 	int r;
 
 	ublk_control_set_unprivileged(control, (device->info.flags & UBLK_F_UNPRIVILEGED) != 0);
-	r = stop_held(devices, device, force);
+	r = ublk_control_hold(control, true);
+	if (r == -ETIMEDOUT) {
+		say_error("cannot remove", device->path,
+			  "a server is just making a device, perhaps this one: try again");
+		return -EBUSY;
+	}
+	r = stop_and_delete(devices, device, force);
+	ublk_control_let_go(control);
 	if (r < 0)
 		return r;
-	r = ublk_control_delete(control, device->info.id, force);
-	if (r < 0) {
-		say_error("cannot remove", device->path, "%s", ublk_control_why(control));
-		return r;
-	}
 	if (device->record != NULL)
 		unlink(device->record->path);
 	return 0;

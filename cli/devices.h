@@ -6,7 +6,8 @@
  * Errors    devices_load() says on stderr what it could not do, and loads what it can: -1 if the
  *           driver is there and may not be asked.
  * Memory    everything is freed by devices_done().
- * Blocking  on every server that runs: each is asked for its status.
+ * Blocking  on every server that runs: each is asked for its status, for two seconds; one that is
+ *           silent for so long is said to be, and left out.
  */
 #ifndef CLI_DEVICES_H
 #define CLI_DEVICES_H

@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cli/client.h"
 #include "cli/commands.h"
@@ -128,7 +129,8 @@ static int print_udev(const char *name)
 	ublk_control_close(control);
 	if (r < 0)
 		return EXIT_FAILED;
-	if (ublk_mark_is_ours(info.server_flags))
+	/* The names are the machine's, so another user's device has none. */
+	if (ublk_mark_counts(&info, geteuid()))
 		printf("SAMEBLK_ID=%012" PRIx64 "\n", ublk_mark_id(info.server_flags));
 	return EXIT_GOOD;
 }

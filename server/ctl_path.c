@@ -178,7 +178,7 @@ static int list_dir(struct ctl_path_list *list, const char *dir, const char *suf
 	int r = 0;
 
 	if (stream == NULL)
-		return 0;
+		return errno == ENOENT || errno == ENOTDIR || errno == EACCES ? 0 : -errno;
 	while (r == 0 && (entry = readdir(stream)) != NULL) {
 		size_t len = strlen(entry->d_name), suffix_len = strlen(suffix);
 

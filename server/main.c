@@ -13,7 +13,9 @@
  *        store closed. Each step that may take long has a limit; what is not done by then is left
  *        to recovery.
  *
- * Exit status: 0 stopped cleanly; 2 could not start, or could not stop cleanly, or a second signal.
+ * Exit status: 0 stopped cleanly; 2 could not start, or could not stop cleanly, or a second signal,
+ * or its block device was taken away; 3 the same, but a block device of the volume waits for a
+ * server that may be luckier.
  */
 #include <assert.h>
 #include <errno.h>
@@ -47,6 +49,7 @@
 #include "server/ublk_front.h"
 
 #define EXIT_FAILED   2
+#define EXIT_AGAIN    3
 #define DRAIN_MS      10000u
 #define CUT_MS	      20000u
 #define STOP_PAUSE_MS 5u
@@ -368,6 +371,7 @@ static int open_volume(struct daemon *daemon)
 		.cache_bytes = options->cache_bytes,
 		.cow_hint_blocks = (uint32_t)(options->cow_hint_bytes / BLOCK_BYTES),
 		.read_only = options->read_only,
+		.populate = options->ublk,
 		.discard = options->discard && daemon->store->can_discard,
 		.log = log_volume,
 		.log_context = daemon,
@@ -588,17 +592,22 @@ static void forget_device(void *context)
 }
 
 /* A device that is detached ends the server unless it serves something else too. */
-static void serve(struct daemon *daemon)
+static int serve(struct daemon *daemon)
 {
 	const struct options *options = &daemon->options;
 	bool has_nbd = options->unix_path != NULL || options->has_tcp || options->single ||
 		       daemon->sockets.nbd_count > 0;
+	bool lost = false;
 
 	while (!atomic_load(&stop_asked)) {
 		wait_for_wake();
 		if (ublk_front_serve(&daemon->ublk, forget_device, daemon) && !has_nbd)
 			stop_soon(NULL);
+		lost = lost || ublk_front_end_lost(&daemon->ublk);
+		if (lost)
+			stop_soon(NULL);
 	}
+	return lost ? -ENODEV : 0;
 }
 
 /* --- down --- */
@@ -697,6 +706,7 @@ int main(int argc, char **argv)
 	/* Nothing has been opened yet, and nobody can be told. */
 	struct daemon *daemon = process_begin() < 0 ? NULL : calloc(1, sizeof(*daemon));
 	int up, down, r;
+	bool again;
 
 	if (daemon == NULL)
 		return EXIT_FAILED;
@@ -716,11 +726,14 @@ int main(int argc, char **argv)
 		return EXIT_FAILED;
 	up = go_up(daemon);
 	if (up == 0) {
-		serve(daemon);
+		up = serve(daemon);
 		log_debug("stopping");
 	}
 	down = go_down(daemon);
 	farewell_say(&daemon->farewell, up == 0 && down == 0);
+	again = daemon->ublk.again;
 	free(daemon);
-	return up < 0 || down < 0 ? EXIT_FAILED : 0;
+	if (up == 0 && down == 0)
+		return 0;
+	return again ? EXIT_AGAIN : EXIT_FAILED;
 }

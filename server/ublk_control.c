@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -22,6 +23,7 @@
 /* These wait for I/O: a scan for partitions, or what was in flight. */
 #define LONG_LIMIT_MS 60000u
 #define CANCEL_MS     2000u
+#define HOLD_MS	      5000u
 #define COMMAND_TAG   1u
 #define CANCEL_TAG    2u
 
@@ -276,6 +278,28 @@ void ublk_control_close(struct ublk_control *control)
 	free(control);
 }
 
+/* --- holding the driver --- */
+
+int ublk_control_hold(struct ublk_control *control, bool alone)
+{
+	const struct timespec pause = {.tv_nsec = SLICE_MS * 1000000L};
+	int how = (alone ? LOCK_EX : LOCK_SH) | LOCK_NB;
+
+	for (unsigned ms = 0; flock(control->fd, how) < 0; ms += SLICE_MS) {
+		if (errno != EWOULDBLOCK && errno != EINTR)
+			return -errno;
+		if (ms >= HOLD_MS)
+			return -ETIMEDOUT;
+		nanosleep(&pause, NULL);
+	}
+	return 0;
+}
+
+void ublk_control_let_go(struct ublk_control *control)
+{
+	(void)flock(control->fd, LOCK_UN);
+}
+
 /* --- commands --- */
 
 uint64_t ublk_control_features(const struct ublk_control *control)
@@ -362,13 +386,13 @@ int ublk_control_get_params(struct ublk_control *control, uint32_t id,
 	return run_or_say(control, &call);
 }
 
-int ublk_control_go_live(struct ublk_control *control, uint32_t op, uint32_t id,
+int ublk_control_go_live(struct ublk_control *control, uint32_t op, uint32_t id, pid_t server,
 			 const _Atomic bool *give_up)
 {
 	const struct call call = {
 		.op = op,
 		.id = id,
-		.data = (uint64_t)getpid(),
+		.data = (uint64_t)server,
 		.limit_ms = LONG_LIMIT_MS,
 		.give_up = give_up,
 	};

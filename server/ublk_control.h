@@ -18,6 +18,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "server/ublk_abi.h"
 #include "server/ublk_why.h"
@@ -29,6 +30,12 @@ struct ublk_control;
 int ublk_control_open(struct ublk_control **ret_control, char reterr_why[UBLK_WHY_BYTES]);
 /* NULL is fine. */
 void ublk_control_close(struct ublk_control *control);
+
+/* While a device is made, between ADD and its server's having it open, it looks like one that
+ * nobody needs. Whoever makes one holds the driver (with others), and whoever removes one (alone),
+ * by a lock on its node. ETIMEDOUT: others kept it for too long. Closing gives it up. */
+int ublk_control_hold(struct ublk_control *control, bool alone);
+void ublk_control_let_go(struct ublk_control *control);
 
 uint64_t ublk_control_features(const struct ublk_control *control);
 /* Why the last command failed. */
@@ -46,8 +53,8 @@ int ublk_control_get_params(struct ublk_control *control, uint32_t id,
 			    struct ublk_params *ret_params);
 
 /* op: UBLK_CTL_START or UBLK_CTL_END_RECOVERY, which wait until all fetches are there. Ends early,
- * with ECANCELED, once give_up is set. */
-int ublk_control_go_live(struct ublk_control *control, uint32_t op, uint32_t id,
+ * with ECANCELED, once give_up is set. server: the process that has /dev/ublkcN open. */
+int ublk_control_go_live(struct ublk_control *control, uint32_t op, uint32_t id, pid_t server,
 			 const _Atomic bool *give_up);
 
 /* op: UBLK_CTL_STOP, TRY_STOP, START_RECOVERY. */

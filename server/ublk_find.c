@@ -15,6 +15,7 @@
 
 #include "server/ublk_holders.h"
 #include "server/ublk_openers.h"
+#include "server/ublk_shape.h"
 
 #define CLASS_DIR "/sys/class/ublk-char"
 #define PREFIX	  "ublkc"
@@ -93,7 +94,7 @@ int ublk_find_mark(struct ublk_control *control, uint64_t mark, struct ublk_info
 	for (size_t i = 0; i < count && r == -ENOENT; i++) {
 		/* One that goes away meanwhile, or is somebody else's, is not ours. */
 		if (ublk_control_info(control, ids[i], ret_info) == 0 &&
-		    ret_info->server_flags == mark)
+		    ret_info->server_flags == mark && ublk_mark_counts(ret_info, geteuid()))
 			r = 0;
 	}
 	free(ids);

@@ -13,6 +13,7 @@ void ublk_front_init(struct ublk_front *front, const struct options *options, in
 		     void (*wake)(void *context))
 {
 	*front = (struct ublk_front){.options = options, .argc = argc, .argv = argv};
+	front->server.shared.wake = wake;
 	ublk_detach_init(&front->detach, wake, NULL);
 }
 
@@ -73,6 +74,7 @@ int ublk_front_start(struct ublk_front *front, struct loop **loops, struct volum
 	front->volume = volume;
 	r = ublk_server_start(&front->server, loops, front->options->workers, volume);
 	if (r < 0) {
+		front->again = front->server.again;
 		log_error("cannot make a ublk device: %s", front->server.why);
 		return r;
 	}
@@ -110,6 +112,19 @@ bool ublk_front_serve(struct ublk_front *front, void (*before)(void *context), v
 	return r == 0;
 }
 
+bool ublk_front_end_lost(struct ublk_front *front)
+{
+	struct ublk_server *server = &front->server;
+
+	if (!ublk_server_is_lost(server))
+		return false;
+	front->again = ublk_server_end_lost(server) < 0;
+	log_error("%s%s", server->why, front->again ? "; it stays, and its I/O waits" : "");
+	if (!front->again)
+		ublk_record_remove(volume_uuid(front->volume));
+	return true;
+}
+
 int ublk_front_detach(struct ublk_front *front, bool force, char *ret_text)
 {
 	return ublk_detach_ask(&front->detach, force, ret_text);
@@ -128,7 +143,6 @@ static void leave(struct ublk_front *front, int error)
 			 "(sameblk recover)",
 			 server->why, front->options->store);
 	ublk_server_leave(server);
-	ublk_process_forget_mounts(server->path);
 }
 
 bool ublk_front_stop(struct ublk_front *front)

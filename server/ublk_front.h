@@ -26,6 +26,7 @@ struct ublk_front {
 	struct volume *volume;
 	struct ublk_server server;
 	struct ublk_detach detach;
+	bool again; /* it failed, and a device of ours waits: a new server should try */
 };
 
 /* wake: what makes the main thread call ublk_front_serve(); from any thread. */
@@ -40,6 +41,9 @@ int ublk_front_start(struct ublk_front *front, struct loop **loops, struct volum
 /* Does what was asked for. True: the device was removed, and before() ran just before whoever asked
  * is told. */
 bool ublk_front_serve(struct ublk_front *front, void (*before)(void *context), void *context);
+
+/* True: somebody else took the device away. It has been given up, and the log says so. */
+bool ublk_front_end_lost(struct ublk_front *front);
 
 /* For the control thread: see ctl_server_options.detach. */
 int ublk_front_detach(struct ublk_front *front, bool force, char *ret_text);

@@ -137,6 +137,33 @@ static void start_request(struct ublk_tag *tag)
 	request_submit(request);
 }
 
+/* The first one of those that end says it for all. */
+static void lose(struct ublk_queues *shared)
+{
+	if (!atomic_exchange(&shared->lost, true))
+		shared->wake(NULL);
+}
+
+/* No request, and none will come. A command that was refused also leaves the request unanswered
+ * that it was to answer: only the next server can do that. */
+static void note_end(const struct ublk_tag *tag, int res)
+{
+	struct ublk_queue *queue = tag->queue;
+	struct ublk_queues *shared = queue->shared;
+	bool live = atomic_load(&shared->live);
+
+	if (queue->ended)
+		return;
+	if (res != UBLK_RES_GONE && !atomic_exchange(&shared->refused, true))
+		log_error("ublk: queue %u, tag %u: the kernel refused a command: %s", queue->number,
+			  tag->number, strerror(-res));
+	/* Whoever waits for it to come up would wait for ever. */
+	if (!live)
+		atomic_store(&shared->refused, true);
+	else if (!queue->leaving && (res != UBLK_RES_GONE || !atomic_load(&shared->stopping)))
+		lose(shared);
+}
+
 static void fetch_done(struct ring_op *op, int res, uint32_t flags)
 {
 	struct ublk_tag *tag = container_of(op, struct ublk_tag, op);
@@ -146,16 +173,10 @@ static void fetch_done(struct ring_op *op, int res, uint32_t flags)
 	assert(queue->fetching > 0);
 	queue->fetching--;
 	queue->loop->ring->parked--;
-	if (res == UBLK_RES_REQUEST && !queue->leaving) {
+	if (res == UBLK_RES_REQUEST && !queue->leaving)
 		start_request(tag);
-	} else if (res == UBLK_RES_GONE && !atomic_load(&queue->shared->live)) {
-		/* Whoever waits for it to come up would wait for ever. */
-		atomic_store(&queue->shared->refused, true);
-	} else if (res != UBLK_RES_REQUEST && res != UBLK_RES_GONE && !queue->ended &&
-		   !atomic_exchange(&queue->shared->refused, true)) {
-		log_error("ublk: queue %u, tag %u: the kernel refused a command: %s", queue->number,
-			  tag->number, strerror(-res));
-	}
+	else if (res != UBLK_RES_REQUEST)
+		note_end(tag, res);
 	end_if_done(queue);
 }
 
@@ -226,7 +247,7 @@ static int map_all(struct ublk_queue *queue)
 		return -errno;
 	queue->descs = descs;
 	buffers = mmap(NULL, queue->buffers_bytes, PROT_READ | PROT_WRITE,
-		       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
 	if (buffers == MAP_FAILED)
 		return -errno;
 	queue->buffers = buffers;

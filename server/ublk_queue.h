@@ -18,7 +18,8 @@
  *   ENGINE   -> FETCHING  engine_done    answered, and the next one asked for
  *   FETCHING -> HELD      fetch_done     the queue is leaving: not begun. The kernel asks whoever
  *                                        takes the device over again
- *   FETCHING -> GONE      fetch_done     the device is no more, or refused the command
+ *   FETCHING -> GONE      fetch_done     the device is no more, or refused the command. If nobody
+ *                                        here asked for that, the main thread is told
  *
  * A queue has ended when every tag is gone, or, once it is leaving, when the engine has none of
  * them: the kernel then still has commands of ours, which end with the thread. Their buffers are
@@ -70,6 +71,9 @@ struct ublk_queues {
 	_Atomic unsigned running; /* queues that have started and not ended */
 	_Atomic bool live; /* the device has come up */
 	_Atomic bool refused; /* the kernel did not take a fetch, or ended one before it was live */
+	_Atomic bool stopping; /* we have asked for the device to be stopped */
+	_Atomic bool lost; /* it was live, and the kernel wants no answers any more, or took none */
+	void (*wake)(void *context); /* the main thread, about that; from any loop */
 };
 
 struct ublk_queue {

@@ -114,9 +114,22 @@ static bool are_strings(const json_t *array)
 	return true;
 }
 
+/* -EINVAL: it is no record, or not ours to read. */
+static int read_json(const char *path, json_t **ret_root)
+{
+	FILE *file = fopen(path, "re");
+
+	if (file == NULL)
+		return errno == ENOENT || errno == EACCES ? -EINVAL : -errno;
+	*ret_root = json_loadf(file, 0, NULL);
+	fclose(file);
+	return *ret_root == NULL ? -EINVAL : 0;
+}
+
 static int load(const char *path, struct ublk_record *ret_record)
 {
-	json_t *root = json_load_file(path, 0, NULL);
+	json_t *root = NULL;
+	int r = read_json(path, &root);
 	const json_t *id = json_object_get(root, "id");
 	uint8_t uuid[UUID_BYTES];
 	struct ublk_record record = {
@@ -128,6 +141,8 @@ static int load(const char *path, struct ublk_record *ret_record)
 		.id = (uint32_t)json_integer_value(id),
 	};
 
+	if (r < 0)
+		return r;
 	if (record.store == NULL || record.directory == NULL || !are_strings(record.arguments) ||
 	    !json_is_integer(id) ||
 	    decode_uuid(json_string_value(json_object_get(root, "uuid")), uuid) < 0) {
@@ -156,9 +171,13 @@ int ublk_records_load(struct ublk_records *ret_records)
 	if (list.count > 0)
 		records.records = calloc(list.count, sizeof(*records.records));
 	r = list.count > 0 && records.records == NULL ? -ENOMEM : 0;
-	for (size_t i = 0; r == 0 && i < list.count; i++)
-		if (load(list.paths[i], &records.records[records.count]) == 0)
+	for (size_t i = 0; r == 0 && i < list.count; i++) {
+		r = load(list.paths[i], &records.records[records.count]);
+		if (r == 0)
 			records.count++;
+		else if (r == -EINVAL)
+			r = 0;
+	}
 	ctl_path_list_done(&list);
 	*ret_records = records;
 	return r;
@@ -188,10 +207,13 @@ int ublk_record_is_of_another(const struct ublk_record *record, const char *stor
 	struct stat ours;
 	int r = far_path_ask(record->store, FAR_PATH_MS, &theirs);
 
-	if (r == -ETIMEDOUT)
-		return r;
-	if (r < 0 || stat(store, &ours) < 0)
+	/* Only these say that it is not there. Whatever else went wrong, it may be, and newer. */
+	if (r == -ENOENT || r == -ENOTDIR)
 		return 0;
+	if (r < 0)
+		return r;
+	if (stat(store, &ours) < 0)
+		return -errno;
 	/* A device may have several nodes. */
 	if (S_ISBLK(theirs.mode) && S_ISBLK(ours.st_mode))
 		return theirs.rdev != ours.st_rdev;

@@ -51,14 +51,15 @@ struct ublk_records {
 	size_t count;
 };
 
-/* All that can be read, of both directories. What is none is passed over. */
+/* All of both directories. What is none, or is not ours to read, is passed over; on an error
+ * *ret_records has what was read before. */
 int ublk_records_load(struct ublk_records *ret_records);
 void ublk_records_done(struct ublk_records *records);
 /* NULL: there is none. */
 const struct ublk_record *ublk_records_find(const struct ublk_records *records, uint64_t mark);
 /* 1: the record's store is still there and is another file or device than the one at this path: a
- * copy has the UUID of what it was copied from. 0: it is not. ETIMEDOUT: it lies where nobody
- * answers. */
+ * copy has the UUID of what it was copied from. 0: it is not there, or is the one at this path.
+ * ETIMEDOUT: it lies where nobody answers; another errno: it cannot be told. */
 int ublk_record_is_of_another(const struct ublk_record *record, const char *store);
 
 #endif

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -43,6 +44,12 @@ static int fail_command(struct ublk_server *server, int r)
 	return r;
 }
 
+static int fail_agent(struct ublk_server *server, int r)
+{
+	snprintf(server->why, sizeof(server->why), "%s", ublk_agent_why(&server->agent));
+	return r;
+}
+
 int ublk_server_open(struct ublk_server *server, const struct ublk_server_options *options)
 {
 	int r;
@@ -50,8 +57,13 @@ int ublk_server_open(struct ublk_server *server, const struct ublk_server_option
 	assert(server->state == UBLK_SERVER_CLOSED);
 	server->options = *options;
 	server->shared.fd = -1;
+	r = ublk_agent_start(&server->agent);
+	if (r < 0)
+		return fail_agent(server, r);
 	r = ublk_control_open(&server->control, server->why);
-	if (r == 0)
+	if (r < 0)
+		ublk_agent_end(&server->agent);
+	else
 		server->state = UBLK_SERVER_OPEN;
 	return r;
 }
@@ -203,50 +215,78 @@ static int go_live(struct ublk_server *server)
 
 	for (unsigned i = 0; i < server->queue_count; i++)
 		ublk_queue_start(&server->queues[i]);
-	r = ublk_control_go_live(server->control, op, server->info.id, &server->shared.refused);
+	server->agent.unprivileged = (server->info.flags & UBLK_F_UNPRIVILEGED) != 0;
+	r = ublk_agent_go_live(&server->agent, op, server->info.id, &server->shared.refused);
 	if (r < 0)
-		return fail_command(server, r);
+		return fail_agent(server, r);
 	atomic_store(&server->shared.live, true);
+	/* In between, too. */
+	if (atomic_load(&server->shared.refused) && !atomic_exchange(&server->shared.lost, true))
+		server->shared.wake(NULL);
 	return 0;
 }
 
-/* Whoever reads the ready line wants to open it. */
+static int look_at_block(const char *path)
+{
+	struct stat st;
+
+	if (stat(path, &st) < 0 || access(path, R_OK) < 0)
+		return -errno;
+	return S_ISBLK(st.st_mode) ? 0 : -ENOTBLK;
+}
+
+/* Whoever reads the ready line wants to open it. We do not: to open it may mean to read it. */
 static int see_block(struct ublk_server *server)
 {
-	int fd, r = open_node(server->path, O_RDONLY, &fd);
+	int r = look_at_block(server->path);
 
-	if (r < 0)
-		return fail(server, r, server->path);
-	close(fd);
-	return 0;
+	for (unsigned ms = 0; r < 0 && ms < NODE_MS; ms += PAUSE_MS) {
+		pause_ms(PAUSE_MS);
+		r = look_at_block(server->path);
+	}
+	return r < 0 ? fail(server, r, server->path) : 0;
 }
 
 /* --- taking a device over --- */
 
-/* Served from a copy, it would change its content below whoever has it open. */
-static int check_store(struct ublk_server *server, uint64_t mark)
+static int check_record(struct ublk_server *server, const struct ublk_record *record)
 {
 	const char *store = server->options.store;
-	const struct ublk_record *record;
-	struct ublk_records records;
-	int r = 0;
+	uint32_t id = server->info.id;
+	int r = ublk_record_is_of_another(record, store);
 
-	(void)ublk_records_load(&records);
-	record = ublk_records_find(&records, mark);
-	if (record != NULL)
-		r = ublk_record_is_of_another(record, store);
 	if (r == -ETIMEDOUT) {
 		snprintf(server->why, sizeof(server->why),
 			 "/dev/ublkb%u is the device of %s, which does not answer, so that nobody "
 			 "can tell whether %s is a copy of it",
-			 server->info.id, record->store, store);
+			 id, record->store, store);
+	} else if (r < 0) {
+		snprintf(server->why, sizeof(server->why),
+			 "/dev/ublkb%u is the device of %s, which cannot be looked at (%s), so "
+			 "that nobody can tell whether %s is a copy of it",
+			 id, record->store, strerror(-r), store);
 	} else if (r > 0) {
 		snprintf(server->why, sizeof(server->why),
 			 "/dev/ublkb%u is the device of %s, and %s is a copy of that: detach it "
 			 "first",
-			 server->info.id, record->store, store);
+			 id, record->store, store);
 		r = -EEXIST;
 	}
+	return r;
+}
+
+/* Served from a copy, it would change its content below whoever has it open. */
+static int check_store(struct ublk_server *server, uint64_t mark)
+{
+	const struct ublk_record *record;
+	struct ublk_records records;
+	int r = ublk_records_load(&records);
+
+	record = ublk_records_find(&records, mark);
+	if (record != NULL)
+		r = check_record(server, record);
+	else if (r < 0)
+		(void)fail(server, r, "the records of devices cannot be read");
 	ublk_records_done(&records);
 	return r;
 }
@@ -287,8 +327,9 @@ static int wait_for_death(struct ublk_server *server)
 	return info->state == UBLK_STATE_LIVE ? fail_served(server) : 0;
 }
 
-/* ENOENT: no device of this volume waits for a server. */
-static int find_left(struct ublk_server *server, uint64_t mark)
+/* ENOENT: no device of this volume waits for a server. EAGAIN: one that nobody needs was removed,
+ * and there may be more. */
+static int find_one_left(struct ublk_server *server, uint64_t mark)
 {
 	struct ublk_info *info = &server->info;
 	int r = ublk_find_mark(server->control, mark, info);
@@ -308,7 +349,17 @@ static int find_left(struct ublk_server *server, uint64_t mark)
 	/* Never started, or stopped and not deleted. */
 	log_info("ublk: an unfinished device %u of this volume is removed", info->id);
 	r = ublk_control_delete(server->control, info->id, false);
-	return r < 0 ? fail_command(server, r) : -ENOENT;
+	return r < 0 ? fail_command(server, r) : -EAGAIN;
+}
+
+static int find_left(struct ublk_server *server, uint64_t mark)
+{
+	int r;
+
+	do
+		r = find_one_left(server, mark);
+	while (r == -EAGAIN);
+	return r;
 }
 
 static int adopt(struct ublk_server *server)
@@ -351,6 +402,12 @@ static int adopt(struct ublk_server *server)
 	return 0;
 }
 
+static bool can_go_on(const struct ublk_server *server)
+{
+	return (server->info.flags & UBLK_F_RECOVERY) != 0 &&
+	       server->info.state == UBLK_STATE_QUIESCED;
+}
+
 static int take_over(struct ublk_server *server)
 {
 	int r = adopt(server);
@@ -363,8 +420,17 @@ static int take_over(struct ublk_server *server)
 		if (r == -EBUSY)
 			pause_ms(PAUSE_MS);
 	}
-	if (r < 0)
+	/* Linux 6.12 refuses it when a server died after it had begun to take the device over and
+	 * before its queues were ready: then that still is begun. */
+	if (r == -EINVAL && can_go_on(server)) {
+		log_info("ublk: /dev/ublkb%u was just being taken over before: that goes on",
+			 server->info.id);
+		r = 0;
+	}
+	if (r < 0) {
+		server->again = true;
 		return fail_command(server, r);
+	}
 	server->taken_over = true;
 	return 0;
 }
@@ -382,16 +448,22 @@ static int make_anew(struct ublk_server *server, uint64_t mark)
 			 2ull * options->queues * options->depth * UBLK_IO_BYTES_MIN);
 		return r;
 	}
+	/* Somebody who holds it for longer, on purpose, keeps nobody from making devices. */
+	(void)ublk_control_hold(server->control, false);
 	r = add(server, mark);
-	if (r < 0)
+	if (r < 0) {
+		ublk_control_let_go(server->control);
 		return r;
+	}
 	r = (server->info.flags & UBLK_F_UNPRIVILEGED) != 0 ? wait_for_node(server) : 0;
 	if (r < 0)
 		(void)fail(server, r, "the node of a device without privileges");
 	else
 		r = set_params(server);
-	if (r < 0)
+	if (r < 0) {
 		(void)ublk_control_delete(server->control, server->info.id, false);
+		ublk_control_let_go(server->control);
+	}
 	return r;
 }
 
@@ -401,6 +473,7 @@ static int bring_up(struct ublk_server *server, struct loop **loops, unsigned lo
 {
 	int r = open_char(server);
 
+	ublk_control_let_go(server->control);
 	if (r == 0)
 		r = make_queues(server, loops, loop_count);
 	if (r == 0)
@@ -455,10 +528,11 @@ static void give_up(struct ublk_server *server)
 	char why[UBLK_WHY_BYTES];
 
 	strcpy(why, server->why);
+	server->again = server->taken_over;
 	if (server->taken_over) {
 		ublk_server_leave(server);
 	} else {
-		(void)ublk_control_plain(server->control, UBLK_CTL_STOP, server->info.id);
+		(void)ublk_agent_stop(&server->agent, server->info.id);
 		(void)take_away(server, false);
 	}
 	strcpy(server->why, why);
@@ -493,7 +567,7 @@ int ublk_server_start(struct ublk_server *server, struct loop **loops, unsigned 
 		return r;
 	}
 	if (server->taken_over) {
-		ublk_process_forget_mounts(server->path);
+		ublk_agent_forget_mounts(&server->agent, server->info.id, true);
 		log_info("ublk: %s is served again", server->path);
 	}
 	return 0;
@@ -501,64 +575,51 @@ int ublk_server_start(struct ublk_server *server, struct loop **loops, unsigned 
 
 /* --- down --- */
 
-/* Of what is cached, at least that is not lost. */
-static void write_back(const char *path)
-{
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-
-	if (fd < 0 || fsync(fd) < 0)
-		log_warn("%s: what is cached could not be written back: %s", path, strerror(errno));
-	if (fd >= 0)
-		close(fd);
-}
-
-/* Claimed, so that nobody can mount it in between; where the driver itself refuses to stop a device
- * that is open, the claim must be given up for that. */
-static int stop_unused(struct ublk_server *server)
-{
-	bool can_try = (ublk_control_features(server->control) & UBLK_F_TRY_STOP) != 0;
-	uint32_t op = can_try ? UBLK_CTL_TRY_STOP : UBLK_CTL_STOP;
-	char who[UBLK_WHY_BYTES - UBLK_PATH_BYTES - 8];
-	const struct ublk_claim_how how = {.write_back = true, .driver_counts = can_try};
-	int fd, r = ublk_claim(server->info.id, &how, &fd, who, sizeof(who));
-
-	if (r < 0) {
-		snprintf(server->why, sizeof(server->why), "%s: %s", server->path, who);
-		return r;
-	}
-	if (can_try)
-		close(fd);
-	r = ublk_control_plain(server->control, op, server->info.id);
-	if (!can_try)
-		close(fd);
-	if (r == -EBUSY) {
-		ublk_say_user(server->info.id, who, sizeof(who));
-		snprintf(server->why, sizeof(server->why), "%s: %s", server->path, who);
-		return r;
-	}
-	return r < 0 ? fail_command(server, r) : 0;
-}
-
-static int stop_used(struct ublk_server *server)
-{
-	int r;
-
-	write_back(server->path);
-	r = ublk_control_plain(server->control, UBLK_CTL_STOP, server->info.id);
-	return r < 0 ? fail_command(server, r) : 0;
-}
-
 int ublk_server_remove(struct ublk_server *server, bool force)
 {
+	uint32_t id = server->info.id;
 	bool used;
 	int r;
 
 	assert(server->state == UBLK_SERVER_LIVE);
-	r = stop_unused(server);
+	atomic_store(&server->shared.stopping, true);
+	r = ublk_agent_stop_unused(&server->agent, id);
 	used = r < 0;
 	if (used && force)
-		r = stop_used(server);
-	return r < 0 ? r : take_away(server, used);
+		r = ublk_agent_stop_used(&server->agent, id);
+	if (r == 0)
+		return take_away(server, used);
+	atomic_store(&server->shared.stopping, false);
+	/* Somebody else may have stopped it just then. */
+	if (atomic_load(&server->shared.running) < server->queue_count)
+		atomic_store(&server->shared.lost, true);
+	return fail_agent(server, r);
+}
+
+bool ublk_server_is_lost(const struct ublk_server *server)
+{
+	return server->state == UBLK_SERVER_LIVE && atomic_load(&server->shared.lost);
+}
+
+int ublk_server_end_lost(struct ublk_server *server)
+{
+	struct ublk_info *info = &server->info;
+	int r = ublk_control_info(server->control, info->id, info);
+	bool refused = atomic_load(&server->shared.refused);
+
+	assert(ublk_server_is_lost(server));
+	if (r == -ENODEV || (r == 0 && info->state == UBLK_STATE_DEAD)) {
+		snprintf(server->why, sizeof(server->why),
+			 "%s was stopped or deleted by somebody else", server->path);
+		atomic_store(&server->shared.stopping, true);
+		(void)take_away(server, true);
+		return 0;
+	}
+	snprintf(server->why, sizeof(server->why), "%s %s", server->path,
+		 refused ? "takes no answers of this server any more"
+			 : "was taken from this server by somebody else");
+	ublk_server_leave(server);
+	return -EAGAIN;
 }
 
 void ublk_server_leave(struct ublk_server *server)
@@ -567,6 +628,7 @@ void ublk_server_leave(struct ublk_server *server)
 	for (unsigned i = 0; i < server->queue_count; i++)
 		ublk_queue_leave(&server->queues[i]);
 	(void)all_ended(server);
+	ublk_agent_forget_mounts(&server->agent, server->info.id, false);
 	server->state = UBLK_SERVER_LEFT;
 }
 
@@ -577,6 +639,7 @@ void ublk_server_done(struct ublk_server *server)
 	close_char(server);
 	free(server->queues);
 	ublk_control_close(server->control);
+	ublk_agent_end(&server->agent);
 	server->queues = NULL;
 	server->control = NULL;
 	server->state = UBLK_SERVER_CLOSED;

@@ -11,6 +11,7 @@
  *                                          taken over; requests are served
  *   LIVE   -> REMOVED  ublk_server_remove  nobody has it open (or force)
  *   LIVE   -> LEFT     ublk_server_leave   the device stays and its I/O waits for the next server
+ *   LIVE   -> REMOVED or LEFT   ublk_server_end_lost   somebody else stopped it, or took it away
  *
  * A device is known by its mark (ublk_shape.h), so the next server finds it whatever became of this
  * one. A copy of the store has the same mark: it is refused where a record (ublk_record.h) says
@@ -18,7 +19,8 @@
  * asked for again: every operation may be done twice.
  *
  * The queues are spread over the loops; each is served by one. This file runs on the main thread
- * only, which serves none, so the kernel's commands may wait for requests to be served.
+ * only. Whatever may wait for the device's own I/O is done by a process that has neither the store
+ * nor a queue (ublk_agent.h), so that this one can end at any time.
  *
  * Errors    0 or a negative errno, with a sentence in server->why.
  * Threads   everything on the main thread, but ublk_server_latency(), which any may call between
@@ -34,6 +36,7 @@
 #include "core/volume.h"
 #include "server/latency.h"
 #include "server/loop.h"
+#include "server/ublk_agent.h"
 #include "server/ublk_control.h"
 #include "server/ublk_find.h"
 #include "server/ublk_queue.h"
@@ -62,12 +65,14 @@ enum ublk_server_state {
 struct ublk_server {
 	enum ublk_server_state state;
 	struct ublk_server_options options;
-	struct ublk_control *control;
+	struct ublk_control *control; /* for what waits for no I/O */
+	struct ublk_agent agent; /* for what may */
 	struct ublk_info info; /* as the driver granted it */
 	struct ublk_queues shared;
 	struct ublk_queue *queues;
 	unsigned queue_count;
 	bool taken_over;
+	bool again; /* it failed, and the device waits: the next one may be luckier */
 	char path[UBLK_PATH_BYTES]; /* of the block device */
 	char why[UBLK_WHY_BYTES];
 };
@@ -79,6 +84,11 @@ int ublk_server_start(struct ublk_server *server, struct loop **loops, unsigned 
 /* EBUSY: somebody has it open, and nothing has changed. force: removed all the same, and what they
  * have not written back is lost. */
 int ublk_server_remove(struct ublk_server *server, bool force);
+/* Whether the device was taken away from this server, which shared.wake was called for. */
+bool ublk_server_is_lost(const struct ublk_server *server);
+/* 0: it is no more. EAGAIN: it stays, and waits for the next server. The sentence is set. */
+int ublk_server_end_lost(struct ublk_server *server);
+
 /* Whether the device stays when its server has gone. */
 static inline bool ublk_server_outlives(const struct ublk_server *server)
 {

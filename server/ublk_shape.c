@@ -98,6 +98,12 @@ bool ublk_mark_is_ours(uint64_t mark)
 	return mark >> MARK_SHIFT == MARK_OURS;
 }
 
+bool ublk_mark_counts(const struct ublk_info *info, uint32_t user)
+{
+	return ublk_mark_is_ours(info->server_flags) &&
+	       ((info->flags & UBLK_F_UNPRIVILEGED) == 0 || info->owner_uid == user);
+}
+
 uint64_t ublk_mark_id(uint64_t mark)
 {
 	return mark & ((1ull << MARK_SHIFT) - 1);

@@ -49,6 +49,9 @@ int ublk_shape_adopt(struct ublk_shape *shape, const struct ublk_params *params)
 
 uint64_t ublk_mark(const uint8_t uuid[16]);
 bool ublk_mark_is_ours(uint64_t mark);
+/* Whether this user may believe the mark: where the driver allows devices without privileges,
+ * anybody can make one with the mark of anybody's volume. */
+bool ublk_mark_counts(const struct ublk_info *info, uint32_t user);
 /* The first six bytes of the UUID, as a number that prints like them. */
 uint64_t ublk_mark_id(uint64_t mark);
 

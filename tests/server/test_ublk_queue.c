@@ -72,29 +72,70 @@ Test(ublk_queue, a_queue_whose_commands_are_refused_says_so_and_ends)
 	loop_done(&loop);
 }
 
+static int wakes;
+
+static void count_wake(void *context)
+{
+	(void)context;
+	wakes++;
+}
+
+/* How a command of a queue ends, where no ring has any. */
+static void end_command(struct ublk_queues *shared, bool live, bool stopping, int res)
+{
+	static struct loop loop;
+	static struct ublk_queue queue;
+	struct ring ring = {.parked = 1};
+
+	*shared = (struct ublk_queues){
+		.fd = store_file_cached_fd(store),
+		.shape = {.io_bytes_max = 65536, .size_bytes = STORE_BYTES, .sector_bytes = 512},
+		.wake = count_wake,
+	};
+	cr_assert_eq(loop_init(&loop, store, 0, 1 << 20), 0);
+	cr_assert_eq(ublk_queue_init(&queue, shared, &loop, 0, DEPTH), 0);
+	loop.ring = &ring;
+	queue.fetching = 1;
+	wakes = 0;
+	atomic_store(&shared->live, live);
+	atomic_store(&shared->stopping, stopping);
+	queue.tags[0].op.done(&queue.tags[0].op, res, 0);
+	ublk_queue_done(&queue);
+	loop_done(&loop);
+}
+
 /* Or START_DEV, which waits for all fetches, would be waited for until its time is up. */
 Test(ublk_queue, a_device_that_goes_before_it_is_live_ends_the_wait_for_it)
 {
-	struct ublk_queues shared = {
-		.fd = store_file_cached_fd(store),
-		.shape = {.io_bytes_max = 65536, .size_bytes = STORE_BYTES, .sector_bytes = 512},
-	};
-	static struct loop loop;
-	static struct ublk_queue queue;
-	struct ring ring = {.parked = 2};
+	struct ublk_queues shared;
 
-	cr_assert_eq(loop_init(&loop, store, 0, 1 << 20), 0);
-	cr_assert_eq(ublk_queue_init(&queue, &shared, &loop, 0, DEPTH), 0);
-	loop.ring = &ring;
-	queue.fetching = 2;
-	atomic_store(&shared.live, true);
-	queue.tags[0].op.done(&queue.tags[0].op, UBLK_RES_GONE, 0);
+	end_command(&shared, true, true, UBLK_RES_GONE);
 	cr_assert(!atomic_load(&shared.refused));
-	atomic_store(&shared.live, false);
-	queue.tags[1].op.done(&queue.tags[1].op, UBLK_RES_GONE, 0);
+	end_command(&shared, false, false, UBLK_RES_GONE);
 	cr_assert(atomic_load(&shared.refused));
-	ublk_queue_done(&queue);
-	loop_done(&loop);
+}
+
+Test(ublk_queue, a_device_that_goes_unasked_is_told_to_the_main_thread)
+{
+	struct ublk_queues shared;
+
+	end_command(&shared, true, false, UBLK_RES_GONE);
+	cr_assert(atomic_load(&shared.lost));
+	cr_assert_eq(wakes, 1);
+	end_command(&shared, true, true, UBLK_RES_GONE);
+	cr_assert(!atomic_load(&shared.lost), "we asked for that");
+	cr_assert_eq(wakes, 0);
+}
+
+/* The request that it was to answer would hang for ever: the next server is asked for it again. */
+Test(ublk_queue, an_answer_that_is_refused_is_told_to_the_main_thread)
+{
+	struct ublk_queues shared;
+
+	end_command(&shared, true, true, -EINVAL);
+	cr_assert(atomic_load(&shared.lost));
+	cr_assert(atomic_load(&shared.refused));
+	cr_assert_eq(wakes, 1);
 }
 
 static _Atomic bool passed;

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "server/ublk_record.h"
@@ -153,6 +154,44 @@ Test(ublk_record, a_copy_of_a_store_is_told_from_the_store_while_that_is_there)
 	/* Moved: what is left is the store itself. */
 	cr_assert_eq(unlink(store), 0);
 	cr_assert_eq(ublk_record_is_of_another(&records.records[0], copy), 0);
+	ublk_records_done(&records);
+}
+
+/* It may be there, and newer than the copy. */
+Test(ublk_record, a_store_that_cannot_be_looked_at_is_not_taken_to_be_gone)
+{
+	struct rlimit limit, few;
+	struct ublk_records records, none;
+	char copy[200];
+	int fds[2];
+
+	snprintf(copy, sizeof(copy), "%s/copy", folder);
+	write_file("copy", "");
+	cr_assert_eq(save(uuid_a, 3), 0);
+	cr_assert_eq(ublk_records_load(&records), 0);
+	cr_assert_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	few = limit;
+	/* Whatever is free below it is filled up. */
+	cr_assert_eq(pipe(fds), 0);
+	few.rlim_cur = (rlim_t)fds[1] + 1;
+	cr_assert_eq(setrlimit(RLIMIT_NOFILE, &few), 0);
+	cr_assert_eq(ublk_record_is_of_another(&records.records[0], copy), -EMFILE);
+	cr_assert_eq(ublk_records_load(&none), -EMFILE);
+	ublk_records_done(&none);
+	cr_assert_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	cr_assert_eq(ublk_record_is_of_another(&records.records[0], copy), 1);
+	/* A folder on the way to it has become a file. */
+	cr_assert_eq(unlink(store), 0);
+	json_object_set_new(records.records[0].root, "store", json_sprintf("%s/x", copy));
+	records.records[0].store =
+		json_string_value(json_object_get(records.records[0].root, "store"));
+	cr_assert_eq(ublk_record_is_of_another(&records.records[0], copy), 0);
+	/* And one that leads in a circle. */
+	cr_assert_eq(symlink(store, store), 0);
+	json_object_set_new(records.records[0].root, "store", json_string(store));
+	records.records[0].store =
+		json_string_value(json_object_get(records.records[0].root, "store"));
+	cr_assert_eq(ublk_record_is_of_another(&records.records[0], copy), -ELOOP);
 	ublk_records_done(&records);
 }
 

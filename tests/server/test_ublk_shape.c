@@ -130,6 +130,20 @@ Test(ublk_shape, a_mark_is_of_one_volume_and_tells_that_it_is_ours)
 	cr_assert(!ublk_mark_is_ours(UINT64_MAX));
 }
 
+Test(ublk_shape, a_mark_on_the_device_of_another_user_without_privileges_does_not_count)
+{
+	uint8_t uuid[16] = {1};
+	struct ublk_info info = {.server_flags = ublk_mark(uuid), .owner_uid = 1000};
+
+	cr_assert(ublk_mark_counts(&info, 0), "who made it had to have privileges");
+	info.flags = UBLK_F_UNPRIVILEGED;
+	cr_assert(!ublk_mark_counts(&info, 0));
+	cr_assert(!ublk_mark_counts(&info, 1001));
+	cr_assert(ublk_mark_counts(&info, 1000));
+	info.server_flags = 1;
+	cr_assert(!ublk_mark_counts(&info, 1000));
+}
+
 /* 24 bytes each, whole pages, and room for 4096 between two queues. */
 Test(ublk_shape, descriptions_lie_where_the_driver_puts_them)
 {

@@ -1,0 +1,177 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""ublk_ends - servers that end at a bad moment, hang, or lose their device: tests/vm/run.py"""
+
+import json
+import os
+import signal
+import time
+
+import rig
+from rig import MIB, expect, expect_equal
+
+import device
+from driver import START_RECOVERY, STOP, Driver
+
+STORE_MIB = 48
+
+
+def number_of(path):
+    return int(path[len("/dev/ublkb"):])
+
+
+def state(path):
+    listed = json.loads(rig.sameblk("list", "--json").stdout)["devices"]
+    return next((one["state"] for one in listed if one["device"] == path), None)
+
+
+def wait_for_state(path, wanted):
+    rig.wait_until(lambda: state(path) == wanted, f"{path} is {wanted}", seconds=10)
+
+
+def dirty(path, count_bytes):
+    """Writes into the page cache alone."""
+    with open(path, "r+b", buffering=0) as f:
+        f.write(rig.blocks("dirty", count_bytes // rig.BLOCK))
+
+
+def is_waiting(pid):
+    """A thread of it waits in the kernel and cannot be interrupted."""
+    for name in os.listdir(f"/proc/{pid}/task"):
+        with open(f"/proc/{pid}/task/{name}/stat", encoding="utf-8") as f:
+            if f.read().rpartition(")")[2].split()[0] == "D":
+                return True
+    return False
+
+
+def waits_for_it(path):
+    """Some process waits in the kernel, and has the device open."""
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            links = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
+            if path in links and is_waiting(pid):
+                return True
+        except OSError:
+            continue
+    return False
+
+
+def test_a_server_that_is_killed_while_its_device_is_written_back_ends(r):
+    """Or nobody could have its store, nor its device, until the machine is restarted."""
+    sectors = STORE_MIB * MIB // 512 + 16384
+    rig.run("dmesg", "-c")
+    rig.run("dmsetup", "create", "slow", "--table", f"0 {sectors} linear /dev/ram0 0")
+    r.later("dmsetup", "remove", "slow")
+    rig.sameblk("create", "--force", "--size", f"{STORE_MIB}M", "/dev/mapper/slow")
+    server = device.serve(r, "/dev/mapper/slow", "--direct")
+    dirty(server.path, 8 * MIB)
+    rig.run("dmsetup", "suspend", "--noflush", "slow")
+    try:
+        detaching = r.spawn("sameblk", "detach", server.path)
+        rig.wait_until(lambda: waits_for_it(server.path), "it is written back", seconds=20)
+        os.kill(server.process.pid, signal.SIGKILL)
+    finally:
+        rig.run("dmsetup", "resume", "slow")
+    server.process.wait(20)
+    server.kill()
+    expect(detaching.wait(20) != 0, "detach has failed")
+    r.note(f"the device is {state(server.path)}")
+    rig.wait_until(lambda: state(server.path) == "waiting", "the device waits", seconds=10)
+    server.start()
+    device.flush(server.path)
+    cached = rig.blocks("dirty", 8 * MIB // rig.BLOCK)
+    expect(device.read_direct(server.path, 0, MIB) == cached[:MIB], "what was cached is there")
+    server.stop()
+    device.expect_nothing_left()
+    rig.run("dmsetup", "remove", "slow")
+    device.expect_no_io_error()
+
+
+def test_a_take_over_that_was_begun_and_not_ended_is_ended_by_the_next_server(r):
+    server, data = device.serve(r, device.create(r)), rig.blocks("begun", 256)
+    device.write_direct(server.path, 0, data)
+    server.kill()
+    wait_for_state(server.path, "waiting")
+    driver = Driver()
+    result = driver.command(START_RECOVERY, number_of(server.path))[0]
+    expect_equal(result, 0, "what the driver says")
+    driver.close()
+    server.start()
+    expect(device.read_direct(server.path, 0, MIB) == data, "what was written is read")
+    server.stop()
+    device.expect_nothing_left()
+    device.expect_no_io_error()
+
+
+def test_a_server_whose_device_another_tool_stops_says_so_and_fails(r):
+    server = device.serve(r, device.create(r))
+    driver = Driver()
+    expect_equal(driver.command(STOP, number_of(server.path))[0], 0, "what the driver says")
+    driver.close()
+    expect_equal(server.process.wait(20), 2, "the server's status")
+    expect("by somebody else" in server.log(), f"why: {server.log()}")
+    server.kill()
+    device.expect_nothing_left()
+    rig.offline_check(server.store)
+
+
+def test_a_server_that_hangs_keeps_nobody_from_the_others(r):
+    pair = [device.serve(r, device.create(r, f"store{i}", 32), name=f"server{i}") for i in range(2)]
+    os.kill(pair[0].process.pid, signal.SIGSTOP)
+    try:
+        began = time.monotonic()
+        done = rig.sameblk("list", seconds=30)
+        expect("does not answer" in done.stderr, f"what is said of it: {done.stderr}")
+        expect(all(server.path in done.stdout for server in pair), f"what is listed: {done.stdout}")
+        rig.sameblk("detach", pair[1].path, seconds=60)
+        r.note(f"list and detach of the other took {time.monotonic() - began:.1f} s")
+    finally:
+        os.kill(pair[0].process.pid, signal.SIGCONT)
+    pair[0].stop()
+    device.expect_nothing_left()
+
+
+def locked_kib(pid, path):
+    """How much of a file's mappings is locked in memory, and whether there is one."""
+    total, within, found = 0, False, False
+    with open(f"/proc/{pid}/smaps", encoding="utf-8") as f:
+        for line in f:
+            words = line.split()
+            if "-" in words[0] and not words[0].endswith(":"):
+                within = words[-1] == path
+                found = found or within
+            elif within and words[0] == "Locked:":
+                total += int(words[1])
+    return total, found
+
+
+def test_a_server_never_waits_for_memory_that_lies_on_its_own_device(r):
+    server = device.serve(r, device.create(r), "--queues", 1, "--depth", 16)
+    device.write_direct(server.path, 0, rig.blocks("there", 256))
+    expect(len(server.connect().read(0, MIB)) == MIB, "its store is read through the mapping")
+    pid = server.process.pid
+    with open(f"/proc/{pid}/status", encoding="utf-8") as f:
+        status = dict(line.split(":", 1) for line in f)
+    kib = {name: int(status[name].split()[0]) for name in ("VmLck", "VmRSS", "RssAnon")}
+    expect(kib["VmLck"] >= kib["RssAnon"] > 4096, f"its memory is locked: {kib}")
+    expect_equal(locked_kib(pid, server.store), (0, True), "what is locked of the mapped store")
+    with open(f"/proc/{pid}/oom_score_adj", encoding="ascii") as f:
+        expect_equal(f.read(), "-900\n", "how little it is to be killed")
+    server.stop()
+    device.expect_nothing_left()
+
+
+def test_a_device_that_is_just_being_made_is_not_cleaned_up(r):
+    driver = Driver()
+    driver.hold()
+    number = driver.make()
+    done = rig.sameblk("cleanup", ok=(1,))
+    expect("just making" in done.stderr, f"why not: {done.stderr}")
+    expect_equal(state(f"/dev/ublkb{number}"), "dead", "its state")
+    driver.close()
+    rig.sameblk("cleanup")
+    device.expect_nothing_left()
+
+
+if __name__ == "__main__":
+    rig.main(globals())
