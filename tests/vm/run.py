@@ -84,7 +84,7 @@ AREAS = [
     Area("ublk", 240, seconds_long=1800),
     Area("ublk_kill", 200, seconds_long=700),
     Area("ublk_held", 200),
-    Area("ublk_ends", 200),
+    Area("ublk_ends", 200, disk_mib=[64]),
     Area("crash", 120, seconds_long=900, ramdisk_mib=CRASH_STORE_MIB,
          disk_mib=[CRASH_LOG_MIB], after=check_images),
     Area("filesystems", 600, seconds_long=7200, folder="tests/rigs", wanted=host_has_no_loop,
