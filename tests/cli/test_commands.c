@@ -12,7 +12,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -435,6 +437,22 @@ Test(commands, the_only_server_is_found_and_several_are_listed)
 	cr_assert_eq(run("status"), 2);
 	cr_assert_not_null(strstr(output, "sameblkd"), "it names the command: %s", output);
 	cr_assert_eq(run("status -c %s/none", session.folder), 2);
+}
+
+/* One that was stopped (SIGSTOP): connections are taken by the kernel, and never answered. */
+Test(commands, a_server_that_hangs_keeps_nobody_from_listing_the_others)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	snprintf(address.sun_path, sizeof(address.sun_path), "%s/sameblk/hung.ctl", session.folder);
+	cr_assert_eq(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+	cr_assert_eq(listen(fd, 8), 0);
+	sameblk = "timeout 30 \"$SAMEBLK\"";
+	cr_assert_eq(run("list"), 0, "%s", output);
+	cr_assert_not_null(strstr(output, "hung.ctl: the server does not answer"), "%s", output);
+	cr_assert_not_null(strstr(output, "/var/lib/images/disk.img"), "%s", output);
+	close(fd);
 }
 
 Test(commands, every_command_has_help_and_version)
