@@ -11,7 +11,7 @@ SETUP, ENTER = 425, 426
 SQE128, GETEVENTS, URING_CMD = 1 << 10, 1, 46
 SQES_OFFSET, RING_BYTES, COMMAND_AT = 0x10000000, 4096, 48
 READ, WRITE = 2, 3
-START_RECOVERY, STOP, ADD, DELETE = 0x10, 0x07, 0x04, 0x05
+GET_INFO, START_RECOVERY, STOP, ADD = 0x02, 0x10, 0x07, 0x04
 ANY = 0xffffffff
 MARK = 0x5342 << 48
 
@@ -45,9 +45,14 @@ class Driver:
         struct.pack_into("<I", self.rings, self.cq[0], head + 1)
         return result, both.raw
 
-    def make(self):
+    def mark(self, device):
+        result, info = self.command(GET_INFO, device, bytes(64), READ)
+        assert result == 0, result
+        return struct.unpack_from("<Q", info, 32)[0]
+
+    def make(self, mark=MARK | 1):
         """A device as a server of sameblk's makes it, before it has it open: its number."""
-        info = struct.pack("<4H2IiIQQ", 1, 8, 0, 0, 65536, ANY, -1, 0, 1 << 6, MARK | 1)
+        info = struct.pack("<4H2IiIQQ", 1, 8, 0, 0, 65536, ANY, -1, 0, 1 << 6, mark)
         result, info = self.command(ADD, ANY, info.ljust(64, b"\0"))
         assert result == 0, result
         return struct.unpack_from("<I", info, 12)[0]

@@ -157,6 +157,20 @@ def test_a_server_never_waits_for_memory_that_lies_on_its_own_device(r):
     device.expect_nothing_left()
 
 
+def test_all_unfinished_devices_of_a_volume_are_removed(r):
+    server, driver = device.serve(r, device.create(r)), Driver()
+    mark = driver.mark(number_of(server.path))
+    server.stop()
+    for _ in range(2):
+        driver.make(mark)
+    driver.close()
+    server.start()
+    left = device.ublk_left()
+    expect_equal(len(left), 3, f"nodes of one device, and it itself in sysfs: {left}")
+    server.stop()
+    device.expect_nothing_left()
+
+
 def test_a_device_that_is_just_being_made_is_not_cleaned_up(r):
     driver = Driver()
     driver.hold()
