@@ -79,12 +79,17 @@ def host_has_no_loop(long):
     return long or not (os.path.exists("/dev/loop-control") and os.path.exists("/dev/fuse"))
 
 
+def only_long(long):
+    return long
+
+
 AREAS = [
     Area("nbd_ko", 120),
     Area("ublk", 240, seconds_long=1800),
     Area("ublk_kill", 200, seconds_long=700),
     Area("ublk_held", 200),
     Area("ublk_ends", 200, disk_mib=[64]),
+    Area("ublk_swap", 300, wanted=only_long, memory="520M", disk_mib=[768]),
     Area("crash", 120, seconds_long=900, ramdisk_mib=CRASH_STORE_MIB,
          disk_mib=[CRASH_LOG_MIB], after=check_images),
     Area("filesystems", 600, seconds_long=7200, folder="tests/rigs", wanted=host_has_no_loop,
