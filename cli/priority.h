@@ -3,10 +3,10 @@
  * priority - a long command makes way for whoever waits for the processor
  *
  * A batch of merges, or a search for duplicates, keeps a processor busy on its own, and nobody
- * waits for each of its steps; clients of the volume do. With SCHED_IDLE it runs when nobody else
- * wants the processor, and gives it up the moment that somebody wakes (sched(7)). The kernel
- * compares inside one group only (a session, or a service): against other groups it has its group's
- * share, so a busy machine slows it down and does not stop it. It holds no lock that a server or a
+ * waits for each of its steps; clients of the volume do. Ten steps of nice(1) give it about a tenth
+ * of a processor that others want as well, and all of one that nobody wants. (As an idle thread,
+ * sched(7), it would get a three hundredth.) The kernel compares inside one group only, a session
+ * or a service: against other groups it has its group's share. It holds no lock that a server or a
  * client waits for.
  *
  * Errors    none: where it is not allowed all stays as it is, which is slower for others alone.

@@ -3,13 +3,16 @@
  * op_same - merges one destination with its source, piece by piece; clone is the same without the
  * compare
  *
- *   PIECE --> RESERVE --> WATCH --> COMPARE --> FENCE --> [COMPARE] --> PUBLISH --> PIECE ... DONE
+ *   PIECE --> RESERVE --> WATCH --> COMPARE --> LOAD --> FENCE --> [COMPARE] --> PUBLISH
+ *   --> PIECE ... DONE
  *
  *   PIECE    at most 1 MiB, within one region of the source and one of the destination
  *   RESERVE  journal room for the worst case, with nothing else held
  *   WATCH    from here on every hold that may change either range leaves a trace
  *   COMPARE  what does not share blocks already is read and compared, byte for byte, without a
  *   fence
+ *   LOAD     the pages that publishing needs, as far as can be told, so that nobody waits behind
+ *            the fences for a disk that has much to read
  *   FENCE    both ranges are closed and drained, the lower one first (I14); touched since WATCH:
  *            COMPARE again, inside (rule 25 of same-range requests)
  *   PUBLISH  a run at a time: the destination reads from the source's blocks, its own lose a
@@ -32,6 +35,7 @@
 /* Besides a record for each block, in the worst case: a place, an explode, an unplace. */
 #define MORE_RECORDS 3u
 #define BATCH_RUNS   (JOURNAL_BATCH - 3) /* published at a time */
+#define LOADS_MAX    (4 * BATCH_RUNS)
 #define READ_RUNS    (REQUEST_EXTENTS_MAX / 2) /* two reads each */
 
 _Static_assert(BATCH_RUNS >= READ_RUNS && BATCH_RUNS <= REQUEST_EXTENTS_MAX,
@@ -39,6 +43,7 @@ _Static_assert(BATCH_RUNS >= READ_RUNS && BATCH_RUNS <= REQUEST_EXTENTS_MAX,
 
 static void next_piece(struct request *request);
 static void compare(struct request *request);
+static void load_pages(struct request *request);
 static void take_fences(struct request *request);
 static void publish(struct request *request);
 
@@ -301,7 +306,7 @@ static void compare(struct request *request)
 		if (request->piece_fenced)
 			publish(request);
 		else
-			take_fences(request);
+			load_pages(request);
 		return;
 	}
 	fence_lock2(fence, src_region(request), dst_region(request));
@@ -337,9 +342,10 @@ static void watch(struct request *request)
 static void begin_piece(struct request *request)
 {
 	request->piece_done = 0;
+	request->piece_loads = 0;
 	request->piece_fenced = false;
 	if (is_clone(request)) {
-		take_fences(request);
+		load_pages(request);
 		return;
 	}
 	watch(request);
@@ -602,6 +608,46 @@ static enum published publish_batch(struct request *request)
 		return PUBLISHED_SOME;
 	request_publish_unplace(request, dst_region(request));
 	return PUBLISHED_ALL;
+}
+
+/* The next page that the first batch would lack; PAGE_NONE: none, as the map is just now. */
+static page_t lacking(struct request *request)
+{
+	struct fence *fence = &request->volume->fence;
+	struct pair pairs[BATCH_RUNS];
+	enum published what = NEEDS_PAGE;
+	uint32_t n;
+
+	fence_lock2(fence, src_region(request), dst_region(request));
+	pthread_mutex_lock(&request->volume->meta);
+	n = look_up(request, 0, pairs, BATCH_RUNS);
+	if (n > 0)
+		what = prepare(request, pairs, n);
+	pthread_mutex_unlock(&request->volume->meta);
+	fence_unlock2(fence, src_region(request), dst_region(request));
+	return what == NEEDS_PAGE ? request->part_page : PAGE_NONE;
+}
+
+static void loaded_early(struct request *request)
+{
+	/* An error is found again, and told, by who needs the page. */
+	if (request->wait.res < 0)
+		take_fences(request);
+	else
+		load_pages(request);
+}
+
+/* Only a help: publish() looks again, and loads what a small cache has dropped by then. */
+static void load_pages(struct request *request)
+{
+	page_t page = PAGE_NONE;
+
+	if (request->piece_loads++ < LOADS_MAX)
+		page = lacking(request);
+	if (page == PAGE_NONE)
+		take_fences(request);
+	else
+		request_load_page(request, page, loaded_early);
 }
 
 static void saturated(struct request *request)

@@ -165,6 +165,7 @@ struct request {
 	lbn_t piece_src;
 	uint32_t piece_done; /* blocks compared, then blocks published */
 	bool piece_fenced;
+	uint32_t piece_loads; /* pages asked for before the fences */
 	uint32_t yielded;
 };
 

@@ -11,41 +11,60 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
+#include "core/base/mutant.h"
 #include "core/base/units.h"
 
 /* So much is compared at a time, so that what differs is looked for in a cache. */
 #define STEP_BYTES   (64u << 10)
 #define SAMPLE_BYTES (128u << 10)
+#define PAGE_BYTES   4096u
 /* What is part of a long range is most likely followed by more of it. */
 #define LONG_BYTES  (1u << 20)
 #define AHEAD_BYTES (2u << 20)
+/* A disk has enough to do with so much, and is through with it in a moment. */
+#define ADVISED_BYTES_MAX (16u << 20)
+#define COMPARE_NICE	  10
+#define THREADS_MAX	  (STORE_COMPARE_THREADS_MAX + 2)
+
+struct io_queue {
+	struct store_io *first; /* oldest first */
+	struct store_io **last;
+	pthread_cond_t cond; /* what is done with it has somebody asleep */
+	unsigned sleeping;
+};
+
+struct compare_thread;
+
+/* What a thread does: true if there was something; the lock is held, and let go of meanwhile. */
+typedef bool work_fn(struct store_compare *compare);
 
 struct compare_thread {
 	struct store_compare *compare;
 	pthread_t thread;
+	const char *name;
+	int nice;
+	work_fn *work;
+	struct io_queue *queue; /* where it waits when there is nothing to do */
 };
 
 struct store_compare {
 	struct store_map *map;
+	struct store_gate *gate;
 	store_compare_finished_fn *finished;
 	void *context;
 	pthread_mutex_t lock;
-	pthread_cond_t cond;
-	struct store_io *fresh; /* NEW, oldest first */
-	struct store_io **fresh_last;
-	struct store_io *ready;
-	struct store_io **ready_last;
-	unsigned sleeping;
+	struct io_queue fresh, advised, ready, urgent;
+	uint64_t advised_bytes;
 	bool stopping;
 	unsigned thread_count;
-	struct compare_thread threads[STORE_COMPARE_THREADS_MAX];
+	struct compare_thread threads[THREADS_MAX];
 };
 
 /* --- comparing, with a way out for a page that cannot be read --- */
@@ -134,8 +153,10 @@ static bool looks_resident(const struct store_map *map, uint64_t off_bytes, uint
 	return true;
 }
 
-static void read_ahead(struct store_map *map, uint64_t off_bytes, uint64_t len_bytes)
+static void read_ahead(struct store_compare *compare, uint64_t off_bytes, uint64_t len_bytes)
 {
+	struct store_map *map = compare->map;
+
 	if (off_bytes == STORE_ZEROS)
 		return;
 	store_map_touched(map, len_bytes);
@@ -143,95 +164,184 @@ static void read_ahead(struct store_map *map, uint64_t off_bytes, uint64_t len_b
 		return;
 	if (len_bytes >= LONG_BYTES)
 		len_bytes = min_u64(len_bytes + AHEAD_BYTES, map->size_bytes - off_bytes);
+	store_gate_enter(compare->gate);
 	/* Advice: without it the comparison itself waits for the disk. */
 	(void)posix_fadvise(map->fd, (off_t)off_bytes, (off_t)len_bytes, POSIX_FADV_WILLNEED);
+	store_gate_leave(compare->gate);
 }
 
-static void append(struct store_io ***last, struct store_io *io)
+/* Waits until the pages are in memory and in the page table, so that whoever looks at them takes no
+ * lock. One that cannot be read is found by who compares. */
+static void bring_in(struct store_compare *compare, uint64_t off_bytes, uint64_t len_bytes)
+{
+	const struct store_map *map = compare->map;
+	uint64_t begin = off_bytes / PAGE_BYTES * PAGE_BYTES;
+
+	if (off_bytes == STORE_ZEROS)
+		return;
+	store_gate_enter(compare->gate);
+	(void)madvise(map->bytes + begin, off_bytes + len_bytes - begin, MADV_POPULATE_READ);
+	store_gate_leave(compare->gate);
+}
+
+static void queue_init(struct io_queue *queue)
+{
+	queue->first = NULL;
+	queue->last = &queue->first;
+	queue->sleeping = 0;
+	pthread_cond_init(&queue->cond, NULL);
+}
+
+static void append(struct io_queue *queue, struct store_io *io)
 {
 	io->store_next = NULL;
-	**last = io;
-	*last = &io->store_next;
+	*queue->last = io;
+	queue->last = &io->store_next;
+	if (queue->sleeping > 0)
+		pthread_cond_signal(&queue->cond);
 }
 
-static struct store_io *take(struct store_io **first, struct store_io ***last)
+/* NULL: there is none. */
+static struct store_io *take(struct io_queue *queue)
 {
-	struct store_io *io = *first;
+	struct store_io *io = queue->first;
 
-	*first = io->store_next;
-	if (*first == NULL)
-		*last = first;
+	if (io == NULL)
+		return NULL;
+	queue->first = io->store_next;
+	if (queue->first == NULL)
+		queue->last = &queue->first;
 	return io;
 }
 
-/* One thing to do; the lock is held, and let go of meanwhile. */
-static void do_one(struct compare_thread *thread)
+static bool advise_one(struct store_compare *compare)
 {
-	struct store_compare *compare = thread->compare;
-	struct store_io *io;
-	int r;
+	struct store_io *io = NULL;
 
-	if (compare->fresh != NULL) {
-		io = take(&compare->fresh, &compare->fresh_last);
-		pthread_mutex_unlock(&compare->lock);
-		read_ahead(compare->map, io->off_bytes, io->len_bytes);
-		read_ahead(compare->map, io->other_off_bytes, io->len_bytes);
-		pthread_mutex_lock(&compare->lock);
-		append(&compare->ready_last, io);
-		return;
-	}
-	io = take(&compare->ready, &compare->ready_last);
+	if (compare->advised.first == NULL || compare->advised_bytes < ADVISED_BYTES_MAX)
+		io = take(&compare->fresh);
+	if (io == NULL)
+		return false;
+	compare->advised_bytes += 2 * io->len_bytes;
 	pthread_mutex_unlock(&compare->lock);
-	r = store_compare_now(compare->map, io);
-	compare->finished(compare->context, io, r);
+	read_ahead(compare, io->off_bytes, io->len_bytes);
+	read_ahead(compare, io->other_off_bytes, io->len_bytes);
 	pthread_mutex_lock(&compare->lock);
+	append(&compare->advised, io);
+	return true;
+}
+
+static bool fetch_one(struct store_compare *compare)
+{
+	struct store_io *io;
+
+	if (advise_one(compare))
+		return true;
+	io = take(&compare->advised);
+	if (io == NULL)
+		return false;
+	pthread_mutex_unlock(&compare->lock);
+	bring_in(compare, io->off_bytes, io->len_bytes);
+	bring_in(compare, io->other_off_bytes, io->len_bytes);
+	pthread_mutex_lock(&compare->lock);
+	compare->advised_bytes -= 2 * io->len_bytes;
+	append(&compare->ready, io);
+	return true;
+}
+
+static void finish_one(struct store_compare *compare, struct store_io *io)
+{
+	compare->finished(compare->context, io, store_compare_now(compare->map, io));
+	pthread_mutex_lock(&compare->lock);
+}
+
+static bool compare_one(struct store_compare *compare)
+{
+	struct store_io *io = take(&compare->ready);
+
+	if (io == NULL)
+		return false;
+	pthread_mutex_unlock(&compare->lock);
+	finish_one(compare, io);
+	return true;
+}
+
+static bool hurry_one(struct store_compare *compare)
+{
+	struct store_io *io = take(&compare->urgent);
+
+	if (io == NULL)
+		return false;
+	pthread_mutex_unlock(&compare->lock);
+	read_ahead(compare, io->off_bytes, io->len_bytes);
+	read_ahead(compare, io->other_off_bytes, io->len_bytes);
+	bring_in(compare, io->off_bytes, io->len_bytes);
+	bring_in(compare, io->other_off_bytes, io->len_bytes);
+	finish_one(compare, io);
+	return true;
 }
 
 static void *thread_main(void *argument)
 {
 	struct compare_thread *thread = argument;
 	struct store_compare *compare = thread->compare;
-	char name[16];
 
-	snprintf(name, sizeof(name), "compare-%u", (unsigned)(thread - compare->threads));
-	prctl(PR_SET_NAME, name);
-	/* Whoever else wakes has the processor at once (sched(7)). */
-	(void)pthread_setschedparam(pthread_self(), SCHED_IDLE, &(struct sched_param){0});
+	prctl(PR_SET_NAME, thread->name);
+	if (MUTANT(65) && thread->nice > 0) /* it runs when nobody else wants to, locks or not */
+		(void)pthread_setschedparam(pthread_self(), SCHED_IDLE, &(struct sched_param){0});
+	/* Of this thread alone, on Linux. Where it is not allowed it is as fast as the others. */
+	if (thread->nice > 0)
+		(void)setpriority(PRIO_PROCESS, 0, getpriority(PRIO_PROCESS, 0) + thread->nice);
 	pthread_mutex_lock(&compare->lock);
 	for (;;) {
-		while (compare->fresh != NULL || compare->ready != NULL)
-			do_one(thread);
+		while (thread->work(compare))
+			;
 		if (compare->stopping)
 			break;
-		compare->sleeping++;
-		pthread_cond_wait(&compare->cond, &compare->lock);
-		compare->sleeping--;
+		thread->queue->sleeping++;
+		pthread_cond_wait(&thread->queue->cond, &compare->lock);
+		thread->queue->sleeping--;
 	}
 	pthread_mutex_unlock(&compare->lock);
 	return NULL;
 }
 
+static int start_thread(struct store_compare *compare, const char *name, int nice, work_fn *work,
+			struct io_queue *queue)
+{
+	struct compare_thread *thread = &compare->threads[compare->thread_count];
+	int r;
+
+	assert(compare->thread_count < THREADS_MAX);
+	thread->compare = compare;
+	thread->nice = nice;
+	thread->work = work;
+	thread->queue = queue;
+	thread->name = name;
+	r = -pthread_create(&thread->thread, NULL, thread_main, thread);
+	compare->thread_count += r == 0;
+	return r;
+}
+
 static int start_threads(struct store_compare *compare, unsigned threads)
 {
 	sigset_t all, before;
-	int r = 0;
+	int r;
 
 	/* Signals are the main thread's, but for the one that a comparison may raise. */
 	sigfillset(&all);
 	sigdelset(&all, SIGBUS);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
-	for (unsigned i = 0; i < threads && r == 0; i++) {
-		struct compare_thread *thread = &compare->threads[i];
-
-		thread->compare = compare;
-		r = -pthread_create(&thread->thread, NULL, thread_main, thread);
-		compare->thread_count += r == 0;
-	}
+	r = start_thread(compare, "fetch", 0, fetch_one, &compare->fresh);
+	if (r == 0)
+		r = start_thread(compare, "urgent", 0, hurry_one, &compare->urgent);
+	for (unsigned i = 0; i < threads && r == 0; i++)
+		r = start_thread(compare, "compare", COMPARE_NICE, compare_one, &compare->ready);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	return r;
 }
 
-int store_compare_start(struct store_map *map, unsigned threads,
+int store_compare_start(struct store_map *map, struct store_gate *gate, unsigned threads,
 			store_compare_finished_fn *finished, void *context,
 			struct store_compare **ret_compare)
 {
@@ -242,12 +352,14 @@ int store_compare_start(struct store_map *map, unsigned threads,
 	if (compare == NULL)
 		return -ENOMEM;
 	compare->map = map;
+	compare->gate = gate;
 	compare->finished = finished;
 	compare->context = context;
-	compare->fresh_last = &compare->fresh;
-	compare->ready_last = &compare->ready;
+	queue_init(&compare->fresh);
+	queue_init(&compare->advised);
+	queue_init(&compare->ready);
+	queue_init(&compare->urgent);
 	pthread_mutex_init(&compare->lock, NULL);
-	pthread_cond_init(&compare->cond, NULL);
 	r = catch_sigbus();
 	if (r == 0)
 		r = start_threads(compare, threads);
@@ -259,18 +371,28 @@ int store_compare_start(struct store_map *map, unsigned threads,
 	return 0;
 }
 
+static void queue_done(struct io_queue *queue)
+{
+	assert(queue->first == NULL);
+	pthread_cond_destroy(&queue->cond);
+}
+
 void store_compare_stop(struct store_compare *compare)
 {
 	if (compare == NULL)
 		return;
 	pthread_mutex_lock(&compare->lock);
-	assert(compare->fresh == NULL && compare->ready == NULL);
 	compare->stopping = true;
-	pthread_cond_broadcast(&compare->cond);
+	pthread_cond_broadcast(&compare->fresh.cond);
+	pthread_cond_broadcast(&compare->ready.cond);
+	pthread_cond_broadcast(&compare->urgent.cond);
 	pthread_mutex_unlock(&compare->lock);
 	for (unsigned i = 0; i < compare->thread_count; i++)
 		pthread_join(compare->threads[i].thread, NULL);
-	pthread_cond_destroy(&compare->cond);
+	queue_done(&compare->fresh);
+	queue_done(&compare->advised);
+	queue_done(&compare->ready);
+	queue_done(&compare->urgent);
 	pthread_mutex_destroy(&compare->lock);
 	free(compare);
 }
@@ -279,8 +401,6 @@ void store_compare_submit(struct store_compare *compare, struct store_io *io)
 {
 	assert(io->op == STORE_COMPARE);
 	pthread_mutex_lock(&compare->lock);
-	append(&compare->fresh_last, io);
-	if (compare->sleeping > 0)
-		pthread_cond_signal(&compare->cond);
+	append(io->urgent ? &compare->urgent : &compare->fresh, io);
 	pthread_mutex_unlock(&compare->lock);
 }

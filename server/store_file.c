@@ -21,6 +21,7 @@
  *   submit     -> DISCARDING  start_discards  alone on its lane; the others wait in order
  *   DISCARDING -> PAUSE       discarded       somebody wrote or compared since it began
  *   PAUSE      -> DISCARDING  discard_next    the next piece; or done() after the last
+ *   (a piece that would wait in the kernel for who reads ahead comes again: store_gate.h)
  *
  * Comparisons go another way: store_file_compare.c.
  *
@@ -53,6 +54,7 @@
 #define DISCARD_FACTOR	9u
 #define DISCARD_NS_MAX	50000000ull
 #define PIECE_BYTES_MAX (1u << 30)
+#define GATE_NS		1000000
 /* Longer than another thread's turn on a busy processor usually takes. */
 #define STALL_NS     4000000ull
 #define STALL_FACTOR 10u
@@ -214,8 +216,10 @@ static void step_done(struct ring_op *op, int res, uint32_t flags)
 	struct store_io *io = fio->io;
 
 	(void)flags;
-	if (io->op == STORE_DISCARD)
+	if (io->op == STORE_DISCARD) {
 		atomic_fetch_sub(&fio->lane->file->discarding, 1);
+		store_gate_end_punch(&fio->lane->file->gate);
+	}
 	if ((res == -EINTR || res == -EAGAIN) && fio->tries < TRIES_MAX) {
 		fio->tries++;
 		start_step(fio);
@@ -308,6 +312,24 @@ static void prepare_transfer(struct file_io *fio, struct io_uring_sqe *sqe)
 		sqe->rw_flags = RWF_DSYNC;
 }
 
+static void gate_again(struct ring_op *op, int res, uint32_t flags)
+{
+	(void)res;
+	(void)flags;
+	start_step((struct file_io *)op);
+}
+
+/* False: it would wait for who reads ahead, so it comes again (store_gate.h). */
+static bool may_punch(struct file_io *fio, struct io_uring_sqe *sqe)
+{
+	if (store_gate_try_punch(&fio->lane->file->gate))
+		return true;
+	fio->pause = (struct __kernel_timespec){.tv_nsec = GATE_NS};
+	fio->op.done = gate_again;
+	io_uring_prep_timeout(sqe, &fio->pause, 0, 0);
+	return false;
+}
+
 static void prepare_discard(struct file_io *fio, struct io_uring_sqe *sqe)
 {
 	const struct store_io *io = fio->io;
@@ -339,7 +361,8 @@ static void start_step(struct file_io *fio)
 	} else if (io->op == STORE_FLUSH) {
 		io_uring_prep_fsync(sqe, lane->file->fd, IORING_FSYNC_DATASYNC);
 	} else if (io->op == STORE_DISCARD) {
-		prepare_discard(fio, sqe);
+		if (may_punch(fio, sqe))
+			prepare_discard(fio, sqe);
 	} else {
 		prepare_transfer(fio, sqe);
 	}

@@ -25,7 +25,7 @@
 
 /* Some 2 us, as long as it takes to wake a thread and be woken. */
 #define NOW_BYTES (32u << 10)
-/* Some 100 us; the threads come only when nobody else wants a processor. */
+/* Some 100 us: no longer than it takes until a thread runs on a busy machine. */
 #define URGENT_BYTES (1u << 20)
 
 static uint64_t clock_ms(void)
@@ -42,6 +42,12 @@ static bool compare_now(struct store_lane *lane, struct store_io *io)
 
 	if (io->len_bytes > (io->urgent ? URGENT_BYTES : NOW_BYTES))
 		return false;
+	if (io->urgent)
+		return store_map_is_resident(lane->file->map, io->off_bytes, io->len_bytes) &&
+		       (io->other_off_bytes == STORE_ZEROS ||
+			store_map_is_resident(lane->file->map, io->other_off_bytes,
+					      io->len_bytes)) &&
+		       store_compare_now(lane->file->map, io) == 0;
 	now_ms = clock_ms();
 	if (!store_map_resident(&lane->view, io->off_bytes, io->len_bytes, now_ms))
 		return false;
@@ -119,7 +125,7 @@ int store_file_compare_start(struct store *store, struct store_map *map)
 	int r;
 
 	assert(file->magic == STORE_FILE_MAGIC && !file->direct && file->compare == NULL);
-	r = store_compare_start(map, threads, finished, file, &file->compare);
+	r = store_compare_start(map, &file->gate, threads, finished, file, &file->compare);
 	if (r < 0)
 		return r;
 	file->map = map;

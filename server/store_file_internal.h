@@ -12,6 +12,7 @@
 
 #include "server/store_compare.h"
 #include "server/store_file.h"
+#include "server/store_gate.h"
 
 #define STORE_FILE_MAGIC       0x53464c21u
 #define STORE_BOUNCE_BYTES     (1024u * 1024u)
@@ -79,6 +80,7 @@ struct store_file {
 	_Atomic unsigned discarding; /* pieces that the kernel has now */
 	_Atomic uint64_t discards_begun; /* pieces so far */
 	struct store_lane *lanes;
+	struct store_gate gate;
 	struct store_map *map; /* NULL: nothing is compared here */
 	struct store_compare *compare;
 };

@@ -96,6 +96,23 @@ static uint64_t ask(struct store_map *map, uint64_t number)
 	return parts;
 }
 
+bool store_map_is_resident(const struct store_map *map, uint64_t off_bytes, uint64_t len_bytes)
+{
+	uint64_t begin = off_bytes / PAGE_BYTES * PAGE_BYTES, end = off_bytes + len_bytes;
+	unsigned char pages[AREA_PAGES];
+
+	for (; begin < end; begin += STORE_MAP_AREA_BYTES) {
+		uint64_t len = min_u64(end - begin, STORE_MAP_AREA_BYTES);
+
+		if (mincore(map->bytes + begin, len, pages) < 0)
+			return false;
+		for (uint64_t i = 0; i < div_up(len, PAGE_BYTES); i++)
+			if ((pages[i] & 1) == 0)
+				return false;
+	}
+	return true;
+}
+
 /* Whether the parts of the area that are named by bits are resident. */
 static bool area_resident(struct store_map_view *view, uint64_t number, uint64_t parts,
 			  uint64_t now_ms)

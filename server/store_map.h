@@ -17,7 +17,8 @@
  * prepared for the signal that it gets then.
  *
  * Errors    store_map_make(): 0 or a negative errno, and then the store is read through the ring.
- * Threads   make and done on the thread that opens the store; store_map_touched() on any; the rest
+ * Threads   make and done on the thread that opens the store; store_map_touched() and
+ *           store_map_is_resident() on any; the rest
  *           on the view's own.
  */
 #ifndef SERVER_STORE_MAP_H
@@ -57,6 +58,9 @@ void store_map_done(struct store_map *map);
 
 /* Bytes that were not resident are about to be touched all the same. */
 void store_map_touched(struct store_map *map, uint64_t len_bytes);
+
+/* Asks anew, whatever was said before: for who cannot wait until that is forgotten. */
+bool store_map_is_resident(const struct store_map *map, uint64_t off_bytes, uint64_t len_bytes);
 
 /* Whether the bytes can be used straight from the mapping now. now_ms: any clock that only goes
  * forward, at least once a second. */

@@ -321,6 +321,7 @@ int store_file_open(const char *path, const struct store_file_options *options,
 		return fail(reterr_message, -ENOMEM, "out of memory");
 	file->magic = STORE_FILE_MAGIC;
 	file->fd = -1;
+	store_gate_init(&file->gate);
 	r = open_steps(file, path, options, reterr_message);
 	if (r < 0) {
 		store_file_unmake(&file->store, path);
@@ -338,6 +339,7 @@ void store_file_close(struct store *store)
 	if (file == NULL)
 		return;
 	store_file_lanes_done(file);
+	store_gate_done(&file->gate);
 	if (file->fd >= 0)
 		close(file->fd);
 	file->magic = 0;

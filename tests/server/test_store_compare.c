@@ -4,12 +4,16 @@
  * be read
  */
 #include <criterion/criterion.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "server/store_file.h"
@@ -190,6 +194,88 @@ Test(store_compare, what_is_cut_off_while_it_is_believed_to_be_in_memory_is_eio)
 	for (unsigned i = 0; i < 3; i++)
 		cr_assert_eq(compared(HALF_BYTES - BLOCK, last, BLOCK), -EIO);
 	cr_assert_eq(compared(0, HALF_BYTES, BLOCK), BLOCK);
+}
+
+/* Threads of this process with that name, so many steps nicer than the calling one; none of them
+ * may be idle. */
+static unsigned threads_named(const char *name, int nicer)
+{
+	DIR *tasks = opendir("/proc/self/task");
+	struct dirent *entry;
+	unsigned found = 0;
+
+	cr_assert_not_null(tasks);
+	while ((entry = readdir(tasks)) != NULL) {
+		pid_t tid = atoi(entry->d_name);
+		char comm_path[64], comm[32] = "";
+		FILE *file;
+
+		snprintf(comm_path, sizeof(comm_path), "/proc/self/task/%d/comm", tid);
+		file = tid == 0 ? NULL : fopen(comm_path, "r");
+		if (file == NULL)
+			continue;
+		if (fgets(comm, sizeof(comm), file) != NULL)
+			comm[strcspn(comm, "\n")] = '\0';
+		fclose(file);
+		if (strcmp(comm, name) != 0)
+			continue;
+		cr_expect_neq(sched_getscheduler(tid), SCHED_IDLE, "%s is idle", name);
+		found += getpriority(PRIO_PROCESS, (id_t)tid) ==
+			 getpriority(PRIO_PROCESS, 0) + nicer;
+	}
+	closedir(tasks);
+	return found;
+}
+
+/* One that may not run keeps what it holds; see the header. */
+Test(store_compare, who_takes_locks_of_the_file_is_as_fast_as_anybody_and_nobody_is_idle)
+{
+	for (unsigned i = 0; i < 10000 && threads_named("compare", 10) == 0; i++)
+		usleep(1000); /* they are about to set it */
+	cr_expect_eq(threads_named("fetch", 0), 1);
+	cr_expect_eq(threads_named("urgent", 0), 1);
+	cr_expect_geq(threads_named("compare", 10), 1, "who only looks at memory gives way");
+}
+
+/* Pages that are in the page table already: looking at them takes no lock of the file. */
+Test(store_compare, what_is_compared_was_brought_in_before)
+{
+	unsigned char pages[4096];
+	struct compare compare;
+
+	cr_assert_eq(posix_fadvise(map.fd, 0, 0, POSIX_FADV_DONTNEED), 0);
+	start(&compare, 0, HALF_BYTES, HALF_BYTES);
+	while (!compare.done)
+		store->ops->wait(store, 0);
+	cr_assert_eq(compare.io.equal_bytes, HALF_BYTES);
+	cr_assert_eq(mincore(map.bytes, STORE_BYTES, pages), 0);
+	for (unsigned i = 0; i < STORE_BYTES / BLOCK; i++)
+		cr_assert(pages[i] & 1);
+	cr_expect_geq(atomic_load(&map.areas_used), 2 * HALF_BYTES / STORE_MAP_AREA_BYTES);
+}
+
+Test(store_compare, an_urgent_one_passes_by_what_waits_for_the_disk)
+{
+	static struct compare compares[MANY];
+	struct compare urgent = {.io = {.op = STORE_COMPARE,
+					.urgent = true,
+					.off_bytes = 0,
+					.other_off_bytes = HALF_BYTES,
+					.len_bytes = 2 << 20, /* more than is done at once */
+					.done = compare_done}};
+	unsigned before = 0;
+
+	for (unsigned i = 0; i < MANY; i++)
+		start(&compares[i], 0, HALF_BYTES, HALF_BYTES);
+	store_submit(store, &urgent.io);
+	while (!urgent.done)
+		store->ops->wait(store, 0);
+	cr_expect_eq(urgent.io.equal_bytes, 2 << 20);
+	for (unsigned i = 0; i < MANY; i++)
+		before += compares[i].done;
+	cr_expect_lt(before, MANY / 2, "it came last and was answered before most: %u", before);
+	while (store_file_in_flight(store, 0) > 0)
+		store->ops->wait(store, 0);
 }
 
 Test(store_compare, a_sigbus_from_elsewhere_still_kills, .signal = SIGBUS)

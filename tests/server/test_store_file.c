@@ -225,6 +225,32 @@ Test(store_file, discards_beside_writes_all_end_and_discard_what_they_name)
 	free(zeros);
 }
 
+Test(store_file, a_discard_is_not_begun_while_somebody_reads_ahead)
+{
+	struct store *store = open_with((struct store_file_options){.read_only = false});
+	struct store_file *file = (struct store_file *)store;
+	uint8_t *bytes = noise(STORE_BYTES, 1), *zeros = calloc(1, 1 << 20);
+	struct sync_io discard = {0};
+
+	cr_assert_eq(run_io(store, false, STORE_WRITE, 0, bytes, STORE_BYTES), 0);
+	store_gate_enter(&file->gate);
+	start(store, &discard, STORE_DISCARD, 0, NULL, 1 << 20);
+	for (unsigned i = 0; i < 20; i++) { /* its own tries among them */
+		cr_assert_geq(ring_turn(&file->lanes[0].ring, false), 0);
+		usleep(1000);
+	}
+	cr_expect_not(discard.done);
+	expect_in_file(0, bytes, 1 << 20);
+	store_gate_leave(&file->gate);
+	while (!discard.done)
+		store->ops->wait(store, 0);
+	cr_expect_eq(discard.res, 0);
+	expect_in_file(0, zeros, 1 << 20);
+	store_file_close(store);
+	free(bytes);
+	free(zeros);
+}
+
 /* Every system call transfers an odd part of what is wanted, as a short transfer does. */
 Test(store_file, short_transfers_are_finished)
 {

@@ -24,6 +24,7 @@
 static struct engine engine;
 static struct {
 	bool reads;
+	bool counts; /* reads of the first slab's refs page */
 	bool writes;
 	int read_error;
 	uint64_t error_off_bytes; /* of the store */
@@ -33,6 +34,11 @@ static struct {
 static bool touches(uint64_t off_bytes, uint64_t len_bytes, uint64_t at_bytes)
 {
 	return off_bytes <= at_bytes && at_bytes - off_bytes < len_bytes;
+}
+
+static uint64_t counts_block(void)
+{
+	return engine.volume->super.geometry.data_start;
 }
 
 static int hook(void *context, const struct store_io *io)
@@ -48,6 +54,9 @@ static int hook(void *context, const struct store_io *io)
 	      touches(io->other_off_bytes, io->len_bytes, holding.error_off_bytes))))
 		return holding.read_error;
 	if (reads && holding.reads)
+		return MEM_HOLD;
+	if (reads && holding.counts && io->off_bytes >= blocks_to_bytes(counts_block()) &&
+	    io->off_bytes < blocks_to_bytes(counts_block() + 2))
 		return MEM_HOLD;
 	return io->op == STORE_WRITE && holding.writes ? MEM_HOLD : 0;
 }
@@ -113,6 +122,26 @@ static void merge_against_a_write_in_flight(struct op *same, struct op *write, u
 	begin_same(same);
 	cr_assert(op_is_stuck(same), "it waits for the write");
 	cr_assert(!write->done);
+}
+
+Test(same_races, nobody_waits_behind_the_fences_for_a_page_of_counts)
+{
+	uint8_t *one = filled(1, 1);
+	struct op same, write;
+
+	engine_reopen(&engine); /* nothing is in memory now */
+	holding.counts = true;
+	begin_same(&same);
+	cr_assert(op_is_stuck(&same), "it waits for the counts");
+	op_write(&engine, &write, bytes(DST + 7), BLOCK_BYTES, one);
+	cr_expect_not(op_is_stuck(&write), "a private block, overwritten in place");
+	cr_expect(write.done);
+	release();
+	cr_expect_eq(op_finish(&write), 0);
+	cr_expect_eq(op_finish(&same), 0);
+	cr_expect_not(same.request.same.differs);
+	cr_expect_eq(engine_references(&engine, DST + 7, NULL), 2);
+	free(one);
 }
 
 Test(same_races, row_14_writes_to_the_ranges_wait_and_are_not_lost_and_reads_go_on)
