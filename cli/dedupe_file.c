@@ -220,6 +220,9 @@ int dedupe_file_begin(struct dedupe_file *file)
 
 int dedupe_file_commit(struct dedupe_file *file)
 {
+	/* A full disk has ended it, and that was told. */
+	if (sqlite3_get_autocommit(file->sql.db) != 0)
+		return -EIO;
 	return dedupe_sql_run(&file->sql, "COMMIT");
 }
 

@@ -111,7 +111,9 @@ int dedupe_plan_begin(const struct dedupe_plan *plan, struct client *client,
 {
 	struct dedupe_changes changes;
 	bool anything = true;
-	int r = dedupe_changes_ask(client, file->about[DEDUPE_ABOUT_GENERATION],
+	/* One that no server can have given is not asked for: what there is begins anew then. */
+	uint64_t known = file->about[DEDUPE_ABOUT_GENERATION];
+	int r = dedupe_changes_ask(client, known <= UINT32_MAX ? known : 0,
 				   file->about[DEDUPE_ABOUT_SIZE], &changes);
 
 	if (r < 0)

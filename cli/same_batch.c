@@ -165,6 +165,10 @@ static enum input next_text(struct batch *batch, char **ret_text)
 		switch (ctl_frame_next(&batch->frame, &line, &len)) {
 		case CTL_FRAME_LINE:
 			batch->number++;
+			if (memchr(line, '\0', len) != NULL) {
+				bad_line(batch, "", "it has a NUL byte");
+				continue;
+			}
 			*ret_text = (char *)line; /* of the frame's buffer, which is ours */
 			(*ret_text)[len] = '\0';
 			return INPUT_LINE;

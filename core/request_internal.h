@@ -27,6 +27,7 @@ void changes_start(struct request *request);
 /* The next part of a request by bytes: whole blocks of one region, at most max_blocks, or a part of
  * one block. */
 void request_next_part(struct request *request, uint32_t max_blocks);
+
 static inline bool request_cancelled(const struct request *request)
 {
 	return request->cancel != NULL && atomic_load(request->cancel);

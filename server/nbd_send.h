@@ -18,8 +18,10 @@
  *                                     left the cache): the engine reads the next part of it
  *   REST   -> queued  rest_done       into a buffer that is kept for this
  *
- * When the socket takes a part of a block, the other part goes into that buffer at once, so that no
- * sector is sent half old and half new.
+ * When the socket takes a part of a block, the other part goes into that buffer at once, so that a
+ * write that comes later does not show in it. A write at the same moment may: the kernel copies out
+ * of the page cache what another thread copies into it, and a sector that both want can be sent
+ * half old and half new. Clients order what they overlap; --direct has no such reads.
  *
  * Should a page of the store not be readable (EFAULT), the pieces are sent one by one; the one that
  * fails is answered with an error if nothing of it has gone out, else the connection ends.

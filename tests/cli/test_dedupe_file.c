@@ -3,6 +3,7 @@
  * test_dedupe_file - the hashfile, and what a run writes beside it
  */
 #include <criterion/criterion.h>
+#include <criterion/redirect.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -110,6 +111,27 @@ Test(dedupe_file, a_process_that_was_killed_leaves_what_it_had_committed)
 	cr_assert_eq(dedupe_file_has(&file, 2), 0);
 	cr_assert_eq(pending(0, 100), 1);
 	dedupe_file_close(&file);
+}
+
+Test(dedupe_file, a_full_disk_is_told_once)
+{
+	char text[1024] = "";
+	int r = 0;
+
+	open_it();
+	cr_redirect_stderr();
+	/* As many as it has, and a few more. */
+	cr_assert_eq(dedupe_sql_run(&file.sql, "PRAGMA max_page_count=16"), 0);
+	cr_assert_eq(dedupe_file_begin(&file), 0);
+	for (uint64_t i = 0; r == 0 && i < 100; i++)
+		r = dedupe_file_put(&file, i, hashes);
+	cr_assert_eq(r, -ENOSPC);
+	dedupe_file_commit(&file);
+	dedupe_file_close(&file);
+	fflush(stderr);
+	cr_assert_gt(fread(text, 1, sizeof(text) - 1, cr_get_redirected_stderr()), 0);
+	cr_assert_not_null(strstr(text, "full"), "%s", text);
+	cr_assert_eq(strchr(text, '\n'), strrchr(text, '\n'), "more than a line: %s", text);
 }
 
 Test(dedupe_file, only_its_owner_can_read_it)

@@ -7,6 +7,7 @@ What is freed must be what a plain count of equal blocks gives, what the account
 """
 
 import array
+import contextlib
 import hashlib
 import json
 import os
@@ -696,6 +697,24 @@ def test_the_hashfile_is_small(r):
     r.note(f"{per_tib / GIB:.2f} GiB of hashfile for a TiB of data")
     expect(per_tib <= 4.6 * GIB, f"{per_tib} bytes for a TiB")
     finish(server, disk)
+
+
+def test_a_hashfile_with_a_generation_that_cannot_be_begins_anew(r):
+    import sqlite3
+    server = r.server(r.create("--size", "8M"))
+    disk = server.connect()
+    for at in (0, 4 * MIB):
+        disk.write(at, blocks(1, 64))
+    disk.close()
+    hashes = r.path("hashes")
+    server.cli("dedupe", "--hashfile", hashes)
+    with contextlib.closing(sqlite3.connect(hashes)) as file:
+        file.execute("UPDATE about SET value=? WHERE key='generation'", (2 ** 40,))
+        file.commit()
+    done = server.cli("dedupe", "--hashfile", hashes, ok=None)
+    expect_equal(done.returncode, 0, f"exit status: {done.stderr}")
+    expect("begins anew" in done.stderr, f"it says {done.stderr!r}")
+    server.stop()
 
 
 if __name__ == "__main__":

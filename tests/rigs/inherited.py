@@ -148,7 +148,9 @@ def test_a_file_size_limit_is_an_error_of_the_write_that_meets_it(r):
     expect(server.alive(), f"ended with {server.process.poll()}")
     expect_equal(disk.read(0, 4 * BLOCK), blocks(1, 4), "content")
     disk.close()
-    server.kill()
+    # The main thread closes the volume: what it cannot write is an error of its own too.
+    resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (BLOCK, resource.RLIM_INFINITY))
+    expect_equal(server.stop(ok=None), 2, "exit status where nothing can be written")
     rig.offline_check(server.store)
 
 

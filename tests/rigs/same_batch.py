@@ -173,5 +173,16 @@ def test_a_batch_makes_way_for_who_waits_for_a_processor(r):
     server.stop()
 
 
+def test_a_line_with_a_nul_byte_is_refused(r):
+    server = r.server(r.create("--size", "8M"))
+    batch = r.path("batch")
+    with open(batch, "wb") as f:
+        f.write(b"0 4096 8192\0 junk\n4096 4096 16384\n")
+    done = server.cli("same", "--batch", batch, ok=None)
+    expect_equal(done.returncode, 2, f"exit status: {done.stdout} {done.stderr}")
+    expect("line 1" in done.stderr and "NUL" in done.stderr, f"it says {done.stderr!r}")
+    server.stop()
+
+
 if __name__ == "__main__":
     rig.main(globals())
