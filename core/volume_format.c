@@ -57,11 +57,11 @@ uint64_t volume_logical_bytes_for(uint64_t store_bytes, uint32_t ring_blocks)
 		uint64_t middle = low + (high - low + 1) / 2;
 		struct geometry g;
 
-		if (plan(middle * BLOCK_BYTES, store_bytes, ring_blocks, &g) == 0 &&
-		    geometry_data_blocks(&g) >= data_blocks_for(middle))
+		/* One too small to be planned sends the search up as well. */
+		if (middle < VOLUME_LOGICAL_BYTES_MIN / BLOCK_BYTES ||
+		    (plan(middle * BLOCK_BYTES, store_bytes, ring_blocks, &g) == 0 &&
+		     geometry_data_blocks(&g) >= data_blocks_for(middle)))
 			low = middle;
-		else if (middle < VOLUME_LOGICAL_BYTES_MIN / BLOCK_BYTES)
-			low = middle; /* too small to be planned: the search goes up */
 		else
 			high = middle - 1;
 	}

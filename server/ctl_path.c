@@ -42,7 +42,9 @@ void ctl_path_name(const char *store_path, char ret_name[CTL_PATH_NAME_MAX + 1])
 			     (base[i] >= 'a' && base[i] <= 'z') ||
 			     (base[i] >= 'A' && base[i] <= 'Z') || strchr("-_.", base[i]) != NULL;
 
-		ret_name[i] = plain && !(i == 0 && base[i] == '.') ? base[i] : '_';
+		ret_name[i] = '_';
+		if (plain && !(i == 0 && base[i] == '.'))
+			ret_name[i] = base[i];
 	}
 	ret_name[len] = '\0';
 	if (len == 0)
