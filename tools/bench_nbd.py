@@ -161,6 +161,20 @@ def medians(results):
     return summed
 
 
+def print_before(prepare, results):
+    """What this tree does of what the other build did, a pair of runs at a time."""
+    print(f"\n{prepare}: of the build before, median of the rounds (lowest to highest)\n\n"
+          "| job | requests/s | server CPU a request |\n|---|---|---|")
+    for job, servers in results.items():
+        ours = next((servers[n] for n in ("sameblkd", "sameblkd-w2") if n in servers), [])
+        before = next((servers[n] for n in ("before", "before-w2") if n in servers), [])
+        row = []
+        for key in ("iops", "cpu_us"):
+            ratios = sorted(a[key] / b[key] for a, b in zip(ours, before))
+            row.append(f"{statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})")
+        print(f"| {job} | {row[0]} | {row[1]} |", flush=True)
+
+
 def run(rig, options, machine):
     if options.dir:
         tempfile.tempdir = os.path.abspath(options.dir)
@@ -169,6 +183,9 @@ def run(rig, options, machine):
              if any(job.runs_on(kind) for job in jobs)]
     if not jobs or not kinds:
         sys.exit("tools/bench: --jobs and --servers leave nothing to run")
+    if options.before:
+        bench_servers.Before.build = os.path.abspath(options.before)
+        kinds += [bench_servers.Before, bench_servers.BeforeWorkers]
     prepares = ["linear", "leaf"] if options.prepare == "both" else [options.prepare]
     document = {
         "machine": machine, "versions": bench_servers.versions(kinds),
@@ -179,6 +196,8 @@ def run(rig, options, machine):
     for prepare in prepares:
         results = run_prepared(rig, options, prepare, kinds, jobs)
         summed = medians(results)
+        if options.before:
+            print_before(prepare, results)
         document["runs"][prepare] = {
             "results": results, "medians": summed,
             "rows": bench_report.judge(jobs, results, summed),

@@ -119,6 +119,27 @@ class SameblkdWorkers(Sameblkd):
     workers = 2
 
 
+class Before(Sameblkd):
+    """The same of another build, to see what a change costs."""
+
+    name = "before"
+    build = None
+
+    def start(self):
+        ours = self.rig.SAMEBLK, self.rig.SAMEBLKD
+        self.rig.SAMEBLK = os.path.join(self.build, "cli", "sameblk")
+        self.rig.SAMEBLKD = os.path.join(self.build, "server", "sameblkd")
+        try:
+            super().start()
+        finally:
+            self.rig.SAMEBLK, self.rig.SAMEBLKD = ours
+
+
+class BeforeWorkers(Before):
+    name = "before-w2"
+    workers = 2
+
+
 class Nbdkit(Server):
     name = "nbdkit"
 
