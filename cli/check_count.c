@@ -53,17 +53,17 @@ static void count_one(struct check *check, struct check_slab *slab, uint32_t ind
 static int count_place(void *context, uint32_t region, const struct root_entry *entry)
 {
 	struct check *check = context;
-	struct check_slab *slab =
-		slab_get(check, geometry_slab(&check->super.geometry, entry->place));
+	const struct geometry *geometry = &check->super.geometry;
 
 	(void)region;
-	if (!slab)
-		return -ENOMEM;
 	check->places++;
 	for (uint32_t i = 0; i < 2; i++) {
-		pbn_t pbn = pbn_add(entry->place, i);
-		uint32_t index = geometry_slab_index(&check->super.geometry, pbn);
+		pbn_t pbn = root_entry_slot(entry, i);
+		uint32_t index = geometry_slab_index(geometry, pbn);
+		struct check_slab *slab = slab_get(check, geometry_slab(geometry, pbn));
 
+		if (!slab)
+			return -ENOMEM;
 		check->has_unflagged |= slab->counts[index] > 0;
 		count_one(check, slab, index, pbn);
 		bit_set(slab->place, index);
@@ -148,17 +148,22 @@ static int owner_place(void *context, uint32_t region, const struct root_entry *
 {
 	struct check *check = context;
 	const struct geometry *geometry = &check->super.geometry;
-	const struct check_slab *slab = check->slabs[geometry_slab(geometry, entry->place)];
-	uint32_t index = geometry_slab_index(geometry, entry->place);
 	struct check_finding *finding;
+	uint16_t owners[2];
 
-	if (slab->counts[index] == 1 && slab->counts[index + 1] == 1)
+	for (uint32_t i = 0; i < 2; i++) {
+		pbn_t pbn = root_entry_slot(entry, i);
+
+		owners[i] = check->slabs[geometry_slab(geometry, pbn)]
+				    ->counts[geometry_slab_index(geometry, pbn)];
+	}
+	if (owners[0] == 1 && owners[1] == 1)
 		return 0;
 	finding = owner_find(check, "place of region", region, region);
 	snprintf(finding->expected, sizeof(finding->expected), "two blocks that nothing else owns");
 	snprintf(finding->found, sizeof(finding->found),
 		 "blocks %" PRIu64 " and %" PRIu64 " with %u and %u owners", entry->place.v,
-		 entry->place.v + 1, slab->counts[index], slab->counts[index + 1]);
+		 entry->second.v, owners[0], owners[1]);
 	return 0;
 }
 

@@ -221,6 +221,7 @@ static void records_add(struct check *check, const struct record *record, uint64
 		log->mapped_delta -= record->count;
 		break;
 	case RECORD_EXPLODE:
+		log->places_delta += record->flags & RECORD_SPLIT ? 1 : 0;
 		break;
 	}
 }
@@ -278,7 +279,7 @@ static uint32_t record_keys(const struct check *check, const struct record *reco
 {
 	uint32_t region = lbn_region(record->lbn);
 	bool on_root = record->flags & RECORD_ON_ROOT;
-	bool counts = record->kind != RECORD_EXPLODE;
+	bool counts = record->kind != RECORD_EXPLODE, split = record->flags & RECORD_SPLIT;
 	uint64_t all[RECORD_TOUCHES_MAX];
 	uint32_t all_count = 0, count = 0;
 
@@ -290,8 +291,11 @@ static uint32_t record_keys(const struct check *check, const struct record *reco
 	all[all_count++] = touch_key_map(region, on_root);
 	if (counts && !pbn_is_none(record->old) && record->kind != RECORD_PLACE)
 		all[all_count++] = touch_key_refs(check, record->old);
-	if (counts && record->kind != RECORD_UNPLACE && record->kind != RECORD_UNMAP)
+	if ((counts && record->kind != RECORD_UNPLACE && record->kind != RECORD_UNMAP) ||
+	    (!counts && split))
 		all[all_count++] = touch_key_refs(check, record->new);
+	if (split)
+		all[all_count++] = touch_key_refs(check, record_second(record));
 	if (record->kind == RECORD_SHARE)
 		all[all_count++] =
 			touch_key_map(lbn_region(record->src), record->flags & RECORD_SRC_ON_ROOT);

@@ -55,12 +55,20 @@ static bool lsn_fits(const struct check *check, uint64_t lsn, struct why *why)
 
 static bool entry_explode(struct root_entry *entry, const struct record *r)
 {
+	uint32_t split = r->flags & RECORD_SPLIT;
 	bool fits = r->count == 0 ? entry->kind == REGION_HOLE
 				  : entry->kind == REGION_LINEAR && entry->base.v == r->old.v &&
 					    entry->length == r->count;
 
-	if (!fits || pbn_is_none(entry->place) || (entry->shared && !(r->flags & RECORD_SHARED)))
+	/* It brings a place, or finds one. */
+	if (!fits || pbn_is_none(entry->place) != (split != 0) ||
+	    (entry->shared && !(r->flags & RECORD_SHARED)))
 		return false;
+	if (split) {
+		entry->place = r->new;
+		entry->second = record_second(r);
+		entry->written = false;
+	}
 	entry->kind = REGION_LEAF;
 	entry->length = 0;
 	entry->base = PBN_NONE;
@@ -107,15 +115,20 @@ static bool entry_cut(struct root_entry *entry, const struct record *r)
 
 static bool entry_apply(struct root_entry *entry, const struct record *r)
 {
+	pbn_t second;
+
 	switch (r->kind) {
 	case RECORD_PLACE:
 		if (entry->kind != REGION_HOLE || !pbn_is_none(entry->place))
 			return false;
 		entry->place = r->new;
+		entry->second = pbn_add(r->new, 1);
 		entry->written = false;
 		return true;
 	case RECORD_UNPLACE:
-		if (entry->kind == REGION_LINEAR || entry->place.v != r->old.v)
+		second = r->flags & RECORD_SPLIT ? record_second(r) : pbn_add(r->old, 1);
+		if (entry->kind == REGION_LINEAR || entry->place.v != r->old.v ||
+		    entry->second.v != second.v)
 			return false;
 		memset(entry, 0, sizeof(*entry));
 		return true;
@@ -330,7 +343,7 @@ static void leaf_apply(struct check *check, struct check_leaf *leaf,
 static int leaf_load(struct check *check, const struct root_entry *home, struct check_leaf *leaf,
 		     bool *ret_good)
 {
-	uint64_t block = home->place.v + (home->generation & 1);
+	uint64_t block = root_entry_slot(home, home->generation).v;
 	struct page_header header = {
 		.kind = PAGE_LEAF,
 		.number = leaf->region,
@@ -402,9 +415,10 @@ static uint16_t *refs_run(struct check *check, struct check_refs *refs, pbn_t pb
 }
 
 /* New blocks have no owner yet, shared ones have one and room for another, old ones have one. */
-static bool refs_can_change(const struct record *r, const uint16_t *taken, const uint16_t *dropped)
+static bool refs_can_change(const struct record *r, uint32_t count, const uint16_t *taken,
+			    const uint16_t *dropped)
 {
-	for (uint32_t i = 0; i < r->count; i++) {
+	for (uint32_t i = 0; i < count; i++) {
 		if (taken && r->kind == RECORD_SHARE && (taken[i] == 0 || taken[i] == REFS_MAX))
 			return false;
 		if (taken && r->kind != RECORD_SHARE && taken[i] != 0)
@@ -419,11 +433,19 @@ static bool refs_apply(struct check *check, struct check_refs *refs,
 		       const struct check_record *record)
 {
 	const struct record *r = &record->record;
-	uint16_t *taken = refs_run(check, refs, r->new), *dropped = refs_run(check, refs, r->old);
+	bool explode = r->kind == RECORD_EXPLODE;
+	uint16_t *taken = refs_run(check, refs, r->new);
+	uint16_t *dropped = refs_run(check, refs, explode ? PBN_NONE : r->old);
+	uint16_t *second = refs_run(check, refs, record_second(r));
+	uint32_t count = explode ? 1 : r->count;
 
-	if (!refs_can_change(r, taken, dropped))
+	if (!refs_can_change(r, count, taken, dropped))
 		return false;
-	for (uint32_t i = 0; i < r->count; i++) {
+	if (second && (explode ? *second != 0 : *second == 0))
+		return false;
+	if (second)
+		*second = explode ? 1 : (uint16_t)(*second - 1);
+	for (uint32_t i = 0; i < count; i++) {
 		if (taken)
 			taken[i]++;
 		if (dropped)

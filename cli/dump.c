@@ -115,7 +115,9 @@ static void print_record(const uint8_t *block, uint32_t i, const struct geometry
 	printf("  %" PRIu64 " %s lbn %" PRIu64 " count %" PRIu32 " old %" PRIu64 " new %" PRIu64,
 	       lsn, record_name(record.kind), record.lbn.v, record.count, record.old.v,
 	       record.new.v);
-	if (record.kind == RECORD_SHARE)
+	if (record.flags & RECORD_SPLIT)
+		printf(" second %" PRIu64, record_second(&record).v);
+	else if (record.kind == RECORD_SHARE)
 		printf(" src %" PRIu64, record.src.v);
 	printf("%s%s%s\n", record.flags & RECORD_ON_ROOT ? " on_root" : "",
 	       record.flags & RECORD_SRC_ON_ROOT ? " src_on_root" : "",
@@ -167,6 +169,8 @@ static int print_place(void *context, uint32_t region, const struct root_entry *
 	(void)context;
 	printf("region %" PRIu32 " %s%s place %" PRIu64, region, kinds[entry->kind],
 	       entry->shared ? " shared" : "", entry->place.v);
+	if (root_entry_is_split(entry))
+		printf(" and %" PRIu64, entry->second.v);
 	if (entry->written)
 		printf(" generation %" PRIu32, entry->generation);
 	putchar('\n');

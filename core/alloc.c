@@ -304,6 +304,18 @@ int alloc_get_place(struct alloc *alloc, pbn_t *ret_place, page_t *ret_page)
 	return get_run(alloc, PLACE_BLOCKS, ret_place, ret_page);
 }
 
+int alloc_get_split(struct alloc *alloc, pbn_t *ret_place, pbn_t *ret_second, page_t *ret_page)
+{
+	int r = get_run(alloc, 1, ret_place, ret_page);
+
+	if (r < 0)
+		return r;
+	r = get_run(alloc, 1, ret_second, ret_page);
+	if (r < 0)
+		refs_busy_sub(alloc->refs, *ret_place, 1);
+	return r;
+}
+
 /* The window that the block was handed out of, if it is still there. */
 static struct alloc_window *window_of(struct alloc *alloc, pbn_t pbn)
 {

@@ -69,6 +69,8 @@ int alloc_get(struct alloc *alloc, lbn_t lbn, uint32_t blocks, bool stream, pbn_
 	      uint32_t *ret_blocks, page_t *ret_page);
 /* Two adjacent blocks for a leaf's slots. */
 int alloc_get_place(struct alloc *alloc, pbn_t *ret_place, page_t *ret_page);
+/* Where no two neighbours are left: two single blocks. */
+int alloc_get_split(struct alloc *alloc, pbn_t *ret_place, pbn_t *ret_second, page_t *ret_page);
 void alloc_put(struct alloc *alloc, pbn_t pbn, uint32_t blocks);
 
 /* A refs page that was asked for did not come, and another slab may do. -ENOSPC: its slab is passed

@@ -154,8 +154,11 @@ static uint64_t page_block(const struct volume *volume, page_t page, uint32_t ge
 
 	if (MUTANT(45)) /* the slot that the durable parent names is overwritten */
 		generation++;
-	if (page_is_leaf(geometry, page))
-		return map_entry(&volume->map, page).place.v + (generation & 1);
+	if (page_is_leaf(geometry, page)) {
+		struct root_entry entry = map_entry(&volume->map, page);
+
+		return root_entry_slot(&entry, generation).v;
+	}
 	return geometry_refs_block(geometry, page - geometry->regions, generation);
 }
 

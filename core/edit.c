@@ -54,10 +54,10 @@ uint32_t edit_pages(const struct volume *volume, const struct record *record,
 		add_map_page(ret_pages, &n, record->lbn, record->flags & RECORD_ON_ROOT);
 		break;
 	}
-	if (record->kind != RECORD_EXPLODE) {
-		add_refs_page(volume, ret_pages, &n, record->new);
+	add_refs_page(volume, ret_pages, &n, record->new);
+	add_refs_page(volume, ret_pages, &n, record_second(record));
+	if (record->kind != RECORD_EXPLODE)
 		add_refs_page(volume, ret_pages, &n, record->old);
-	}
 	return n;
 }
 
@@ -93,7 +93,7 @@ static void apply_root(struct volume *volume, const struct record *record, uint3
 		map_root_unplace(map, region);
 		break;
 	case RECORD_EXPLODE:
-		map_root_explode(map, region);
+		map_root_explode(map, region, record->new, record_second(record));
 		break;
 	case RECORD_MAP:
 		map_root_map(map, record->lbn, record->count, record->new, false);
@@ -144,14 +144,24 @@ static void apply_leaf(struct volume *volume, const struct record *record, uint3
 static uint32_t apply_refs(struct volume *volume, const struct record *record, uint32_t slab)
 {
 	const struct geometry *geometry = &volume->super.geometry;
+	pbn_t second = record_second(record);
+	bool has_second = !pbn_is_none(second) && geometry_slab(geometry, second) == slab;
+	uint32_t freed = 0;
 
 	/* New references first: a run that is merged onto itself must not pass through 0. */
 	if (!pbn_is_none(record->new) && geometry_slab(geometry, record->new) == slab &&
 	    !(MUTANT(23) && record->kind == RECORD_SHARE && !volume->cache.zero_new_refs))
-		refs_take(&volume->refs, record->new, record->count);
+		refs_take(&volume->refs, record->new, record_counted(record));
+	if (record->kind == RECORD_EXPLODE) { /* its run stays */
+		if (has_second)
+			refs_take(&volume->refs, second, 1);
+		return 0;
+	}
 	if (!pbn_is_none(record->old) && geometry_slab(geometry, record->old) == slab)
-		return refs_drop(&volume->refs, record->old, record->count);
-	return 0;
+		freed += refs_drop(&volume->refs, record->old, record->count);
+	if (has_second)
+		freed += refs_drop(&volume->refs, second, 1);
+	return freed;
 }
 
 uint32_t edit_apply(struct volume *volume, const struct record *record, uint64_t lsn,
@@ -200,7 +210,38 @@ void edit_count(struct journal_counts *counts, const struct record *record)
 		counts->mapped_blocks -= record->count;
 		break;
 	case RECORD_EXPLODE:
+		counts->places += record->flags & RECORD_SPLIT ? 1 : 0;
 		break;
+	}
+}
+
+/* What it allocated is no longer busy for that, what it dropped is until it is durable. */
+static void settle_blocks(struct volume *volume, const struct record *record, uint64_t lsn)
+{
+	pbn_t second = record_second(record);
+
+	switch (record->kind) {
+	case RECORD_EXPLODE:
+		if (!pbn_is_none(second)) {
+			refs_busy_sub(&volume->refs, record->new, 1);
+			refs_busy_sub(&volume->refs, second, 1);
+		}
+		break;
+	case RECORD_UNPLACE:
+		if (pbn_is_none(second)) {
+			pending_add_place(&volume->pending, lsn, record->old);
+		} else {
+			pending_add_slot(&volume->pending, lsn, record->old);
+			pending_add_slot(&volume->pending, lsn, second);
+		}
+		break;
+	case RECORD_MAP:
+	case RECORD_PLACE:
+		refs_busy_sub(&volume->refs, record->new, record->count);
+		/* fall through */
+	default:
+		if (!pbn_is_none(record->old))
+			pending_add(&volume->pending, lsn, record->old, record->count);
 	}
 }
 
@@ -220,12 +261,7 @@ uint64_t edit_publish(struct volume *volume, const struct record *record,
 	for (uint32_t i = 0; i < n; i++)
 		freed += edit_apply(volume, record, lsn + (MUTANT(44) && i > 0), pages[i]);
 	edit_count(&volume->journal.counts, record);
-	if (record->kind == RECORD_MAP || record->kind == RECORD_PLACE)
-		refs_busy_sub(&volume->refs, record->new, record->count);
-	if (record->kind == RECORD_UNPLACE)
-		pending_add_place(&volume->pending, lsn, record->old);
-	else if (record->kind != RECORD_EXPLODE && !pbn_is_none(record->old))
-		pending_add(&volume->pending, lsn, record->old, record->count);
+	settle_blocks(volume, record, lsn);
 	if (ret_freed_blocks)
 		*ret_freed_blocks += freed;
 	return lsn;

@@ -23,8 +23,9 @@
 #define FORMAT_VERSION	  1u
 #define FORMAT_UUID_BYTES 16
 
-/* Feature flags. The first incompatible change takes bit 0. */
-#define FEATURES_INCOMPAT_KNOWN	 0ull /* an unknown bit: refuse */
+/* Feature flags. */
+#define FEATURE_SPLIT_PLACES	 1ull /* incompatible: a leaf's slots need not be adjacent */
+#define FEATURES_INCOMPAT_KNOWN	 FEATURE_SPLIT_PLACES /* an unknown bit: refuse */
 #define FEATURE_TRACKING	 1ull /* read-only compatible: there are tracking pages */
 #define FEATURES_RO_COMPAT_KNOWN FEATURE_TRACKING /* an unknown bit: read-only */
 /* Compatible features: an unknown bit is kept and ignored. */
@@ -124,10 +125,22 @@ struct root_entry {
 	bool shared; /* LINEAR: some of its blocks may have other owners */
 	uint32_t length; /* LINEAR: blocks from base on that are mapped; 1 to 512 */
 	pbn_t base; /* LINEAR */
-	pbn_t place; /* the leaf's two slots, place and place + 1; PBN_NONE only for a HOLE */
+	pbn_t place; /* the leaf's first slot; PBN_NONE only for a HOLE */
+	pbn_t second; /* the leaf's second slot; of a HOLE or a run it is place + 1 */
 	uint32_t generation; /* of the leaf's last home write, ROOT_GENERATION_MASK wide */
 	bool written; /* a leaf went home to this place: slot generation & 1 holds it */
 };
+
+/* Where a leaf of that generation lies. */
+static inline pbn_t root_entry_slot(const struct root_entry *entry, uint32_t generation)
+{
+	return generation & 1 ? entry->second : entry->place;
+}
+
+static inline bool root_entry_is_split(const struct root_entry *entry)
+{
+	return !pbn_is_none(entry->place) && entry->second.v != entry->place.v + 1;
+}
 
 /* The two 64-bit words of an entry, as they are in memory and on disk. */
 struct root_words {
@@ -202,9 +215,10 @@ bool tracking_page_decode(const uint8_t *in, uint32_t area, const uint8_t *uuid,
  * pages of old and new.
  *
  *   PLACE     region of lbn gets the place new: two blocks, counts 0 -> 1
- *   UNPLACE   region of lbn, a HOLE, gives the place old back: counts 1 -> 0
+ *   UNPLACE   region of lbn, a HOLE, gives the place old back: counts 1 -> 0. SPLIT: the single
+ *   blocks old and second
  *   EXPLODE   region of lbn becomes a LEAF; its first count blocks lie in order from old (count may
- *   be 0)
+ *   be 0). SPLIT: it gets the place of the single blocks new and second as well: counts 0 -> 1
  *   MAP       lbn.. read from new.. (counts 0 -> 1) instead of old.. (counts - 1; none if holes)
  *   UNMAP     lbn.. become holes; old.. lose a reference each
  *   SHARE     lbn.. read from new.. (counts + 1), as src.. do; old.. lose a reference each (none if
@@ -222,7 +236,8 @@ enum record_kind {
 #define RECORD_ON_ROOT	   1u /* lbn's region is not a LEAF: the root page is changed */
 #define RECORD_SRC_ON_ROOT 2u /* SHARE: the same for src's region */
 #define RECORD_SHARED	   4u /* EXPLODE: every entry is maybe_shared */
-#define RECORD_FLAGS_KNOWN 7u
+#define RECORD_SPLIT	   8u /* EXPLODE, UNPLACE: src is no logical block, but the second slot */
+#define RECORD_FLAGS_KNOWN 15u
 
 struct record {
 	enum record_kind kind;
@@ -233,6 +248,18 @@ struct record {
 	pbn_t new;
 	lbn_t src;
 };
+
+/* The second of two single blocks, or none. */
+static inline pbn_t record_second(const struct record *record)
+{
+	return record->flags & RECORD_SPLIT ? (pbn_t){record->src.v} : PBN_NONE;
+}
+
+/* How many blocks new and old are of whose counts change. */
+static inline uint32_t record_counted(const struct record *record)
+{
+	return record->kind == RECORD_EXPLODE ? 1 : record->count;
+}
 
 struct journal_header {
 	uint64_t epoch;

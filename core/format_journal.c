@@ -74,10 +74,12 @@ static bool physical_run(const struct geometry *geometry, pbn_t pbn, uint32_t co
 static bool unused_are_zero(const struct record *r)
 {
 	bool has_old = r->kind != RECORD_PLACE;
-	bool has_new = r->kind == RECORD_PLACE || r->kind == RECORD_MAP || r->kind == RECORD_SHARE;
+	bool split = r->flags & RECORD_SPLIT;
+	bool has_new = r->kind == RECORD_PLACE || r->kind == RECORD_MAP ||
+		       r->kind == RECORD_SHARE || (r->kind == RECORD_EXPLODE && split);
 
 	return (has_old || pbn_is_none(r->old)) && (has_new || pbn_is_none(r->new)) &&
-	       (r->kind == RECORD_SHARE || r->src.v == 0);
+	       (r->kind == RECORD_SHARE || split || r->src.v == 0);
 }
 
 /* The blocks of the volume that the record is about. A place is two blocks of the store, for a
@@ -89,18 +91,30 @@ static uint32_t logical_count(const struct record *r)
 	return place && !MUTANT(59) ? 1 : r->count;
 }
 
+/* Two single blocks, the first of which is given. */
+static bool split_valid(const struct record *r, const struct geometry *g, pbn_t first)
+{
+	return (r->kind == RECORD_EXPLODE || r->kind == RECORD_UNPLACE) &&
+	       physical_run(g, first, 1) && physical_run(g, record_second(r), 1) &&
+	       first.v != record_second(r).v;
+}
+
 static bool record_valid(const struct record *r, const struct geometry *g)
 {
+	bool split = r->flags & RECORD_SPLIT;
 	bool old_ok = pbn_is_none(r->old) || physical_run(g, r->old, r->count);
 
 	if ((r->flags & ~RECORD_FLAGS_KNOWN) || !logical_run(g, r->lbn, logical_count(r)) ||
 	    !unused_are_zero(r))
 		return false;
+	if (split && !split_valid(r, g, r->kind == RECORD_EXPLODE ? r->new : r->old))
+		return false;
 	switch (r->kind) {
 	case RECORD_PLACE:
 		return lbn_index(r->lbn) == 0 && r->count == 2 && physical_run(g, r->new, 2);
 	case RECORD_UNPLACE:
-		return lbn_index(r->lbn) == 0 && r->count == 2 && physical_run(g, r->old, 2);
+		return lbn_index(r->lbn) == 0 && r->count == (split ? 1 : 2) &&
+		       physical_run(g, r->old, r->count);
 	case RECORD_EXPLODE:
 		return lbn_index(r->lbn) == 0 && old_ok && (r->count == 0) == pbn_is_none(r->old);
 	case RECORD_MAP:

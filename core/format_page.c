@@ -87,15 +87,19 @@ bool page_verify(const uint8_t *page, const struct page_header *expected, const 
 }
 
 /* map word: base 0-39, length 40-49, shared 50, kind 51-52; home word: place 0-39, generation
- * 40-62, written 63. Readers of the mapping need the first word only, the checkpoint changes the
- * second only. */
+ * 40-62, written 63. A region that is no run has no base: there a LEAF says where its second slot
+ * is, if that is not behind the first. Readers of the mapping need the first word only, the
+ * checkpoint changes the second only. */
 struct root_words root_entry_encode(const struct root_entry *entry)
 {
+	bool split = entry->kind == REGION_LEAF && !pbn_is_none(entry->second) &&
+		     root_entry_is_split(entry);
+	pbn_t base = split ? entry->second : entry->base;
 	struct root_words words;
 
-	assert(entry->base.v <= LEAF_PBN_MASK && entry->place.v <= LEAF_PBN_MASK);
+	assert(base.v <= LEAF_PBN_MASK && entry->place.v <= LEAF_PBN_MASK);
 	assert(entry->length <= REGION_BLOCKS && entry->generation <= ROOT_GENERATION_MASK);
-	words.map = entry->base.v | (uint64_t)entry->length << 40 | (uint64_t)entry->shared << 50 |
+	words.map = base.v | (uint64_t)entry->length << 40 | (uint64_t)entry->shared << 50 |
 		    (uint64_t)entry->kind << 51;
 	words.home =
 		entry->place.v | (uint64_t)entry->generation << 40 | (uint64_t)entry->written << 63;
@@ -104,12 +108,18 @@ struct root_words root_entry_encode(const struct root_entry *entry)
 
 struct root_entry root_entry_decode(struct root_words words)
 {
+	pbn_t base = {words.map & LEAF_PBN_MASK}, place = {words.home & LEAF_PBN_MASK};
+	enum region_kind kind = (enum region_kind)(words.map >> 51 & 3);
+	bool split = kind == REGION_LEAF && !pbn_is_none(place) && !pbn_is_none(base);
+	pbn_t next = pbn_is_none(place) ? PBN_NONE : pbn_add(place, 1);
+
 	return (struct root_entry){
-		.base = {words.map & LEAF_PBN_MASK},
+		.base = split ? PBN_NONE : base,
 		.length = (uint32_t)(words.map >> 40) & 0x3ff,
 		.shared = words.map >> 50 & 1,
-		.kind = (enum region_kind)(words.map >> 51 & 3),
-		.place = {words.home & LEAF_PBN_MASK},
+		.kind = kind,
+		.place = place,
+		.second = split ? base : next,
 		.generation = (uint32_t)(words.home >> 40) & ROOT_GENERATION_MASK,
 		.written = words.home >> 63,
 	};
@@ -129,6 +139,13 @@ static bool linear_valid(const struct root_entry *entry, const struct geometry *
 	       geometry_slab(geometry, pbn_add(entry->base, last));
 }
 
+/* Two data blocks. Adjacent ones are of one slab, as the refs slots of the next lie between. */
+static bool place_valid(const struct root_entry *entry, const struct geometry *geometry)
+{
+	return geometry_is_data(geometry, entry->place) &&
+	       geometry_is_data(geometry, entry->second) && entry->place.v != entry->second.v;
+}
+
 bool root_entry_valid(const struct root_entry *entry, const struct geometry *geometry,
 		      uint32_t region, struct why *why)
 {
@@ -139,11 +156,7 @@ bool root_entry_valid(const struct root_entry *entry, const struct geometry *geo
 		snprintf(why->expected, sizeof(why->expected), "a region kind of 0 to 2");
 		return false;
 	}
-	if (!pbn_is_none(entry->place) &&
-	    (!geometry_is_data(geometry, entry->place) ||
-	     !geometry_is_data(geometry, pbn_add(entry->place, 1)) ||
-	     geometry_slab(geometry, entry->place) !=
-		     geometry_slab(geometry, pbn_add(entry->place, 1)))) {
+	if (!pbn_is_none(entry->place) && !place_valid(entry, geometry)) {
 		snprintf(why->expected, sizeof(why->expected), "a leaf place of two data blocks");
 		return false;
 	}

@@ -151,6 +151,7 @@ void map_root_place(struct map *map, uint32_t region, pbn_t place)
 	struct root_entry entry = map_entry(map, region);
 
 	entry.place = place;
+	entry.second = pbn_add(place, 1);
 	entry.written = false;
 	entry_set(map, region, &entry);
 }
@@ -164,10 +165,15 @@ void map_root_unplace(struct map *map, uint32_t region)
 	entry_set(map, region, &entry);
 }
 
-void map_root_explode(struct map *map, uint32_t region)
+void map_root_explode(struct map *map, uint32_t region, pbn_t place, pbn_t second)
 {
 	struct root_entry entry = map_entry(map, region);
 
+	if (!pbn_is_none(second)) {
+		entry.place = place;
+		entry.second = second;
+		entry.written = false;
+	}
 	entry.kind = REGION_LEAF;
 	entry.base = PBN_NONE;
 	entry.length = 0;

@@ -77,7 +77,8 @@ void map_clear_shared(struct map *map, lbn_t lbn);
 /* The effects of edits, on one page each (see edit.h). */
 void map_root_place(struct map *map, uint32_t region, pbn_t place);
 void map_root_unplace(struct map *map, uint32_t region);
-void map_root_explode(struct map *map, uint32_t region);
+/* place and second: PBN_NONE if the region has a place. */
+void map_root_explode(struct map *map, uint32_t region, pbn_t place, pbn_t second);
 void map_root_map(struct map *map, lbn_t lbn, uint32_t blocks, pbn_t pbn, bool shared);
 void map_root_unmap(struct map *map, lbn_t lbn, uint32_t blocks);
 void map_root_share(struct map *map, uint32_t region);

@@ -33,7 +33,7 @@
 
 #define PIECE_BLOCKS (SAME_PIECE_BYTES / BLOCK_BYTES)
 /* Besides a record for each block, in the worst case: a place, an explode, an unplace. */
-#define MORE_RECORDS 3u
+#define MORE_RECORDS (2u + UNPLACE_RECORDS)
 #define BATCH_RUNS   (JOURNAL_BATCH - 3) /* published at a time */
 #define LOADS_MAX    (4 * BATCH_RUNS)
 #define READ_RUNS    (REQUEST_EXTENTS_MAX / 2) /* two reads each */
@@ -528,9 +528,9 @@ static bool publish_pair(struct request *request, struct pair *pair)
 		request_publish_place(request, dst_region(request));
 	if (room == 0)
 		return false;
-	request_publish_place(request, dst_region(request));
 	pair->blocks = room;
-	record.count = room;
+	request_publish_place(request, dst_region(request));
+	record = pair_record(request, pair); /* the place may have made a LEAF of the region */
 	if (!fits(&volume->map, &record)) {
 		bool exploded = request_publish_explode(request, lbn_region(record.lbn),
 							&request->part_page);
@@ -565,6 +565,10 @@ static enum published prepare(struct request *request, const struct pair *pairs,
 		shared += !pbn_is_none(pairs[i].src);
 		if (pbn_is_none(entry.place) && pbn_is_none(request->part_place))
 			return NEEDS_PLACE;
+		request->part_page = page_of_leaf(dst_region(request));
+		if (request_place_is_split(request) &&
+		    cache_find(&request->volume->cache, request->part_page) == NULL)
+			return NEEDS_PAGE;
 		request->part_page = missing_page(request, &pairs[i], first);
 		first = false;
 		if (request->part_page != PAGE_NONE)
@@ -579,7 +583,8 @@ static enum published prepare(struct request *request, const struct pair *pairs,
 /* It ends here; what came before may have emptied the region. */
 static enum published saturated_at(struct request *request)
 {
-	request_publish_unplace(request, dst_region(request));
+	if (!MUTANT(63))
+		request_publish_unplace(request, dst_region(request));
 	return SATURATED;
 }
 
@@ -674,6 +679,8 @@ static void publish(struct request *request)
 		fence_lock2(&volume->fence, src_region(request), dst_region(request));
 		pthread_mutex_lock(&volume->meta);
 		what = publish_batch(request);
+		if (pbn_is_none(request->part_place))
+			request_drop_space(request);
 		if (what == PUBLISHED_ALL)
 			request_release_held(request);
 		pthread_mutex_unlock(&volume->meta);

@@ -26,7 +26,7 @@
 #include "core/request_internal.h"
 
 /* An explode, a record for each extent, an unplace. */
-#define PART_RECORDS (2 + REQUEST_EXTENTS_MAX)
+#define PART_RECORDS (1 + REQUEST_EXTENTS_MAX + UNPLACE_RECORDS)
 #define SPINS_MAX    4096u /* regions passed over before others have a turn */
 
 static void next_part(struct request *request);

@@ -60,11 +60,10 @@ static void put_fresh_locked(struct request *request)
 	for (uint32_t i = request->part_edit; i < request->target_count; i++)
 		if (request->targets[i].fresh)
 			alloc_put(alloc, request->targets[i].new, request->targets[i].blocks);
-	if (!pbn_is_none(request->part_place))
-		alloc_put(alloc, request->part_place, 2);
-	request->part_place = PBN_NONE;
+	request_put_place_held(request);
 	request->target_count = 0;
 	request->part_edit = 0;
+	request_drop_space(request);
 }
 
 static void put_fresh(struct request *request)
@@ -399,7 +398,7 @@ static int make_targets(struct request *request)
 	if (request->extent_count == 0)
 		return -EAGAIN;
 	if (pbn_is_none(entry.place))
-		r = alloc_get_place(&volume->alloc, &request->part_place, &request->part_page);
+		r = request_take_place(request);
 	request->part_page_any = r == -EAGAIN;
 	for (uint32_t i = 0; r == 0 && i < request->extent_count; i++) {
 		r = extent_targets(request, lbn_add(request->part_lbn, blocks),
@@ -446,6 +445,8 @@ static void find_targets(struct request *request)
 		r = 0;
 	if (r < 0)
 		put_fresh_locked(request);
+	else
+		request_hold_space(request);
 	if (r == -ENOSPC)
 		waits = request_wait_space(request, space_came);
 	pthread_mutex_unlock(&volume->meta);
@@ -568,15 +569,6 @@ static void loaded_for_publish(struct request *request)
 		publish(request);
 }
 
-/* The region lost its place while the data was written: a discard emptied it. */
-static void place_came(struct request *request)
-{
-	if (request->place_res < 0)
-		fail(request, request->place_res);
-	else
-		publish(request);
-}
-
 static struct record map_record(const struct request *request, const struct target *target)
 {
 	return (struct record){
@@ -596,7 +588,7 @@ static bool stays_linear(const struct request *request)
 	const struct target *target = &request->targets[0];
 	struct record first = map_record(request, target);
 
-	return request->target_count == 1 && target->fresh &&
+	return request->target_count == 1 && target->fresh && !request_place_is_split(request) &&
 	       map_kind(map, lbn_region(first.lbn)) != REGION_LEAF &&
 	       map_fits(map, first.lbn, first.count, first.new);
 }
@@ -647,8 +639,10 @@ static bool publish_all(struct request *request, bool *ret_need_place)
 
 	for (uint32_t i = 0; i < request->target_count; i++)
 		fresh = fresh || request->targets[i].fresh;
-	if (!fresh)
+	if (!fresh) {
+		put_fresh_locked(request);
 		return true;
+	}
 	*ret_need_place = pbn_is_none(map_entry(&volume->map, region).place) &&
 			  pbn_is_none(request->part_place);
 	request->part_page = missing_page(request);
@@ -658,7 +652,16 @@ static bool publish_all(struct request *request, bool *ret_need_place)
 	for (; request->part_edit < request->target_count; request->part_edit++)
 		if (request->targets[request->part_edit].fresh)
 			publish_target(request, &request->targets[request->part_edit]);
+	request_drop_space(request);
 	return true;
+}
+
+/* A discard emptied the region while the data was written, and took its place. Once more from the
+ * targets on: a place is not waited for with blocks in hand. */
+static void lost_place(struct request *request)
+{
+	put_fresh(request);
+	find_targets(request);
 }
 
 static void publish(struct request *request)
@@ -683,7 +686,7 @@ static void publish(struct request *request)
 	if (all)
 		part_done(request);
 	else if (need_place)
-		request_get_place(request, place_came);
+		lost_place(request);
 	else
 		request_load_page(request, request->part_page, loaded_for_publish);
 }

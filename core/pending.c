@@ -83,6 +83,12 @@ void pending_add_place(struct pending *pending, uint64_t lsn, pbn_t place)
 	queue_push(&pending->quarantine, (struct pending_run){lsn, place, 2});
 }
 
+void pending_add_slot(struct pending *pending, uint64_t lsn, pbn_t slot)
+{
+	refs_busy_add(pending->refs, slot, 1);
+	queue_push(&pending->quarantine, (struct pending_run){lsn, slot, 1});
+}
+
 void pending_kill(struct pending *pending)
 {
 	pending->discard = false;

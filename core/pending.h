@@ -74,6 +74,8 @@ void pending_done(struct pending *pending);
 /* The edit with this LSN dropped a reference of each block; they become busy. */
 void pending_add(struct pending *pending, uint64_t lsn, pbn_t pbn, uint32_t blocks);
 void pending_add_place(struct pending *pending, uint64_t lsn, pbn_t place);
+/* One of the two single blocks of a place. */
+void pending_add_slot(struct pending *pending, uint64_t lsn, pbn_t slot);
 
 /* Nothing is given back any more: the volume is latched. */
 void pending_kill(struct pending *pending);

@@ -10,7 +10,8 @@
  *   page   what the record needs there
  *   root   PLACE       a HOLE without a place
  *          UNPLACE     no run, and the place that it gives back
- *          EXPLODE     a HOLE if it is of no blocks, else the run that it names; a place
+ *          EXPLODE     a HOLE if it is of no blocks, else the run that it names; a place, or none
+ *                      if it brings two single blocks
  *          MAP, SHARE  a HOLE or a run that ends where they begin; a place
  *          UNMAP       a run that ends with these blocks
  *          SHARE       on the source's side: a run with these blocks
@@ -35,7 +36,7 @@
 static const char *entry_lacks(const struct root_entry *entry, const struct record *r)
 {
 	bool hole = entry->kind == REGION_HOLE, linear = entry->kind == REGION_LINEAR;
-	bool place = !pbn_is_none(entry->place), fits = false;
+	bool place = !pbn_is_none(entry->place), split = r->flags & RECORD_SPLIT, fits = false;
 	uint32_t index = lbn_index(r->lbn);
 
 	switch (r->kind) {
@@ -43,13 +44,16 @@ static const char *entry_lacks(const struct root_entry *entry, const struct reco
 		fits = hole && !place;
 		return fits ? NULL : "a HOLE without a place";
 	case RECORD_UNPLACE:
-		fits = !linear && entry->place.v == r->old.v;
+		fits = !linear && entry->place.v == r->old.v &&
+		       entry->second.v == (split ? record_second(r).v : r->old.v + 1);
 		return fits ? NULL : "no run, and the place that is given back";
 	case RECORD_EXPLODE:
 		fits = r->count == 0
 			       ? hole
 			       : linear && entry->base.v == r->old.v && entry->length == r->count &&
 					 (!entry->shared || (r->flags & RECORD_SHARED));
+		if (split)
+			return fits && !place ? NULL : "no place, and the run that is exploded";
 		return fits && place ? NULL : "a place, and the run that is exploded";
 	case RECORD_MAP:
 	case RECORD_SHARE:
@@ -167,11 +171,13 @@ static bool counts_fit(const struct geometry *geometry, const struct frame *fram
 static bool refs_fit(const struct geometry *geometry, const struct frame *frame,
 		     const struct record *record, struct why *why)
 {
-	bool share = record->kind == RECORD_SHARE;
+	bool share = record->kind == RECORD_SHARE, explode = record->kind == RECORD_EXPLODE;
+	pbn_t dropped = explode ? PBN_NONE : record->old, second = record_second(record);
 
-	return counts_fit(geometry, frame, record->new, record->count, share ? 1 : 0,
+	return counts_fit(geometry, frame, record->new, record_counted(record), share ? 1 : 0,
 			  share ? REFS_MAX - 1 : 0, why) &&
-	       counts_fit(geometry, frame, record->old, record->count, 1, REFS_MAX, why);
+	       counts_fit(geometry, frame, dropped, record->count, 1, REFS_MAX, why) &&
+	       counts_fit(geometry, frame, second, 1, explode ? 0 : 1, explode ? 0 : REFS_MAX, why);
 }
 
 bool recovery_fits(struct volume *volume, const struct record *record, struct edit_page page,

@@ -58,6 +58,7 @@ static void init(struct request *request)
 	request->reserved_records = 0;
 	request->unused_records = 0;
 	request->part_place = PBN_NONE;
+	request->holds_space = false;
 	request->part_edit = 0;
 	request->target_count = 0;
 	request->io_count = 0;
@@ -172,8 +173,10 @@ void request_wait_commit(struct request *request, void (*step)(struct request *r
 bool request_wait_space(struct request *request, void (*step)(struct request *request))
 {
 	struct volume *volume = request->volume;
-	bool hope = pending_any(&volume->pending) || volume->pending.quarantine.count > 0;
+	bool hope = pending_any(&volume->pending) || volume->pending.quarantine.count > 0 ||
+		    volume->space_holders > 0;
 
+	assert(!request->holds_space); /* or two could wait for each other */
 	if (!hope || volume_latched(volume) || MUTANT(29) || MUTANT(20))
 		return false;
 	request->step = step;
@@ -184,6 +187,23 @@ bool request_wait_space(struct request *request, void (*step)(struct request *re
 		checkpoint_start(&volume->checkpoint, request->worker, NULL);
 	volume_settle(volume, request->worker->lane);
 	return true;
+}
+
+void request_hold_space(struct request *request)
+{
+	request->volume->space_holders += !request->holds_space;
+	request->holds_space = true;
+}
+
+void request_drop_space(struct request *request)
+{
+	struct volume *volume = request->volume;
+
+	if (!request->holds_space)
+		return;
+	request->holds_space = false;
+	volume->space_holders--;
+	wait_wake_all(&volume->space_waits, 0);
 }
 
 bool request_reserve(struct request *request, uint32_t records,
@@ -305,7 +325,7 @@ void request_io_add(struct request *request, enum store_op op, uint64_t off_byte
 {
 	struct store_io *io = &request->ios[request->io_count++];
 
-	assert(request->io_count <= REQUEST_EXTENTS_MAX + 1);
+	assert(request->io_count <= REQUEST_IOS_MAX);
 	*io = (struct store_io){
 		.op = op,
 		.fua = fua,

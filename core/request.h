@@ -53,6 +53,7 @@ enum request_op {
 
 #define REQUEST_MAGIC	    0x52455121u
 #define REQUEST_EXTENTS_MAX 16
+#define REQUEST_IOS_MAX	    (REQUEST_EXTENTS_MAX + 2) /* and the two slots of a place */
 #define SCRATCH_BYTES	    BLOCK_BYTES /* for what is not aligned to blocks */
 #define SAME_PIECE_BYTES    (1024u * 1024u) /* fenced and compared at a time */
 #define SAME_SCRATCH_BYTES  (2 * SAME_PIECE_BYTES)
@@ -152,6 +153,8 @@ struct request {
 	void (*place_next)(struct request *request);
 	int place_res;
 	pbn_t part_place; /* fresh leaf place to publish, or none */
+	pbn_t part_second; /* its other slot */
+	bool holds_space; /* blocks that are neither published nor put back yet */
 	bool part_keeps_place; /* its counts cannot be had: it is not given back */
 	uint32_t extent_count;
 	struct extent extents[REQUEST_EXTENTS_MAX];
@@ -160,7 +163,7 @@ struct request {
 	_Atomic uint32_t ios_pending;
 	int ios_res;
 	uint32_t io_count;
-	struct store_io ios[REQUEST_EXTENTS_MAX + 1];
+	struct store_io ios[REQUEST_IOS_MAX];
 	/* SAME and CLONE: within the piece, which is the part of the destination. */
 	lbn_t piece_src;
 	uint32_t piece_done; /* blocks compared, then blocks published */

@@ -51,6 +51,10 @@ void request_wait_commit(struct request *request, void (*step)(struct request *r
 /* After a failed allocation, meta still held: true if something pending may become space; step runs
  * when some of it has. */
 bool request_wait_space(struct request *request, void (*step)(struct request *request));
+/* Meta is held. It has blocks that are neither published nor put back, and then no more: others may
+ * wait for what becomes of them. Whoever waits for space holds none itself. */
+void request_hold_space(struct request *request);
+void request_drop_space(struct request *request);
 /* True: it has room for that many records. False: step will be called when it has (or wait.res <
  * 0). */
 bool request_reserve(struct request *request, uint32_t records,
@@ -78,7 +82,7 @@ void request_unfence(struct request *request);
 /* The same of one of them, whose stripe is held. */
 void request_unfence_one(struct request *request, unsigned which);
 
-/* Store I/O: begin, add up to REQUEST_EXTENTS_MAX + 1, then submit; step runs when all are done,
+/* Store I/O: begin, add up to REQUEST_IOS_MAX, then submit; step runs when all are done,
  * with the first
  * error in request->ios_res. Without any I/O step runs at once. */
 void request_io_begin(struct request *request);
@@ -109,6 +113,16 @@ void request_finish(struct request *request, int res);
 /* A place for a region's leaf, zeroed (request_place.c): step finds it in part_place, or an error
  * in place_res. */
 void request_get_place(struct request *request, void (*step)(struct request *request));
+/* A place at once, with meta held: 0, -EAGAIN (part_page) or -ENOSPC. */
+int request_take_place(struct request *request);
+/* Meta is held; what it took is put back, if it has one. */
+void request_put_place_held(struct request *request);
+/* Whether its place is two single blocks: then the region becomes a LEAF with it. */
+static inline bool request_place_is_split(const struct request *request)
+{
+	return !pbn_is_none(request->part_place) &&
+	       request->part_second.v != request->part_place.v + 1;
+}
 /* The zeroing alone, among a request's other I/O, of a place that it has. */
 void request_add_place_io(struct request *request);
 /* The place becomes the region's, or is put back if the region got one meanwhile. */
@@ -120,6 +134,8 @@ void request_publish(struct request *request, const struct record *record);
 /* The place that was not needed after all goes back. Meta is not held. */
 void request_put_place(struct request *request);
 
+/* Room for an UNPLACE: one of two single blocks is two runs that become pending. */
+#define UNPLACE_RECORDS 2u
 /* Publishes what empties a region's home: an UNPLACE, if nothing of it is mapped any more. */
 void request_publish_unplace(struct request *request, uint32_t region);
 /* What that lacks if so many of the region's blocks are unmapped before: the page of the place's

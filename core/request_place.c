@@ -7,11 +7,12 @@
  *     |    v
  *     +-- LOAD, SPACE
  *
- *   ALLOCATE -> ZERO   two adjacent blocks were had; both are written with zeros, so that the leaf
- *                      going home later cannot lack space in the backing
+ *   ALLOCATE -> ZERO   two blocks were had, adjacent ones if there are any; both are written with
+ *                      zeros, so that the leaf going home later cannot lack space in the backing
  *   ALLOCATE -> LOAD   a refs page is absent. Could it not be had (it is damaged, or cannot be made
  *                      for lack of space in the backing), its slab is passed over: another may do
- *   ALLOCATE -> SPACE  nothing is free, but something is pending
+ *   ALLOCATE -> SPACE  nothing is free, but something is pending, or another request has blocks
+ *                      that it may put back
  *
  * The place is the request's own (part_place) until it is published or put back. It is published
  * together with the first edit that needs it and never without one; and the edits that take the
@@ -56,6 +57,21 @@ static void loaded(struct request *request)
 		allocate(request);
 }
 
+int request_take_place(struct request *request)
+{
+	struct alloc *alloc = &request->volume->alloc;
+	int r = alloc_get_place(alloc, &request->part_place, &request->part_page);
+
+	if (r == 0)
+		request->part_second = pbn_add(request->part_place, 1);
+	else if (r == -ENOSPC && !MUTANT(90)) /* no two neighbours are left: any two will do */
+		r = alloc_get_split(alloc, &request->part_place, &request->part_second,
+				    &request->part_page);
+	if (r < 0)
+		request->part_place = PBN_NONE;
+	return r;
+}
+
 static void allocate(struct request *request)
 {
 	struct volume *volume = request->volume;
@@ -63,9 +79,9 @@ static void allocate(struct request *request)
 	int r;
 
 	pthread_mutex_lock(&volume->meta);
-	r = alloc_get_place(&volume->alloc, &request->part_place, &request->part_page);
-	if (r < 0)
-		request->part_place = PBN_NONE;
+	r = request_take_place(request);
+	if (r == 0)
+		request_hold_space(request);
 	if (r == -ENOSPC)
 		waits = request_wait_space(request, woken);
 	pthread_mutex_unlock(&volume->meta);
@@ -89,9 +105,15 @@ void request_get_place(struct request *request, void (*step)(struct request *req
 
 void request_add_place_io(struct request *request)
 {
-	if (!pbn_is_none(request->part_place))
-		request_io_add(request, STORE_WRITE, pbn_off_bytes(request->part_place),
-			       request->volume->zeros, blocks_to_bytes(PLACE_BLOCKS), false);
+	bool split = request_place_is_split(request);
+
+	if (pbn_is_none(request->part_place))
+		return;
+	request_io_add(request, STORE_WRITE, pbn_off_bytes(request->part_place),
+		       request->volume->zeros, blocks_to_bytes(split ? 1 : PLACE_BLOCKS), false);
+	if (split)
+		request_io_add(request, STORE_WRITE, pbn_off_bytes(request->part_second),
+			       request->volume->zeros, BLOCK_BYTES, false);
 }
 
 void request_publish_place(struct request *request, uint32_t region)
@@ -106,10 +128,29 @@ void request_publish_place(struct request *request, uint32_t region)
 
 	if (pbn_is_none(request->part_place))
 		return;
-	if (pbn_is_none(map_entry(&volume->map, region).place))
-		request_publish(request, &record);
-	else /* another request was faster */
-		alloc_put(&volume->alloc, request->part_place, PLACE_BLOCKS);
+	if (!pbn_is_none(map_entry(&volume->map, region).place)) { /* another was faster */
+		request_put_place_held(request);
+		return;
+	}
+	if (request_place_is_split(request)) { /* only a LEAF has room to say so */
+		record.kind = RECORD_EXPLODE;
+		record.flags = RECORD_SPLIT;
+		record.count = 0;
+		record.src.v = request->part_second.v;
+		assert(edit_missing(volume, &record) == PAGE_NONE);
+	}
+	request_publish(request, &record);
+	request->part_place = PBN_NONE;
+}
+
+void request_put_place_held(struct request *request)
+{
+	struct alloc *alloc = &request->volume->alloc;
+
+	if (pbn_is_none(request->part_place))
+		return;
+	alloc_put(alloc, request->part_place, 1);
+	alloc_put(alloc, request->part_second, 1);
 	request->part_place = PBN_NONE;
 }
 
@@ -117,12 +158,12 @@ void request_put_place(struct request *request)
 {
 	struct volume *volume = request->volume;
 
-	if (pbn_is_none(request->part_place))
+	if (!request->holds_space)
 		return;
 	pthread_mutex_lock(&volume->meta);
-	alloc_put(&volume->alloc, request->part_place, PLACE_BLOCKS);
+	request_put_place_held(request);
+	request_drop_space(request);
 	pthread_mutex_unlock(&volume->meta);
-	request->part_place = PBN_NONE;
 }
 
 /* --- giving it back --- */
@@ -141,12 +182,20 @@ static uint32_t mapped_blocks(struct volume *volume, uint32_t region)
 
 static struct record unplace_record(struct volume *volume, uint32_t region)
 {
-	return (struct record){
+	struct root_entry entry = map_entry(&volume->map, region);
+	struct record record = {
 		.kind = RECORD_UNPLACE,
 		.count = PLACE_BLOCKS,
 		.lbn = region_lbn(region),
-		.old = map_entry(&volume->map, region).place,
+		.old = entry.place,
 	};
+
+	if (root_entry_is_split(&entry)) {
+		record.flags = RECORD_SPLIT;
+		record.count = 1;
+		record.src.v = entry.second.v;
+	}
+	return record;
 }
 
 bool request_has_idle_place(struct request *request, uint32_t region)
@@ -196,6 +245,7 @@ void request_publish_unplace(struct request *request, uint32_t region)
 		return;
 	/* No room, or its counts cannot be had: the place stays with its region, which may use it
 	 * again. The next discard there tries anew. */
-	if (request->unused_records > 0 && edit_missing(volume, &record) == PAGE_NONE)
-		request_publish(request, &record);
+	if (request->unused_records < UNPLACE_RECORDS || edit_missing(volume, &record) != PAGE_NONE)
+		return;
+	request_publish(request, &record);
 }

@@ -187,7 +187,7 @@ static struct cache_home page_home(void *context, page_t page)
 	if (page_is_leaf(geometry, page)) {
 		struct root_entry entry = map_entry(&volume->map, page);
 
-		home.block.v = entry.place.v + (entry.generation & 1);
+		home.block = root_entry_slot(&entry, entry.generation);
 		home.generation = entry.generation;
 		home.absent = !entry.written;
 	} else {
@@ -422,6 +422,9 @@ static int recover(struct volume *volume, struct damage *reterr_damage)
 		r = recovery_read_tops(volume, generations, reterr_damage);
 	if (r == 0)
 		r = tracking_load(volume, reterr_damage);
+	/* Durable before anything is served: the checkpoint that ends the recovery writes it. */
+	if (!volume->options.read_only)
+		volume->super.features_incompat |= FEATURE_SPLIT_PLACES;
 	volume->opening = reterr_damage;
 	if (r == 0)
 		r = recovery_replay(volume, &log, reterr_damage);

@@ -46,6 +46,7 @@ struct volume {
 	struct alloc alloc;
 	struct checkpoint checkpoint;
 	struct list space_waits; /* requests that wait for blocks to become allocatable */
+	uint32_t space_holders; /* requests with blocks that are not published yet */
 	bool low_on_space;
 	char latched_text[160];
 	struct damage *opening; /* while replay is on: damage of a page is told here, too */

@@ -214,6 +214,7 @@ Test(format_page, a_root_entry_that_cannot_be_is_invalid)
 		.length = 100,
 		.base = geometry_slab_pbn(&g, 1, 0),
 		.place = geometry_slab_pbn(&g, 0, 0),
+		.second = geometry_slab_pbn(&g, 0, 1),
 	};
 	struct root_entry bad = good;
 	struct why why;
@@ -227,6 +228,7 @@ Test(format_page, a_root_entry_that_cannot_be_is_invalid)
 	bad = (struct root_entry){.kind = REGION_HOLE, .written = true};
 	expect_invalid(&bad, 0);
 	bad.place = good.place;
+	bad.second = good.second;
 	cr_assert(root_entry_valid(&bad, &g, 0, &why));
 	bad = good;
 	bad.length = 0;
@@ -249,11 +251,16 @@ Test(format_page, a_root_entry_that_cannot_be_is_invalid)
 	bad = good;
 	bad.place =
 		geometry_slab_pbn(&g, 0, SLAB_DATA_BLOCKS - 1); /* its second block is no data */
+	bad.second = pbn_add(bad.place, 1);
 	expect_invalid(&bad, 0);
 	bad.place = (pbn_t){1};
 	expect_invalid(&bad, 0);
 	bad = good;
 	bad.kind = REGION_LEAF; /* with a run */
+	expect_invalid(&bad, 0);
+	bad = (struct root_entry){.kind = REGION_LEAF, .place = good.place, .second = good.place};
+	expect_invalid(&bad, 0); /* one block twice */
+	bad.second = (pbn_t){1};
 	expect_invalid(&bad, 0);
 	bad = (struct root_entry){.kind = REGION_HOLE, .shared = true};
 	expect_invalid(&bad, 0);
@@ -307,4 +314,25 @@ Test(format_page, a_leaf_word_keeps_block_and_flag_apart)
 	cr_assert_eq(leaf_word_pbn(word).v, LEAF_PBN_MASK);
 	cr_assert_not(word & LEAF_MAYBE_SHARED);
 	cr_assert(pbn_is_none(leaf_word_pbn(0)));
+}
+
+Test(format_page, a_leaf_may_have_its_second_slot_anywhere)
+{
+	struct geometry g = small_geometry();
+	const struct root_entry entry = {
+		.kind = REGION_LEAF,
+		.place = {44},
+		.second = {300},
+		.generation = 5,
+		.written = true,
+	};
+	struct root_words words = root_entry_encode(&entry);
+	struct root_entry back = root_entry_decode(words);
+	struct why why;
+
+	cr_expect_eq(words.map, 0x001000000000012c);
+	cr_expect_eq(words.home, 0x800005000000002c);
+	cr_expect(back.place.v == 44 && back.second.v == 300 && pbn_is_none(back.base));
+	cr_expect(root_entry_is_split(&back) && root_entry_valid(&back, &g, 1, &why));
+	cr_expect(root_entry_slot(&back, 4).v == 44 && root_entry_slot(&back, 5).v == 300);
 }

@@ -98,7 +98,7 @@ static struct frame *make_leaf(uint32_t region, uint32_t index, uint32_t blocks,
 	leaf = cache_find(&space.cache, page_of_leaf(region));
 	if (pbn_is_none(map_entry(&map, region).place))
 		give_place(region);
-	map_root_explode(&map, region);
+	map_root_explode(&map, region, PBN_NONE, PBN_NONE);
 	map_leaf_explode(leaf, blocks ? at(index) : PBN_NONE, blocks, is_shared);
 	return leaf;
 }
@@ -166,7 +166,7 @@ Test(map, the_last_extent_that_fits_is_told_to_its_end)
 Test(map, a_leaf_whose_page_is_absent_is_not_known)
 {
 	give_place(0);
-	map_root_explode(&map, 0);
+	map_root_explode(&map, 0, PBN_NONE, PBN_NONE);
 	cr_expect_eq(map_lookup(&map, lbn(0, 0), 1, found, EXTENTS), 0);
 	space_load(&space, page_of_leaf(0));
 	EXPECT(lbn(0, 0), 512, hole(512));
@@ -293,7 +293,7 @@ Test(map, the_entry_is_valid_after_each_edit)
 		if (edits == 3)
 			map_root_map(&map, lbn(0, 0), 30, at(100), true);
 		if (edits == 4)
-			map_root_explode(&map, 0);
+			map_root_explode(&map, 0, PBN_NONE, PBN_NONE);
 		if (edits == 5)
 			map_root_unplace(&map, 0);
 		entry = map_entry(&map, 0);
@@ -540,7 +540,7 @@ static void edit_root(struct map *wide, uint32_t region, int edit)
 	if (edit == 3)
 		map_root_unmap(wide, lbn(region, 1), 2);
 	if (edit == 4)
-		map_root_explode(wide, region);
+		map_root_explode(wide, region, PBN_NONE, PBN_NONE);
 	if (edit == 5)
 		map_leaf_home(wide, region, 1);
 	if (edit == 6)
@@ -580,6 +580,6 @@ Test(map, the_lsn_is_that_of_the_page_which_holds_the_mapping)
 Test(map, the_lsn_of_an_absent_leaf_is_a_bug, .signal = SIGABRT)
 {
 	give_place(0);
-	map_root_explode(&map, 0);
+	map_root_explode(&map, 0, PBN_NONE, PBN_NONE);
 	map_lsn(&map, 0);
 }

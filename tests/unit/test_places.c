@@ -10,26 +10,35 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli/check.h"
 #include "core/volume_internal.h"
 #include "tests/lib/engine.h"
+#include "tests/lib/rng.h"
 
 #define REFS_LIMIT 65535u
 
 static struct engine engine;
 static uint64_t damaged_block; /* reads of it fail; 0: none does */
+static uint32_t operations_left; /* writes and flushes; what comes then is never performed */
 
 static int hook(void *context, const struct store_io *io)
 {
 	(void)context;
-	return damaged_block != 0 && io->op == STORE_READ &&
-			       io->off_bytes == blocks_to_bytes(damaged_block)
-		       ? -EIO
-		       : 0;
+	if (damaged_block != 0 && io->op == STORE_READ &&
+	    io->off_bytes == blocks_to_bytes(damaged_block))
+		return -EIO;
+	if (io->op == STORE_READ || operations_left == UINT32_MAX)
+		return 0;
+	if (operations_left == 0)
+		return -EIO;
+	operations_left--;
+	return 0;
 }
 
 static void start(uint64_t regions, uint64_t store_bytes)
 {
 	damaged_block = 0;
+	operations_left = UINT32_MAX;
 	engine_init(&engine, &(struct engine_options){
 				     .logical_bytes = regions * REGION_BYTES,
 				     .store_bytes = store_bytes,
@@ -76,6 +85,24 @@ static void expect_nothing_left(const char *when)
 	cr_expect_eq(refs_available(&engine.volume->refs),
 		     geometry_data_blocks(&engine.volume->super.geometry), "%s: %lu free", when,
 		     refs_available(&engine.volume->refs));
+}
+
+static int read_mem(void *context, uint64_t off_bytes, void *buf, size_t len_bytes)
+{
+	(void)context;
+	store_mem_peek(&engine.mem, off_bytes, buf, len_bytes);
+	return 0;
+}
+
+/* So says another program, of the store as it lies there. */
+static void expect_clean_check(void)
+{
+	struct check_source source = {.size_bytes = engine.mem.store.size_bytes, .read = read_mem};
+	struct check_report check;
+
+	cr_assert_eq(check_store(&source, false, &check), 0);
+	cr_expect_eq(check.findings_total, 0);
+	check_report_done(&check);
 }
 
 /* From now on blocks come from that slab. */
@@ -200,4 +227,149 @@ Test(places, an_empty_region_that_has_a_place_loses_it_at_the_next_discard)
 	engine_reopen(&engine);
 	cr_assert_eq(engine_discard(&engine, 17, 1), 0);
 	expect_nothing_left("discarded once more");
+}
+
+/* --- two single blocks --- */
+
+/* Every second block of the store is free, the others are the volume's first ones. */
+static uint64_t make_scattered(uint64_t regions)
+{
+	uint64_t end = 0;
+
+	while (end < region(regions) && engine_write(&engine, end, 1, 1) == 0)
+		end++;
+	for (uint64_t block = 0; block < end; block += 2)
+		cr_assert_eq(engine_discard(&engine, block, 1), 0);
+	cr_assert_eq(engine_flush(&engine), 0);
+	engine_checkpoint(&engine);
+	engine_settle(&engine);
+	return end;
+}
+
+static bool is_split(uint64_t number)
+{
+	struct root_entry entry = map_entry(&engine.volume->map, (uint32_t)number);
+
+	return root_entry_is_split(&entry);
+}
+
+/* A place wanted two neighbours: with every second block free a first write in a region without
+ * one was ENOSPC. */
+Test(places, there_is_no_enospc_while_blocks_are_free)
+{
+	uint64_t end, n = 0;
+
+	start(64, 16ull << 20);
+	end = make_scattered(32);
+	cr_assert_lt(end, region(32), "the store is not full");
+	/* A first write, a stream, two clones, each in a region of its own; then all there is. */
+	cr_assert_eq(engine_write(&engine, region(40) + 9, 1, 2), 0);
+	cr_assert_eq(engine_write(&engine, region(41), 20, 3), 0);
+	cr_assert_eq(engine_clone(&engine, 1, 1, region(42)), 0);
+	cr_assert_eq(engine_clone(&engine, 1, 1, region(43) + 7), 0);
+	cr_expect(is_split(40) && is_split(41) && is_split(42) && is_split(43));
+	while (engine_write(&engine, region(44) + n, 1, 4) == 0)
+		n++;
+	cr_expect_lt(engine_stats(&engine).free_bytes, 3 * BLOCK_BYTES, "%lu bytes left at ENOSPC",
+		     engine_stats(&engine).free_bytes);
+	engine_reopen(&engine);
+	cr_expect(is_split(40) && is_split(41) && is_split(42) && is_split(43));
+	cr_expect(engine_holds(&engine, region(40) + 9, 1, 2));
+	cr_expect(engine_holds(&engine, region(41), 20, 3));
+	cr_expect(engine_holds(&engine, region(42), 1, 1));
+	cr_expect(engine_holds(&engine, region(43) + 7, 1, 1));
+	cr_expect(engine_holds(&engine, region(44), n, 4));
+	expect_clean_check();
+	cr_assert_eq(engine_discard(&engine, 0, region(64)), 0);
+	expect_nothing_left("all discarded");
+}
+
+/* What a kill at any operation leaves opens, is clean, and has what was flushed. */
+Test(places, a_split_place_survives_a_kill_at_any_operation)
+{
+	bool done = false;
+
+	for (uint32_t cut = 1; !done; cut++) {
+		start(64, 8ull << 20);
+		make_scattered(32);
+		cr_assert_eq(engine_write(&engine, region(50) + 5, 1, 7), 0);
+		cr_assert_eq(engine_flush(&engine), 0);
+		cr_assert(is_split(50));
+		operations_left = cut;
+		engine_write(&engine, region(51) + 5, 1, 8);
+		engine_clone(&engine, region(50) + 5, 1, region(52));
+		engine_flush(&engine);
+		engine_discard(&engine, region(51), 512);
+		engine_write(&engine, region(50) + 6, 1, 9);
+		engine_checkpoint(&engine);
+		engine_write(&engine, region(53) + 1, 1, 8);
+		engine_discard(&engine, region(52), 512);
+		engine_checkpoint(&engine);
+		done = operations_left > 0;
+		engine_kill(&engine);
+		operations_left = UINT32_MAX;
+		cr_assert_eq(engine_open(&engine), 0, "cut %u: %s", cut, engine.damage.text);
+		cr_expect(engine_holds(&engine, region(50) + 5, 1, 7), "cut %u", cut);
+		expect_clean_check();
+		cr_assert_eq(engine_discard(&engine, 0, region(64)), 0);
+		expect_nothing_left("after a kill");
+		engine_done(&engine);
+		engine.volume = NULL;
+	}
+}
+
+/* --- a store that is large enough --- */
+
+static void random_op(struct rng *rng, uint64_t blocks)
+{
+	uint64_t at = rng_u64(rng) % blocks, from = rng_u64(rng) % blocks;
+	uint64_t most = blocks - (at > from ? at : from);
+	uint64_t count = 1 + rng_u64(rng) % (most < 40 ? most : 40);
+	int r = 0;
+
+	switch (rng_below(rng, 8)) {
+	case 0:
+		r = engine_discard(&engine, at, count);
+		break;
+	case 1:
+	case 2:
+		if (at + count <= from || from + count <= at)
+			r = engine_clone(&engine, from, count, at);
+		break;
+	case 3:
+		r = rng_once_in(rng, 20) ? engine_flush(&engine) : 0;
+		break;
+	default:
+		r = engine_write(&engine, at, rng_once_in(rng, 2) ? 1 : count, rng_below(rng, 9));
+	}
+	cr_assert_eq(r, 0, "block %lu: error %d", at, r);
+}
+
+/* A store that create sized has a block for each of the volume and a place for each region. With
+ * free blocks in pieces there was ENOSPC all the same. */
+Test(places, a_store_of_the_size_that_create_gives_never_is_full)
+{
+	static const uint64_t sizes[] = {256, 511, 513, 1025, 2049, 4 * 512 + 63};
+
+	for (uint32_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		struct rng rng = rng_for(sizes[i], 1);
+		uint64_t logical_bytes = blocks_to_bytes(sizes[i]);
+
+		operations_left = UINT32_MAX;
+		damaged_block = 0;
+		engine_init(&engine,
+			    &(struct engine_options){
+				    .logical_bytes = logical_bytes,
+				    .store_bytes = volume_store_bytes_for(logical_bytes, 64),
+				    .ring_blocks = 64,
+			    });
+		for (uint64_t block = 0; block + 1 < sizes[i]; block++)
+			cr_assert_eq(engine_write(&engine, block, 1, 1), 0);
+		for (uint32_t n = 0; n < 1200; n++)
+			random_op(&rng, sizes[i] - (n < 900));
+		for (uint64_t block = 0; block < sizes[i]; block++)
+			cr_assert_eq(engine_write(&engine, block, 1, 2), 0, "block %lu", block);
+		engine_done(&engine);
+		engine.volume = NULL;
+	}
 }

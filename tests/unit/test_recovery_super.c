@@ -327,7 +327,7 @@ Test(recovery_super, features_of_the_older_copy_do_not_matter)
 	struct super older = super;
 
 	older.checkpoint--;
-	older.features_incompat = 1;
+	older.features_incompat = 2;
 	put_super(&older);
 	cr_expect_eq(open_with(false), 0);
 }
