@@ -7,8 +7,8 @@
 
 #include "core/base/mutant.h"
 
-#define PLACE_BLOCKS  2u
-#define RUN_ALIGN_MIN 8u /* a run of that many is aligned */
+#define PLACE_BLOCKS 2u
+#define LOOKS_MAX    8u /* slabs, for a run of a size that need not be had */
 
 void alloc_init(struct alloc *alloc, struct refs *refs, const struct geometry *geometry,
 		uint32_t cow_hint_blocks, uint32_t window_count)
@@ -39,9 +39,14 @@ static bool handed(const struct alloc_window *window, uint32_t i)
 
 static void drop_window(struct alloc *alloc, struct alloc_window *window)
 {
-	for (uint32_t i = 0; i < window->blocks; i++)
-		if (!handed(window, i))
-			refs_busy_sub(alloc->refs, pbn_add(window->pbn, i), 1);
+	for (uint32_t i = 0; i < window->blocks; i++) {
+		uint32_t begin = i;
+
+		while (i < window->blocks && !handed(window, i))
+			i++;
+		if (i > begin)
+			refs_busy_sub(alloc->refs, pbn_add(window->pbn, begin), i - begin);
+	}
 	window->blocks = 0;
 }
 
@@ -101,57 +106,53 @@ static bool find_run_between(const struct frame *frame, uint32_t begin, uint32_t
 	return false;
 }
 
-/* An aligned run of `blocks` allocatable blocks of the cursor's slab, which is resident. */
+/* A run of `blocks` allocatable blocks of a slab, which is resident. */
 static bool find_run(const struct alloc *alloc, const struct frame *frame, uint32_t slab,
 		     uint32_t blocks, uint32_t *ret_index)
 {
 	uint32_t limit = geometry_slab_blocks(alloc->geometry, slab);
 	/* Small runs anywhere; larger ones aligned, so that windows do not eat into each other. */
-	uint32_t step = blocks < RUN_ALIGN_MIN ? 1 : min_u32(blocks, 32);
-	uint32_t from = blocks < RUN_ALIGN_MIN ? 0 : alloc->at / step * step;
+	uint32_t step = piece_step(piece_for(blocks));
+	uint32_t from = step == 1 || slab != alloc->cursor ? 0 : alloc->at / step * step;
 
 	return find_run_between(frame, from, limit, blocks, step, ret_index) ||
 	       find_run_between(frame, 0, min_u32(from + blocks - 1, limit), blocks, step,
 				ret_index);
 }
 
-/* The next slab, from the cursor on, that may have such a run. */
-static bool next_slab(struct alloc *alloc, uint32_t blocks)
+static void take_run(struct alloc *alloc, uint32_t slab, uint32_t index, uint32_t blocks,
+		     pbn_t *ret_pbn)
 {
-	for (uint32_t i = 0; i < alloc->geometry->slabs; i++) {
-		uint32_t slab = (alloc->cursor + i) % alloc->geometry->slabs;
-
-		if (alloc->refs->slabs[slab].max_run >= blocks &&
-		    refs_slab_available(alloc->refs, slab) >= blocks) {
-			if (slab != alloc->cursor)
-				alloc->at = 0;
-			alloc->cursor = slab;
-			return true;
-		}
-	}
-	return false;
+	*ret_pbn = geometry_slab_pbn(alloc->geometry, slab, index);
+	refs_busy_add(alloc->refs, *ret_pbn, blocks);
+	if (slab != alloc->cursor)
+		alloc->at = 0;
+	alloc->cursor = slab;
+	if (blocks >= PIECE_ALIGN_MIN)
+		alloc->at = index + blocks;
 }
 
-/* A run anywhere; it becomes busy. */
+/* A run anywhere; it becomes busy. A slab that has not got what its summary says is at hand and
+ * costs a look; of large runs so many looks are had, then a smaller one does as well. */
 static int get_run(struct alloc *alloc, uint32_t blocks, pbn_t *ret_pbn, page_t *ret_page)
 {
-	while (next_slab(alloc, blocks)) {
-		page_t page = page_of_refs(alloc->geometry, alloc->cursor);
-		struct frame *frame = cache_find(alloc->refs->cache, page);
-		uint32_t index;
+	uint32_t piece = piece_for(blocks), looks = blocks <= PLACE_BLOCKS ? UINT32_MAX : LOOKS_MAX;
 
-		if (frame == NULL) {
-			*ret_page = page;
+	while (looks-- > 0) {
+		uint32_t slab = refs_find(alloc->refs, alloc->cursor, piece), index;
+		struct frame *frame;
+
+		if (slab == SLABSET_NONE)
+			return -ENOSPC;
+		*ret_page = page_of_refs(alloc->geometry, slab);
+		frame = cache_find(alloc->refs->cache, *ret_page);
+		if (frame == NULL)
 			return -EAGAIN;
-		}
-		if (find_run(alloc, frame, alloc->cursor, blocks, &index)) {
-			*ret_pbn = geometry_slab_pbn(alloc->geometry, alloc->cursor, index);
-			refs_busy_add(alloc->refs, *ret_pbn, blocks);
-			if (blocks >= RUN_ALIGN_MIN)
-				alloc->at = index + blocks;
+		if (find_run(alloc, frame, slab, blocks, &index)) {
+			take_run(alloc, slab, index, blocks, ret_pbn);
 			return 0;
 		}
-		alloc->refs->slabs[alloc->cursor].max_run = (uint16_t)(blocks - 1);
+		refs_measure(alloc->refs, slab);
 	}
 	return -ENOSPC;
 }
@@ -207,7 +208,8 @@ static int open_home(struct alloc *alloc, lbn_t lbn, uint32_t size, uint32_t nee
 		size /= 2;
 		before = lbn_index(lbn) % size;
 	}
-	if (before + needed > size || alloc->refs->slabs[slab].max_run == 0)
+	if (before + needed > size || alloc->refs->slabs[slab].piece == 0 ||
+	    alloc->refs->slabs[slab].barred || alloc->refs->slabs[slab].lost)
 		return -ENOSPC;
 	if (frame == NULL) {
 		*ret_page = page;
@@ -294,14 +296,27 @@ int alloc_get(struct alloc *alloc, lbn_t lbn, uint32_t blocks, bool stream, pbn_
 	return 0;
 }
 
-int alloc_get_place(struct alloc *alloc, pbn_t *ret_place, page_t *ret_page)
+/* Where no two neighbours are known, a slab may have some that nobody measured yet, of a store that
+ * was written without: each is read once in the store's life. */
+static int get_place(struct alloc *alloc, pbn_t *ret_place, page_t *ret_page)
 {
 	int r = get_run(alloc, PLACE_BLOCKS, ret_place, ret_page);
+	uint32_t slab = slabset_next(&alloc->refs->unknown, 0);
+
+	if (r != -ENOSPC || slab == SLABSET_NONE)
+		return r;
+	*ret_page = page_of_refs(alloc->geometry, slab);
+	return -EAGAIN;
+}
+
+int alloc_get_place(struct alloc *alloc, pbn_t *ret_place, page_t *ret_page)
+{
+	int r = get_place(alloc, ret_place, ret_page);
 
 	if (r != -ENOSPC)
 		return r;
 	alloc_drop_windows(alloc);
-	return get_run(alloc, PLACE_BLOCKS, ret_place, ret_page);
+	return get_place(alloc, ret_place, ret_page);
 }
 
 int alloc_get_split(struct alloc *alloc, pbn_t *ret_place, pbn_t *ret_second, page_t *ret_page)
@@ -352,8 +367,7 @@ bool alloc_pass_over(struct alloc *alloc, page_t page, int res, bool *ret_lost)
 
 	*ret_lost = false;
 	if (res == -ENOSPC) {
-		alloc->refs->slabs[slab].max_run = 0;
-		alloc->barred = true;
+		refs_bar(alloc->refs, slab);
 		return true;
 	}
 	if (res != -EUCLEAN && res != -EIO)
@@ -366,10 +380,5 @@ bool alloc_pass_over(struct alloc *alloc, page_t page, int res, bool *ret_lost)
 
 void alloc_retry(struct alloc *alloc)
 {
-	if (!alloc->barred)
-		return;
-	alloc->barred = false;
-	for (uint32_t i = 0; i < alloc->geometry->slabs; i++)
-		if (alloc->refs->slabs[i].max_run == 0 && !alloc->refs->slabs[i].lost)
-			alloc->refs->slabs[i].max_run = SLAB_DATA_BLOCKS;
+	refs_unbar(alloc->refs);
 }

@@ -2,12 +2,12 @@
 /*
  * alloc - hands out physical blocks, near the ones that they will be read with
  *
- * Next-fit over the slabs, with reservations: a window of a region (512 blocks for a stream that
- * starts in a hole, else the copy-on-write hint or the size of the write, whichever is more) owns
- * an aligned run of free blocks, and a block of the window gets the block of the run with its own
- * index. Neighbours that are copied one by one end up adjacent, a stream becomes LINEAR.
- * Reservations are memory alone: a crash frees them, and when space is short they are taken back.
- * When no run is left, any free block will do.
+ * Next-fit over the slabs that have what is asked for (piece.h, refs.h), with reservations: a
+ * window of a region (512 blocks for a stream that starts in a hole, else the copy-on-write hint or
+ * the size of the write, whichever is more) owns an aligned run of free blocks, and a block of the
+ * window gets the block of the run with its own index. Neighbours that are copied one by one end up
+ * adjacent, a stream becomes LINEAR. Reservations are memory alone: a crash frees them, and when
+ * space is short they are taken back. When no run is left, any free block will do.
  *
  * With homes, a window first tries the place that its blocks would have were the volume laid out in
  * order: a volume that is written at random, a block at a time, then lies in order all the same,
@@ -20,6 +20,9 @@
  *
  * What is handed out is busy until it is published (refs_busy_sub by the edit) or put back.
  *
+ * Cost      bounded by a constant, whatever the store's size and however its free space lies: one
+ *           page of counts for a window besides that of its home, and a few looks at pages that are
+ *           at hand.
  * Errors    -EAGAIN: *ret_page has to be loaded first; -ENOSPC: nothing is allocatable now (what is
  *           pending may become so).
  * Threads   the caller holds the metadata lock.
@@ -53,7 +56,6 @@ struct alloc {
 	uint32_t window_count;
 	uint64_t now;
 	bool homes;
-	bool barred; /* some slab could not be opened (its zeroing failed); see alloc_retry() */
 	struct alloc_window windows[ALLOC_WINDOWS_MAX];
 };
 

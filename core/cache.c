@@ -81,6 +81,8 @@ static void return_busy_table(struct cache *cache, struct frame *frame)
 static void remove_page(struct cache *cache, struct frame *frame)
 {
 	assert(frame->page != PAGE_NONE && !frame->dirty && !frame->copying && frame->busy == 0);
+	if (!page_is_leaf(cache->geometry, frame->page) && cache->ops->refs_evicted)
+		cache->ops->refs_evicted(cache->context, frame);
 	cache->frame_of[frame->page] = 0;
 	frame->page = PAGE_NONE;
 	return_busy_table(cache, frame);

@@ -91,6 +91,8 @@ struct cache_ops {
 	void (*damage)(void *context, const char *text);
 	/* A refs page came in; nothing of it is busy. May be NULL. */
 	void (*refs_loaded)(void *context, const struct frame *frame);
+	/* It leaves: clean, and nothing of it is busy. May be NULL. */
+	void (*refs_evicted)(void *context, const struct frame *frame);
 	/* Every page at home is older than the next edit. */
 	uint64_t (*lsn_limit)(void *context);
 };

@@ -188,6 +188,8 @@ static void copy_pages(struct checkpoint *checkpoint)
 		 * another. The old one stays in quarantine until a later checkpoint, so writing
 		 * there harms nobody. */
 		slot->block = page_block(volume, frame->page, slot->generation);
+		if (!page_is_leaf(&volume->super.geometry, frame->page))
+			slot->piece = refs_free_piece(&volume->refs, frame);
 		cache_encode(&volume->cache, frame, slot->generation, slot->buf);
 		if (frame->lsn > checkpoint->batch_lsn)
 			checkpoint->batch_lsn = frame->lsn;
@@ -205,10 +207,8 @@ static void page_is_home(struct volume *volume, struct checkpoint_slot *slot)
 	if (page_is_leaf(geometry, slot->page)) {
 		map_leaf_home(&volume->map, slot->page, slot->generation);
 	} else {
-		uint32_t slab = slot->page - geometry->regions;
-
-		volume->refs.slabs[slab].generation = slot->generation;
-		volume->refs.tops[slab / SUMMARY_ENTRIES].dirty = true;
+		refs_home(&volume->refs, slot->page - geometry->regions, slot->generation,
+			  slot->piece);
 	}
 }
 
@@ -234,7 +234,7 @@ static void encode_summary(const struct volume *volume, uint32_t number, uint32_
 	for (uint32_t i = 0; i < SUMMARY_ENTRIES && first + i < volume->super.geometry.slabs; i++) {
 		const struct slab *slab = &volume->refs.slabs[first + i];
 		struct summary_entry entry = {slab->generation, (uint32_t)slab->free_blocks,
-					      (uint32_t)slab->shared_refs};
+					      slab->shared_refs, slab->home_piece};
 
 		if (slab->generation != 0)
 			summary_page_put(out, i, &entry);

@@ -65,6 +65,7 @@ struct checkpoint_slot {
 	page_t page;
 	uint32_t top; /* TOPS */
 	uint32_t generation;
+	uint32_t piece; /* of a refs page: what the copy has to offer (piece.h) */
 	uint64_t block;
 };
 

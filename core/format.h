@@ -161,6 +161,7 @@ struct summary_entry {
 	uint32_t generation; /* of its refs page; 0: never went home, all counts are 0 */
 	uint32_t free_blocks; /* data blocks without a reference */
 	uint32_t shared_refs; /* sum of the counts that are greater than 1 */
+	uint8_t piece; /* the largest that the refs page has (piece.h), + 1; 0: not known */
 };
 
 void summary_page_put(uint8_t *page, uint32_t index, const struct summary_entry *entry);

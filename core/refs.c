@@ -9,16 +9,73 @@
 
 int refs_init(struct refs *refs, const struct geometry *geometry, struct cache *cache)
 {
+	int r = 0;
+
 	*refs = (struct refs){.geometry = geometry, .cache = cache};
 	refs->slabs = calloc(geometry->slabs, sizeof(struct slab));
 	refs->tops = calloc(geometry->summary_pages, sizeof(struct top));
-	return refs->slabs && refs->tops ? 0 : -ENOMEM;
+	for (uint32_t i = 0; r == 0 && i < PIECES; i++)
+		r = slabset_init(&refs->by_piece[i], geometry->slabs);
+	if (r == 0)
+		r = slabset_init(&refs->unknown, geometry->slabs);
+	if (r == 0)
+		r = slabset_init(&refs->barred, geometry->slabs);
+	return refs->slabs && refs->tops ? r : -ENOMEM;
 }
 
 void refs_done(struct refs *refs)
 {
 	free(refs->slabs);
 	free(refs->tops);
+	for (uint32_t i = 0; i < PIECES; i++)
+		slabset_done(&refs->by_piece[i]);
+	slabset_done(&refs->unknown);
+	slabset_done(&refs->barred);
+}
+
+/* --- what a slab has to offer --- */
+
+static void leave_set(struct refs *refs, uint32_t slab)
+{
+	slabset_remove(&refs->by_piece[refs->slabs[slab].piece], slab);
+}
+
+static void enter_set(struct refs *refs, uint32_t slab)
+{
+	const struct slab *s = &refs->slabs[slab];
+
+	if (!s->barred && !s->lost)
+		slabset_add(&refs->by_piece[s->piece], slab);
+}
+
+static void set_piece(struct refs *refs, uint32_t slab, uint32_t piece)
+{
+	struct slab *s = &refs->slabs[slab];
+
+	/* No more than is left, be it unmeasured. */
+	while (piece > 0 && piece_blocks(piece) > refs_slab_available(refs, slab))
+		piece--;
+	if (piece == s->piece)
+		return;
+	leave_set(refs, slab);
+	s->piece = (uint8_t)piece;
+	enter_set(refs, slab);
+}
+
+/* Of a page that is absent. */
+static void set_home_piece(struct refs *refs, uint32_t slab)
+{
+	const struct slab *s = &refs->slabs[slab];
+	uint32_t blocks = geometry_slab_blocks(refs->geometry, slab);
+
+	if (s->home_piece > 0 && s->generation != 0) {
+		slabset_remove(&refs->unknown, slab);
+		set_piece(refs, slab, s->home_piece - 1u);
+	} else {
+		if (s->generation != 0 && s->free_blocks > 1 && !s->lost)
+			slabset_add(&refs->unknown, slab);
+		set_piece(refs, slab, piece_at_least(blocks, (uint32_t)s->free_blocks));
+	}
 }
 
 void refs_set_summary(struct refs *refs, uint32_t slab, const struct summary_entry *entry)
@@ -30,11 +87,146 @@ void refs_set_summary(struct refs *refs, uint32_t slab, const struct summary_ent
 		.generation = entry->generation,
 		.free_blocks = (int16_t)free_blocks,
 		.shared_refs = entry->shared_refs,
-		.max_run = SLAB_DATA_BLOCKS,
+		.home_piece = entry->piece <= PIECES ? entry->piece : 0,
 	};
 	refs->free_blocks += free_blocks;
 	refs->shared_refs += entry->shared_refs;
+	set_home_piece(refs, slab);
+	enter_set(refs, slab);
 }
+
+static bool is_free(const struct frame *frame, uint32_t i)
+{
+	return frame->counts[i] == 0 && frame->busy_counts[i] == 0;
+}
+
+uint32_t refs_free_piece(const struct refs *refs, const struct frame *frame)
+{
+	uint32_t blocks =
+		geometry_slab_blocks(refs->geometry, frame->page - refs->geometry->regions);
+	uint32_t piece = 0;
+
+	for (uint32_t i = 0; i < blocks; i++) {
+		uint32_t begin = i;
+
+		while (i < blocks && frame->counts[i] == 0)
+			i++;
+		if (i > begin)
+			piece = max_u32(piece, piece_in(begin, i));
+	}
+	return piece;
+}
+
+void refs_measure(struct refs *refs, uint32_t slab)
+{
+	uint32_t blocks = geometry_slab_blocks(refs->geometry, slab), piece = 0;
+	const struct frame *frame = cache_find(refs->cache, page_of_refs(refs->geometry, slab));
+
+	assert(frame != NULL);
+	for (uint32_t i = 0; i < blocks && piece < PIECE_MAX; i++) {
+		uint32_t begin = i;
+
+		while (i < blocks && is_free(frame, i))
+			i++;
+		if (i > begin)
+			piece = max_u32(piece, piece_in(begin, i));
+	}
+	set_piece(refs, slab, piece);
+}
+
+/* Blocks from first to end may be allocatable again: the runs that they are in may be longer than
+ * any before. */
+static void measure_around(struct refs *refs, uint32_t slab, const struct frame *frame,
+			   uint32_t first, uint32_t end)
+{
+	uint32_t blocks = geometry_slab_blocks(refs->geometry, slab);
+	uint32_t piece = refs->slabs[slab].piece;
+
+	while (first > 0 && is_free(frame, first - 1))
+		first--;
+	for (uint32_t i = first; i < end && piece < PIECE_MAX; i++) {
+		uint32_t begin = i;
+
+		while (i < blocks && is_free(frame, i))
+			i++;
+		if (i > begin)
+			piece = max_u32(piece, piece_in(begin, i));
+	}
+	set_piece(refs, slab, piece);
+}
+
+void refs_loaded(struct refs *refs, const struct frame *frame)
+{
+	uint32_t slab = frame->page - refs->geometry->regions;
+	struct slab *s = &refs->slabs[slab];
+	uint32_t piece = refs_free_piece(refs, frame);
+
+	if (s->lost) {
+		s->lost = false;
+		refs->lost_free -= (uint64_t)s->free_blocks;
+		enter_set(refs, slab);
+	}
+	slabset_remove(&refs->unknown, slab);
+	if (s->generation != 0 && s->home_piece != piece + 1) {
+		s->home_piece = (uint8_t)(piece + 1);
+		refs->tops[slab / SUMMARY_ENTRIES].dirty = true;
+	}
+	set_piece(refs, slab, piece);
+}
+
+void refs_evicted(struct refs *refs, uint32_t slab)
+{
+	set_home_piece(refs, slab);
+}
+
+void refs_home(struct refs *refs, uint32_t slab, uint32_t generation, uint32_t piece)
+{
+	refs->slabs[slab].generation = generation;
+	refs->slabs[slab].home_piece = (uint8_t)(piece + 1);
+	refs->tops[slab / SUMMARY_ENTRIES].dirty = true;
+}
+
+void refs_bar(struct refs *refs, uint32_t slab)
+{
+	leave_set(refs, slab);
+	refs->slabs[slab].barred = true;
+	slabset_add(&refs->barred, slab);
+}
+
+void refs_unbar(struct refs *refs)
+{
+	uint32_t slab = 0;
+
+	while ((slab = slabset_next(&refs->barred, slab)) != SLABSET_NONE) {
+		slabset_remove(&refs->barred, slab);
+		refs->slabs[slab].barred = false;
+		enter_set(refs, slab);
+	}
+}
+
+/* How far behind `from` it is, going round. */
+static uint32_t next_of(const struct refs *refs, const struct slabset *set, uint32_t from)
+{
+	uint32_t slab = slabset_next(set, from);
+
+	if (slab != SLABSET_NONE)
+		return slab - from;
+	slab = slabset_next(set, 0);
+	return slab < from ? refs->geometry->slabs - from + slab : SLABSET_NONE;
+}
+
+uint32_t refs_find(const struct refs *refs, uint32_t from, uint32_t piece)
+{
+	uint32_t nearest = SLABSET_NONE;
+
+	for (; piece < PIECES; piece++)
+		nearest = min_u32(nearest, next_of(refs, &refs->by_piece[piece], from));
+	if (nearest == SLABSET_NONE)
+		return SLABSET_NONE;
+	return (uint32_t)(((uint64_t)from + nearest) % refs->geometry->slabs);
+}
+
+/* --- counts --- */
 
 struct frame *refs_frame(struct refs *refs, pbn_t pbn)
 {
@@ -79,6 +271,8 @@ void refs_busy_add(struct refs *refs, pbn_t pbn, uint32_t blocks)
 			refs->busy_free++;
 		}
 	}
+	if (slab->free_blocks == slab->busy_free)
+		set_piece(refs, geometry_slab(refs->geometry, pbn), 0);
 }
 
 void refs_busy_sub(struct refs *refs, pbn_t pbn, uint32_t blocks)
@@ -95,9 +289,11 @@ void refs_busy_sub(struct refs *refs, pbn_t pbn, uint32_t blocks)
 		if (frame->counts[i] == 0) {
 			slab->busy_free--;
 			refs->busy_free--;
-			slab->max_run = SLAB_DATA_BLOCKS;
 		}
 	}
+	if (slab->piece < PIECE_MAX && slab->busy_free < slab->free_blocks)
+		measure_around(refs, geometry_slab(refs->geometry, pbn), frame, first,
+			       first + blocks);
 }
 
 static void count_changed(struct refs *refs, struct slab *slab, uint32_t before, uint32_t after,
@@ -113,7 +309,7 @@ static void count_changed(struct refs *refs, struct slab *slab, uint32_t before,
 		slab->busy_free = (int16_t)(slab->busy_free + free_delta);
 		refs->busy_free += (uint64_t)(int64_t)free_delta;
 	}
-	slab->shared_refs += shared_delta;
+	slab->shared_refs = (uint32_t)(slab->shared_refs + shared_delta);
 	refs->shared_refs += (uint64_t)shared_delta;
 }
 
@@ -156,21 +352,11 @@ bool refs_lose(struct refs *refs, uint32_t slab)
 	if (s->lost)
 		return false;
 	assert(s->busy_free == 0); /* it is absent */
+	leave_set(refs, slab);
+	slabset_remove(&refs->unknown, slab);
 	s->lost = true;
-	s->max_run = 0;
 	refs->lost_free += (uint64_t)s->free_blocks;
 	return true;
-}
-
-void refs_loaded(struct refs *refs, uint32_t slab)
-{
-	struct slab *s = &refs->slabs[slab];
-
-	if (!s->lost)
-		return;
-	s->lost = false;
-	s->max_run = SLAB_DATA_BLOCKS;
-	refs->lost_free -= (uint64_t)s->free_blocks;
 }
 
 void refs_recount(struct refs *refs, uint32_t slab)
@@ -179,15 +365,17 @@ void refs_recount(struct refs *refs, uint32_t slab)
 	const struct frame *frame = cache_find(refs->cache, page_of_refs(refs->geometry, slab));
 	struct slab *s = &refs->slabs[slab];
 	int16_t free_blocks = 0;
-	int64_t shared = 0;
+	uint32_t shared = 0;
 
 	assert(frame != NULL);
 	for (uint32_t i = 0; i < blocks; i++) {
 		free_blocks = (int16_t)(free_blocks + (frame->counts[i] == 0));
-		shared += frame->counts[i] > 1 ? frame->counts[i] : 0;
+		shared += frame->counts[i] > 1 ? frame->counts[i] : 0u;
 	}
 	refs->free_blocks += (uint64_t)(int64_t)(free_blocks - s->free_blocks);
-	refs->shared_refs += (uint64_t)(shared - s->shared_refs);
+	/* During replay it may have gone below 0; a slab's sum has fewer than 31 bits. */
+	refs->shared_refs += (uint64_t)(int64_t)(int32_t)(shared - s->shared_refs);
 	s->free_blocks = free_blocks;
 	s->shared_refs = shared;
+	refs_measure(refs, slab);
 }

@@ -2,7 +2,11 @@
 /*
  * refs - how many logical blocks point at each physical block, and which blocks are busy
  *
- * The counts are in refs pages in the cache; of each slab a summary stays in memory.
+ * The counts are in refs pages in the cache; of each slab a summary stays in memory, with the
+ * largest piece that it has (piece.h), by which slabs are found (slabset.h). While the page is
+ * absent the piece is exact, or, of a store that was written without it, the least that can be,
+ * until the page is read: so a page that is read because of its piece is never read in vain. While
+ * it is resident no larger piece is there; a search in vain makes it exact again.
  *
  * A block is *busy* while something uncommitted or in flight forbids to judge it by its count
  * alone:
@@ -16,7 +20,7 @@
  * Units     counts are references, never bytes; shared_refs is the sum of the counts above 1.
  * Errors    none: a caller's bug (a drop below 0, a take above REFS_MAX, an absent page) asserts.
  * Threads   the caller holds the metadata lock.
- * Memory    refs_init() allocates 24 bytes a slab.
+ * Memory    refs_init() allocates 16 bytes a slab, and the sets: under 2.
  */
 #ifndef CORE_REFS_H
 #define CORE_REFS_H
@@ -26,13 +30,17 @@
 
 #include "core/cache.h"
 #include "core/map.h"
+#include "core/piece.h"
+#include "core/slabset.h"
 
 struct slab {
 	uint32_t generation; /* of its refs page's last home write; 0: never */
 	int16_t free_blocks; /* count 0, busy or not */
 	int16_t busy_free; /* of these: busy */
-	int64_t shared_refs;
-	uint16_t max_run; /* no longer run of allocatable blocks is known to be there (alloc.h) */
+	uint32_t shared_refs;
+	uint8_t piece; /* no larger one is allocatable (piece.h); while the page is absent: exact */
+	uint8_t home_piece; /* of the page as it is at home, + 1; 0: not known */
+	bool barred; /* passed over until refs_unbar() */
 	bool lost; /* its page could not be read: nothing of it is handed out */
 };
 
@@ -41,6 +49,9 @@ struct refs {
 	struct cache *cache;
 	struct slab *slabs;
 	struct top *tops; /* summary pages */
+	struct slabset by_piece[PIECES]; /* which slabs are of that piece; barred and lost: none */
+	struct slabset unknown; /* whose piece is not known: it is the least that can be */
+	struct slabset barred;
 	uint64_t free_blocks; /* sums over the slabs */
 	uint64_t busy_free;
 	uint64_t shared_refs;
@@ -74,8 +85,22 @@ static inline uint64_t refs_available(const struct refs *refs)
 
 /* The absent page of the slab cannot be had. False: that was known. */
 bool refs_lose(struct refs *refs, uint32_t slab);
-/* The page came in after all. */
-void refs_loaded(struct refs *refs, uint32_t slab);
+/* The page came in; nothing of it is busy. It is known now what it has. */
+void refs_loaded(struct refs *refs, const struct frame *frame);
+/* The page is about to leave, clean and with nothing busy. */
+void refs_evicted(struct refs *refs, uint32_t slab);
+/* A copy of the page went home: its generation and what it had to offer. */
+void refs_home(struct refs *refs, uint32_t slab, uint32_t generation, uint32_t piece);
+
+/* Passed over until refs_unbar(), which ends that for all. */
+void refs_bar(struct refs *refs, uint32_t slab);
+void refs_unbar(struct refs *refs);
+
+/* The first slab from `from` on, and round, of which such a piece may be had; SLABSET_NONE. */
+uint32_t refs_find(const struct refs *refs, uint32_t from, uint32_t piece);
+/* The piece of a resident page, by its counts alone; made exact in the summary. */
+uint32_t refs_free_piece(const struct refs *refs, const struct frame *frame);
+void refs_measure(struct refs *refs, uint32_t slab);
 
 /* The effects of edits (see edit.h): each block of the run gains or loses one reference. */
 void refs_take(struct refs *refs, pbn_t pbn, uint32_t blocks);

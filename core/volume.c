@@ -241,7 +241,14 @@ static void on_refs_loaded(void *context, const struct frame *frame)
 {
 	struct volume *volume = context;
 
-	refs_loaded(&volume->refs, frame->page - volume->super.geometry.regions);
+	refs_loaded(&volume->refs, frame);
+}
+
+static void on_refs_evicted(void *context, const struct frame *frame)
+{
+	struct volume *volume = context;
+
+	refs_evicted(&volume->refs, frame->page - volume->super.geometry.regions);
 }
 
 static uint64_t lsn_limit(void *context)
@@ -261,6 +268,7 @@ static const struct cache_ops cache_callbacks = {
 	.on_short = on_cache_short,
 	.damage = on_damage,
 	.refs_loaded = on_refs_loaded,
+	.refs_evicted = on_refs_evicted,
 };
 
 /* --- opening --- */

@@ -82,6 +82,11 @@ static inline lbn_t region_lbn(uint32_t region)
 	return (lbn_t){(uint64_t)region << REGION_SHIFT};
 }
 
+static inline uint32_t max_u32(uint32_t a, uint32_t b)
+{
+	return a > b ? a : b;
+}
+
 static inline uint32_t min_u32(uint32_t a, uint32_t b)
 {
 	return a < b ? a : b;

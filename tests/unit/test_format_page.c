@@ -282,11 +282,13 @@ Test(format_page, entries_of_a_page_do_not_overlap)
 	}
 	memset(page, 0, sizeof(page));
 	for (uint32_t i = 0; i < SUMMARY_ENTRIES; i++)
-		summary_page_put(page, i, &(struct summary_entry){~0u - i, i, ~0u - 2 * i});
+		summary_page_put(page, i,
+				 &(struct summary_entry){~0u - i, i, ~0u - 2 * i, (uint8_t)i});
 	for (uint32_t i = 0; i < SUMMARY_ENTRIES; i++) {
 		cr_assert_eq(summary_page_get(page, i).generation, ~0u - i);
 		cr_assert_eq(summary_page_get(page, i).free_blocks, i);
 		cr_assert_eq(summary_page_get(page, i).shared_refs, ~0u - 2 * i);
+		cr_assert_eq(summary_page_get(page, i).piece, (uint8_t)i);
 	}
 	memset(page, 0, sizeof(page));
 	for (uint32_t i = 0; i < REGION_BLOCKS; i++)

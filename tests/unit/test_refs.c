@@ -102,6 +102,8 @@ Test(refs, a_summary_tells_what_a_slab_holds_before_its_page_is_read)
 		{.generation = 0, .free_blocks = 5, .shared_refs = 0}, /* never written */
 		{.generation = 8, .free_blocks = 0, .shared_refs = 30},
 	};
+	/* A thousand blocks may all be apart, as far as is known. */
+	static const uint32_t pieces[SLABS] = {1, PIECE_MAX, 0};
 
 	cr_assert_eq(refs_init(&opened, space.geometry, &space.cache), 0);
 	for (uint32_t slab = 0; slab < SLABS; slab++)
@@ -115,7 +117,7 @@ Test(refs, a_summary_tells_what_a_slab_holds_before_its_page_is_read)
 	cr_expect_eq(opened.slabs[1].generation, 0);
 	cr_expect_eq(opened.slabs[2].shared_refs, 30);
 	for (uint32_t slab = 0; slab < SLABS; slab++)
-		cr_expect_eq(opened.slabs[slab].max_run, SLAB_DATA_BLOCKS, "it is not known yet");
+		cr_expect_eq(opened.slabs[slab].piece, pieces[slab], "slab %u", slab);
 	refs_done(&opened);
 }
 
@@ -340,11 +342,20 @@ Test(refs, a_busy_block_that_loses_its_last_owner_is_not_available_before_it_set
 Test(refs, a_block_that_settles_makes_longer_runs_possible)
 {
 	refs_busy_add(refs, at(0, 4), 1);
-	refs->slabs[0].max_run = 3;
-	refs->slabs[1].max_run = 3;
+	refs_busy_add(refs, at(0, 8), SLAB_DATA_BLOCKS - 8);
+	refs_measure(refs, 0);
+	cr_expect_eq(refs->slabs[0].piece, piece_for(4));
 	refs_busy_sub(refs, at(0, 4), 1);
-	cr_expect(refs->slabs[0].max_run >= SLAB_DATA_BLOCKS);
-	cr_expect_eq(refs->slabs[1].max_run, 3, "another slab's are as they were");
+	cr_expect_eq(refs->slabs[0].piece, piece_for(8), "joined with those on both sides");
+	refs_busy_sub(refs, at(0, 40), 24);
+	cr_expect_eq(refs->slabs[0].piece, piece_for(16), "from 48 on");
+	refs_busy_sub(refs, at(0, 64), 32);
+	cr_expect_eq(refs->slabs[0].piece, piece_for(32));
+	refs_busy_sub(refs, at(0, 8), 32);
+	cr_expect_eq(refs->slabs[0].piece, piece_for(64), "0 to 95");
+	refs_busy_add(refs, at(0, 0), 96);
+	cr_expect_eq(refs->slabs[0].piece, 0, "nothing is left");
+	cr_expect_eq(refs->slabs[1].piece, PIECE_MAX, "another slab's are as they were");
 }
 
 Test(refs, a_page_with_busy_blocks_is_known_to_the_cache)

@@ -167,7 +167,7 @@ static void make_nearly_full(void)
 	alloc_drop_windows(&engine.volume->alloc);
 	for (uint32_t i = 0; i < slabs; i++) {
 		refs->slabs[i].free_blocks = 1;
-		refs->slabs[i].max_run = 1;
+		refs_evicted(refs, i);
 	}
 	refs->free_blocks = slabs;
 }
