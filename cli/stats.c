@@ -68,6 +68,12 @@ static const struct metric counters[] = {
 	 "Payload bytes that went between a ublk client's memory and the store without a copy."},
 	{"fence_waits", "fence_waits_total", "Requests that waited for a fence."},
 	{"discarded_bytes", "discarded_bytes_total", "Bytes given back to the backing."},
+	{"read_errors", "read_errors_total", "Reads of data that failed in the store."},
+	{"write_errors", "write_errors_total", "Writes of data that failed in the store."},
+	{"no_space_errors", "no_space_errors_total",
+	 "Writes of data that the backing had no space for."},
+	{"metadata_waits", "metadata_waits_total",
+	 "Times a metadata write found no space in the backing and waited."},
 };
 
 static volatile sig_atomic_t interrupted;
@@ -163,7 +169,7 @@ static void print_latencies(const json_t *latency)
 
 static void print_prometheus(const json_t *stats)
 {
-	static const char *const states[] = {"ok", "low on space", "read-only"};
+	static const char *const states[] = {"ok", "low on space", "backing full", "read-only"};
 	const char *state = client_text(stats, "state");
 
 	print_metrics(stats, "gauge", gauges, sizeof(gauges) / sizeof(gauges[0]));

@@ -181,6 +181,7 @@ static void submit_load(struct cache_load *load, enum store_op op, uint64_t bloc
 	load->zeroing = op == STORE_WRITE;
 	load->io.op = op;
 	load->io.fua = false;
+	load->io.locked = true;
 	load->io.lane = lane;
 	load->io.off_bytes = blocks_to_bytes(block);
 	load->io.len_bytes = blocks_to_bytes(blocks);
@@ -383,6 +384,8 @@ static void load_done(struct store_io *io, int res)
 	bool leaf = page_is_leaf(cache->geometry, load->page);
 	page_t page = load->page;
 
+	if (store_lacks_space(res))
+		cache->ops->lacks_space(cache->context, res);
 	if (leaf)
 		cache->ops->lock_region(cache->context, page);
 	pthread_mutex_lock(cache->lock);

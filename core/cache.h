@@ -88,6 +88,8 @@ struct cache_ops {
 	void (*unlock_region)(void *context, uint32_t region);
 	/* No frame can be had: clean some. */
 	void (*on_short)(void *context, struct worker *worker);
+	/* The zeros of a new refs page found no space. */
+	void (*lacks_space)(void *context, int error);
 	void (*damage)(void *context, const char *text);
 	/* A refs page came in; nothing of it is busy. May be NULL. */
 	void (*refs_loaded)(void *context, const struct frame *frame);

@@ -99,7 +99,7 @@ static void submit_slot(struct checkpoint_slot *slot)
 	};
 	checkpoint->ios_pending++;
 	checkpoint->pages_written++;
-	store_submit(checkpoint->volume->store, &slot->io);
+	backing_write(&checkpoint->volume->backing, &slot->io);
 }
 
 static void slot_done(struct store_io *io, int res)
@@ -109,10 +109,12 @@ static void slot_done(struct store_io *io, int res)
 	struct volume *volume = checkpoint->volume;
 
 	pthread_mutex_lock(&volume->meta);
-	if (res < 0)
-		checkpoint->ios_res = res;
-	if (--checkpoint->ios_pending == 0)
-		wait_wake(&checkpoint->step, checkpoint->ios_res);
+	if (!backing_holds(&volume->backing, io, res)) {
+		if (res < 0)
+			checkpoint->ios_res = res;
+		if (--checkpoint->ios_pending == 0)
+			wait_wake(&checkpoint->step, checkpoint->ios_res);
+	}
 	pthread_mutex_unlock(&volume->meta);
 }
 
@@ -345,8 +347,10 @@ static void super_done(struct store_io *io, int res)
 	struct checkpoint *checkpoint = io->context;
 
 	pthread_mutex_lock(&checkpoint->volume->meta);
-	checkpoint->ios_pending--;
-	wait_wake(&checkpoint->step, res);
+	if (!backing_holds(&checkpoint->volume->backing, io, res)) {
+		checkpoint->ios_pending--;
+		wait_wake(&checkpoint->step, res);
+	}
 	pthread_mutex_unlock(&checkpoint->volume->meta);
 }
 
@@ -390,7 +394,7 @@ static void write_super(struct checkpoint *checkpoint)
 	};
 	checkpoint->state = CHECKPOINT_SUPER;
 	checkpoint->ios_pending++;
-	store_submit(volume->store, &checkpoint->super_io);
+	backing_write(&volume->backing, &checkpoint->super_io);
 }
 
 static void finish(struct checkpoint *checkpoint)

@@ -12,13 +12,13 @@
 
 static void advance(struct task *task);
 
-int journal_init(struct journal *journal, struct store *store, const struct super *super,
+int journal_init(struct journal *journal, struct backing *backing, const struct super *super,
 		 struct flusher *flusher, pthread_mutex_t *lock)
 {
 	uint32_t blocks = min_u32(super->geometry.ring_blocks / 4, GROUP_BLOCKS_MAX);
 
 	memset(journal, 0, sizeof(*journal));
-	journal->store = store;
+	journal->backing = backing;
 	journal->geometry = &super->geometry;
 	journal->uuid = super->uuid;
 	journal->flusher = flusher;
@@ -235,7 +235,7 @@ static void submit_blocks(struct journal *journal, unsigned i, uint64_t sequence
 	io->done = write_done;
 	io->context = journal;
 	journal->ios_pending++;
-	store_submit(journal->store, io);
+	backing_write(journal->backing, io);
 }
 
 /* Seals the frozen group's blocks and writes them, in two pieces where the ring ends. */
@@ -285,11 +285,13 @@ static void write_done(struct store_io *io, int res)
 	struct journal *journal = io->context;
 
 	pthread_mutex_lock(journal->lock);
-	if (res < 0)
-		journal->ios_res = res;
-	assert(journal->ios_pending > 0);
-	if (--journal->ios_pending == 0)
-		wait_wake(&journal->step, journal->ios_res);
+	if (!backing_holds(journal->backing, io, res)) {
+		if (res < 0)
+			journal->ios_res = res;
+		assert(journal->ios_pending > 0);
+		if (--journal->ios_pending == 0)
+			wait_wake(&journal->step, journal->ios_res);
+	}
 	pthread_mutex_unlock(journal->lock);
 }
 
@@ -375,5 +377,11 @@ void journal_kill(struct journal *journal, int error)
 	journal->state = JOURNAL_DEAD;
 	journal->error = error;
 	wait_wake_all(&journal->commit_waits, error);
+	wait_wake_all(&journal->space_waits, error);
+}
+
+void journal_refuse(struct journal *journal, int error)
+{
+	assert(error < 0);
 	wait_wake_all(&journal->space_waits, error);
 }

@@ -38,6 +38,7 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
+#include "core/backing.h"
 #include "core/flusher.h"
 #include "core/format.h"
 #include "core/geometry.h"
@@ -78,7 +79,7 @@ enum journal_state {
 };
 
 struct journal {
-	struct store *store;
+	struct backing *backing;
 	const struct geometry *geometry;
 	const uint8_t *uuid;
 	struct flusher *flusher;
@@ -128,7 +129,7 @@ struct journal {
 	void *context;
 };
 
-int journal_init(struct journal *journal, struct store *store, const struct super *super,
+int journal_init(struct journal *journal, struct backing *backing, const struct super *super,
 		 struct flusher *flusher, pthread_mutex_t *lock);
 void journal_done(struct journal *journal);
 
@@ -172,5 +173,8 @@ void journal_grant(struct journal *journal);
 uint32_t journal_used_blocks(const struct journal *journal);
 
 void journal_kill(struct journal *journal, int error);
+
+/* Who waits for room hears it: there will be none for a while. */
+void journal_refuse(struct journal *journal, int error);
 
 #endif

@@ -356,7 +356,7 @@ static void reserved(struct request *request)
 {
 	if (request->wait.res < 0) {
 		request->reserved_records = 0;
-		end(request, -EIO);
+		end(request, request->wait.res == -ENOSPC ? -ENOSPC : -EIO);
 	} else {
 		begin_piece(request);
 	}
@@ -375,7 +375,9 @@ static void next_piece(struct request *request)
 		blocks = min_u32(blocks, REGION_BLOCKS - lbn_index(request->piece_src));
 	}
 	request_next_part(request, blocks);
-	if (request_reserve(request, request->part_blocks + MORE_RECORDS, reserved))
+	if (backing_is_lacking(&request->volume->backing))
+		end(request, -ENOSPC);
+	else if (request_reserve(request, request->part_blocks + MORE_RECORDS, reserved))
 		begin_piece(request);
 }
 

@@ -87,12 +87,17 @@ static void take_fence(struct request *request)
 
 static void reserved(struct request *request)
 {
-	if (request->wait.res < 0) {
+	int res = request->wait.res;
+
+	if (res < 0)
 		request->reserved_records = 0;
+	/* The backing lacks space for metadata: then this is what may bring some. */
+	if (res == -ENOSPC && !request_reserve(request, PART_RECORDS, reserved))
+		return;
+	if (res < 0 && res != -ENOSPC)
 		failed(request);
-	} else {
+	else
 		take_fence(request);
-	}
 }
 
 static bool any_mapped(const struct request *request)

@@ -213,7 +213,7 @@ static void reserved(struct request *request)
 {
 	if (request->wait.res < 0) {
 		request->reserved_records = 0;
-		request_finish(request, -EIO);
+		request_finish(request, request->wait.res == -ENOSPC ? -ENOSPC : -EIO);
 	} else {
 		admit(request);
 	}
@@ -264,7 +264,9 @@ static void admit(struct request *request)
 		if (request->hold[0].state == FENCE_HELD)
 			fence_drop(stripe, &request->hold[0]);
 		pthread_mutex_unlock(&stripe->lock);
-		if (request_reserve(request, PART_RECORDS, reserved))
+		if (backing_is_lacking(&volume->backing))
+			request_finish(request, -ENOSPC);
+		else if (request_reserve(request, PART_RECORDS, reserved))
 			admit(request);
 		return;
 	}

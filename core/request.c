@@ -177,7 +177,8 @@ bool request_wait_space(struct request *request, void (*step)(struct request *re
 		    volume->space_holders > 0;
 
 	assert(!request->holds_space); /* or two could wait for each other */
-	if (!hope || volume_latched(volume) || MUTANT(29) || MUTANT(20))
+	if (!hope || volume_latched(volume) || backing_is_lacking(&volume->backing) || MUTANT(29) ||
+	    MUTANT(20))
 		return false;
 	request->step = step;
 	list_add_tail(&volume->space_waits, &request->wait.node);
@@ -307,13 +308,30 @@ void request_io_begin(struct request *request)
 	request->ios_res = 0;
 }
 
+static void note_error(struct request *request, const struct store_io *io, int res)
+{
+	struct volume *volume = request->volume;
+	bool first = request->ios_res == 0;
+
+	if (first)
+		request->ios_res = store_error(io, res);
+	if (!first || (io->foreign != 0 && res == STORE_NEEDS_BYTES))
+		return;
+	if (io->op != STORE_WRITE)
+		count(&volume->counters.read_errors, 1);
+	else if (store_lacks_space(res))
+		volume_data_lacks(volume, res);
+	else
+		count(&volume->counters.write_errors, 1);
+}
+
 static void io_done(struct store_io *io, int res)
 {
 	struct request *request = io->context;
 
 	assert(request->magic == REQUEST_MAGIC);
-	if (res < 0 && request->ios_res == 0)
-		request->ios_res = store_error(io, res);
+	if (res < 0)
+		note_error(request, io, res);
 	if (res >= 0 && io->foreign != 0)
 		count(&request->volume->counters.zero_copy_bytes, io->len_bytes);
 	if (--request->ios_pending == 0)

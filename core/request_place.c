@@ -44,7 +44,7 @@ static void zeroed(struct request *request)
 static void woken(struct request *request)
 {
 	if (request->wait.res < 0)
-		finish(request, -EIO);
+		finish(request, request->wait.res == -ENOSPC ? -ENOSPC : -EIO);
 	else
 		allocate(request);
 }

@@ -60,12 +60,13 @@ struct store_io {
 	uint32_t foreign; /* of those: 0, or whose memory buf is an offset into */
 	uint64_t other_off_bytes; /* COMPARE: the other range, or STORE_ZEROS */
 	uint64_t equal_bytes; /* COMPARE, set before done(): so many are equal, from the first on */
+	bool locked; /* WRITE: submitted under a lock that everybody needs */
 	bool urgent; /* COMPARE: somebody waits for it behind a fence */
 	void (*done)(struct store_io *io, int res);
 	void *context; /* the caller's */
 
 	/* Between submit and done(): the store's own. */
-	struct store_io *store_next;
+	struct store_io *store_next; /* afterwards the caller's */
 	uint64_t store_progress_bytes;
 	void *store_private;
 };
@@ -88,7 +89,22 @@ struct store {
 	bool can_compare; /* without a copy, quicker than reading */
 	bool reaches_foreign;
 	_Atomic uint64_t copied_bytes; /* for I/O whose memory was not aligned enough */
+	/* Of a backing that gives space as it is written to, as the store last saw it: what it can
+	 * still give, and has given. */
+	_Atomic bool backing_known;
+	_Atomic uint64_t backing_free_bytes;
+	_Atomic uint64_t backing_allocated_bytes;
+	/* The engine's word to the store: metadata lacks space; what is kept for that is given up.
+	 */
+	_Atomic bool lacks_space;
 };
+
+/* Whether the backing refused a write because it has no space for it, or none for this user or
+ * file: nothing is wrong with it, and it may have space later. */
+static inline bool store_lacks_space(int res)
+{
+	return res == -ENOSPC || res == -EDQUOT || res == -EFBIG;
+}
 
 /* What a transfer's error means to who asked for it: the backing is full, it failed, or it has to
  * be asked for in another way. */
@@ -98,7 +114,7 @@ static inline int store_error(const struct store_io *io, int res)
 		return 0;
 	if (io->foreign != 0 && res == STORE_NEEDS_BYTES)
 		return res;
-	return io->op == STORE_WRITE && res == -ENOSPC ? -ENOSPC : -EIO;
+	return io->op == STORE_WRITE && store_lacks_space(res) ? -ENOSPC : -EIO;
 }
 
 static inline void store_submit(struct store *store, struct store_io *io)

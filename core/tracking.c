@@ -121,10 +121,12 @@ static void page_done(struct store_io *io, int res)
 	struct volume *volume = tracking->volume;
 
 	pthread_mutex_lock(&volume->meta);
-	if (res < 0)
-		tracking->ios_res = res;
-	if (--tracking->ios_pending == 0)
-		wait_wake(&tracking->step, tracking->ios_res);
+	if (!backing_holds(&volume->backing, io, res)) {
+		if (res < 0)
+			tracking->ios_res = res;
+		if (--tracking->ios_pending == 0)
+			wait_wake(&tracking->step, tracking->ios_res);
+	}
 	pthread_mutex_unlock(&volume->meta);
 }
 
@@ -149,7 +151,7 @@ static void write_page(struct tracking *tracking, uint32_t i, bool open)
 		.context = tracking,
 	};
 	tracking->pages_written++;
-	store_submit(volume->store, &tracking->ios[i]);
+	backing_write(&volume->backing, &tracking->ios[i]);
 }
 
 static void write_batch(struct tracking *tracking, enum tracking_state state, bool open)

@@ -49,6 +49,7 @@ void volume_latch(struct volume *volume, int error, const char *what)
 	checkpoint_kill(&volume->checkpoint, -EIO);
 	cache_kill(&volume->cache, -EIO);
 	tracking_kill(&volume->tracking, -EIO);
+	backing_kill(&volume->backing);
 	pending_kill(&volume->pending);
 	wait_wake_all(&volume->space_waits, -EIO);
 }
@@ -87,11 +88,39 @@ void volume_leave(struct volume *volume, struct worker *worker, struct inflight 
 	pthread_mutex_unlock(&volume->meta);
 }
 
+/* Nobody ticks: the owner says how long metadata waits for space. */
+static bool wait_for_space(struct volume *volume)
+{
+	const struct volume_options *options = &volume->options;
+	bool held, goes_on;
+
+	pthread_mutex_lock(&volume->meta);
+	held = volume->backing.held != NULL && volume->backing.in_flight == 0;
+	pthread_mutex_unlock(&volume->meta);
+	if (!held)
+		return false;
+	goes_on = options->lacking && options->lacking(options->log_context);
+	pthread_mutex_lock(&volume->meta);
+	if (goes_on)
+		backing_retry(&volume->backing, volume->workers[0]->lane);
+	else
+		volume_latch(volume, atomic_load(&volume->backing.metadata_error),
+			     "a metadata write");
+	pthread_mutex_unlock(&volume->meta);
+	return true;
+}
+
+static void wait_for_store(struct volume *volume)
+{
+	if (!wait_for_space(volume))
+		volume->store->ops->wait(volume->store, 0);
+}
+
 void volume_pump(struct volume *volume, const bool *done)
 {
 	while (!*done)
 		if (!worker_run(volume->workers[0]) && !*done)
-			volume->store->ops->wait(volume->store, 0);
+			wait_for_store(volume);
 }
 
 /* --- what the parts call back --- */
@@ -104,6 +133,37 @@ static void flush_failed(void *context, int error)
 static void journal_failed(void *context, int error)
 {
 	volume_latch(context, error, "a journal write");
+}
+
+void volume_data_lacks(struct volume *volume, int error)
+{
+	count(&volume->counters.no_space_errors, 1);
+	if (backing_data_lacks(&volume->backing, error))
+		volume_log(volume, "the backing has no space for data: %s; such writes get ENOSPC",
+			   strerror(-error));
+}
+
+static void data_lacks(void *context, int error)
+{
+	volume_data_lacks(context, error);
+}
+
+/* Who waits for room or blocks would wait for the backing. A discard asks again. */
+static void backing_changed(void *context, bool data, int error)
+{
+	struct volume *volume = context;
+
+	if (error == 0) {
+		volume_log(volume, data ? "the backing refuses no data any more"
+					: "the backing has space for metadata again");
+		return;
+	}
+	volume_log(volume,
+		   "the backing has no space for metadata: %s; flushes wait, and what needs new "
+		   "blocks gets ENOSPC until there is some",
+		   strerror(-error));
+	journal_refuse(&volume->journal, -ENOSPC);
+	wait_wake_all(&volume->space_waits, -ENOSPC);
 }
 
 static void update_space(struct volume *volume)
@@ -266,6 +326,7 @@ static const struct cache_ops cache_callbacks = {
 	.lock_region = lock_region,
 	.unlock_region = unlock_region,
 	.on_short = on_cache_short,
+	.lacks_space = data_lacks,
 	.damage = on_damage,
 	.refs_loaded = on_refs_loaded,
 	.refs_evicted = on_refs_evicted,
@@ -305,7 +366,9 @@ static int init_parts(struct volume *volume, const struct recovery_log *log)
 	int r;
 
 	flusher_init(&volume->flusher, store, meta, flush_failed, volume);
-	r = journal_init(&volume->journal, store, &volume->super, &volume->flusher, meta);
+	backing_init(&volume->backing, store, backing_changed, volume);
+	r = journal_init(&volume->journal, &volume->backing, &volume->super, &volume->flusher,
+			 meta);
 	volume->journal.on_durable = on_durable;
 	volume->journal.on_short = on_journal_short;
 	volume->journal.failed = journal_failed;
@@ -383,11 +446,11 @@ bool volume_is_idle(struct volume *volume)
 	bool busy;
 
 	pthread_mutex_lock(&volume->meta);
-	busy = volume->flusher.busy || volume->journal.ios_pending > 0 ||
-	       volume->checkpoint.ios_pending > 0 || volume->pending.discards_in_flight > 0 ||
-	       cache_is_loading(&volume->cache) || volume->tracking.ios_pending > 0;
+	busy = volume->flusher.busy || volume->backing.in_flight > 0 ||
+	       volume->pending.discards_in_flight > 0 || cache_is_loading(&volume->cache);
 	if (!volume_latched(volume))
-		busy = busy || volume->checkpoint.state != CHECKPOINT_IDLE ||
+		busy = busy || volume->backing.held != NULL ||
+		       volume->checkpoint.state != CHECKPOINT_IDLE ||
 		       volume->journal.state != JOURNAL_IDLE ||
 		       volume->tracking.state != TRACKING_IDLE;
 	pthread_mutex_unlock(&volume->meta);
@@ -402,7 +465,7 @@ static void drain(struct volume *volume)
 	while (ran || !volume_is_idle(volume)) {
 		ran = worker_run(volume->workers[0]);
 		if (!ran && !volume_is_idle(volume))
-			volume->store->ops->wait(volume->store, 0);
+			wait_for_store(volume);
 	}
 }
 
@@ -457,9 +520,16 @@ int volume_open(struct store *store, const struct volume_options *options, struc
 		return -ENOMEM;
 	r = recover(volume, reterr_damage);
 	if (r < 0) {
-		if (reterr_damage->text[0] == '\0')
+		int lacks = atomic_load(&volume->backing.metadata_error);
+
+		if (lacks != 0) {
+			r = -ENOSPC;
+			snprintf(reterr_damage->text, sizeof(reterr_damage->text),
+				 "the backing has no space for metadata: %s", strerror(-lacks));
+		} else if (reterr_damage->text[0] == '\0') {
 			snprintf(reterr_damage->text, sizeof(reterr_damage->text), "%s",
 				 strerror(-r));
+		}
 		volume_abandon(volume);
 		return r;
 	}
@@ -540,6 +610,7 @@ void volume_tick(struct volume *volume, struct worker *worker)
 	if (volume->options.read_only || volume_latched(volume))
 		return;
 	pthread_mutex_lock(&volume->meta);
+	backing_tick(&volume->backing, worker->lane);
 	journal_kick(&volume->journal, worker);
 	volume_settle(volume, worker->lane);
 	alloc_retry(&volume->alloc);
@@ -587,7 +658,23 @@ static enum volume_state state_of(struct volume *volume)
 		return VOLUME_LATCHED;
 	if (volume->options.read_only)
 		return VOLUME_READ_ONLY;
+	if (backing_is_lacking(&volume->backing) || atomic_load(&volume->backing.data_error) != 0)
+		return VOLUME_BACKING_FULL;
 	return volume->low_on_space ? VOLUME_LOW_ON_SPACE : VOLUME_OK;
+}
+
+static void backing_stats(struct volume *volume, struct volume_stats *ret)
+{
+	bool metadata = backing_is_lacking(&volume->backing);
+	int error = atomic_load(metadata ? &volume->backing.metadata_error
+					 : &volume->backing.data_error);
+
+	ret->metadata_waits = volume->backing.metadata_waits;
+	ret->metadata_waiting = metadata;
+	if (error == 0)
+		return;
+	snprintf(ret->backing_text, sizeof(ret->backing_text),
+		 metadata ? "metadata waits: %s" : "data: %s", strerror(-error));
 }
 
 static void space_stats(struct volume *volume, struct volume_stats *ret)
@@ -617,6 +704,7 @@ void volume_stats(struct volume *volume, struct volume_stats *ret_stats)
 	ret->latched_error = -volume_latched(volume);
 	memcpy(ret->latched_text, volume->latched_text, sizeof(ret->latched_text));
 	space_stats(volume, ret);
+	backing_stats(volume, ret);
 	ret->journal_edits = volume->journal.edits;
 	ret->journal_commits = volume->journal.commits;
 	ret->checkpoints = volume->checkpoint.checkpoints;
@@ -640,4 +728,7 @@ void volume_stats(struct volume *volume, struct volume_stats *ret_stats)
 			    atomic_load(&volume->store->copied_bytes);
 	ret->zero_copy_bytes = atomic_load(&volume->counters.zero_copy_bytes);
 	ret->fence_waits = atomic_load(&volume->fence.waits);
+	ret->read_errors = atomic_load(&volume->counters.read_errors);
+	ret->write_errors = atomic_load(&volume->counters.write_errors);
+	ret->no_space_errors = atomic_load(&volume->counters.no_space_errors);
 }

@@ -61,6 +61,9 @@ struct volume_options {
 	/* Called, on any worker's thread, when the volume changes to a worse or better state or
 	 * finds damage. May be NULL. */
 	void (*log)(void *context, const char *text);
+	/* While the volume is opened or closed, a metadata write finds no space in the backing:
+	 * pause and true, or false: give up. NULL: give up at once. Gets log_context. */
+	bool (*lacking)(void *context);
 	void *log_context;
 	/* The simulator's: delays a step named by the point. NULL in a server. */
 	bool (*yield)(void *context, const char *point);
@@ -97,6 +100,7 @@ enum volume_state {
 	VOLUME_OK,
 	VOLUME_LOW_ON_SPACE,
 	VOLUME_READ_ONLY, /* opened so */
+	VOLUME_BACKING_FULL, /* the backing refuses data or metadata for want of space */
 	VOLUME_LATCHED, /* a metadata write or a flush failed */
 };
 
@@ -104,6 +108,8 @@ struct volume_stats {
 	enum volume_state state;
 	int latched_error; /* a positive errno if VOLUME_LATCHED */
 	char latched_text[160];
+	char backing_text[160]; /* if VOLUME_BACKING_FULL */
+	bool metadata_waiting; /* for space in the backing */
 	uint64_t size_bytes; /* logical */
 	uint64_t store_bytes;
 	uint64_t mapped_bytes; /* logical bytes that are no holes */
@@ -134,6 +140,10 @@ struct volume_stats {
 	uint64_t zero_copy_bytes; /* between foreign memory and the store */
 	uint64_t fence_waits;
 	uint64_t discarded_bytes; /* given back to the backing */
+	uint64_t read_errors; /* of data in the store */
+	uint64_t write_errors; /* of data, other than want of space */
+	uint64_t no_space_errors; /* data writes that the backing had no space for */
+	uint64_t metadata_waits; /* metadata writes that it had no space for, each time */
 };
 
 void volume_stats(struct volume *volume, struct volume_stats *ret_stats);

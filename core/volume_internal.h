@@ -14,6 +14,7 @@
 #include <stdatomic.h>
 
 #include "core/alloc.h"
+#include "core/backing.h"
 #include "core/cache.h"
 #include "core/checkpoint.h"
 #include "core/edit.h"
@@ -38,6 +39,7 @@ struct volume {
 
 	pthread_mutex_t meta; /* guards all from here to the counters */
 	struct flusher flusher;
+	struct backing backing;
 	struct journal journal;
 	struct cache cache;
 	struct map map;
@@ -59,7 +61,7 @@ struct volume {
 	struct {
 		_Atomic uint64_t reads, writes, flushes, discards, read_bytes, written_bytes,
 			cow_blocks, same_requests, same_bytes, differs, fenced_read_bytes,
-			copied_bytes, zero_copy_bytes;
+			copied_bytes, zero_copy_bytes, read_errors, write_errors, no_space_errors;
 	} counters;
 };
 
@@ -78,6 +80,9 @@ static inline int volume_latched(struct volume *volume)
 {
 	return atomic_load_explicit(&volume->latched, memory_order_relaxed);
 }
+
+/* A data write, or what it needs, found no space in the backing. No lock is needed. */
+void volume_data_lacks(struct volume *volume, int error);
 
 /* The oldest request in flight on any worker. */
 uint64_t volume_oldest_epoch(const struct volume *volume);

@@ -219,6 +219,10 @@ static int put_state(json_t *object, const struct volume_stats *stats)
 	case VOLUME_LOW_ON_SPACE:
 		state = "low on space";
 		break;
+	case VOLUME_BACKING_FULL:
+		state = "backing full";
+		reason = stats->backing_text;
+		break;
 	case VOLUME_READ_ONLY:
 		state = "read-only";
 		reason = "started read-only";
@@ -335,6 +339,10 @@ static json_t *answer_stats(const struct volume_stats *stats, const struct laten
 		{"zero_copy_bytes", stats->zero_copy_bytes},
 		{"fence_waits", stats->fence_waits},
 		{"discarded_bytes", stats->discarded_bytes},
+		{"read_errors", stats->read_errors},
+		{"write_errors", stats->write_errors},
+		{"no_space_errors", stats->no_space_errors},
+		{"metadata_waits", stats->metadata_waits},
 	};
 	json_t *object = json_object();
 	int failed = put_state(object, stats);

@@ -48,13 +48,15 @@
 #include "server/systemd.h"
 #include "server/ublk_front.h"
 
-#define EXIT_FAILED   2
-#define EXIT_AGAIN    3
-#define DRAIN_MS      10000u
-#define CUT_MS	      20000u
-#define STOP_PAUSE_MS 5u
-#define CONTROL_MS    1000u
-#define URIS_MAX      (3 + SYSTEMD_NBD_MAX)
+#define EXIT_FAILED    2
+#define EXIT_AGAIN     3
+#define DRAIN_MS       10000u
+#define CUT_MS	       20000u
+#define STOP_PAUSE_MS  5u
+#define CONTROL_MS     1000u
+#define SPACE_MS       5000u
+#define SPACE_PAUSE_MS 100u
+#define URIS_MAX       (3 + SYSTEMD_NBD_MAX)
 
 static_assert(1 + NBD_LISTEN_TCP_MAX + SYSTEMD_NBD_MAX <= NBD_LISTENERS_MAX,
 	      "every socket is listened on");
@@ -79,6 +81,7 @@ struct daemon {
 	struct nbd_listen_tcp tcp;
 	struct nbd_tls_keys *tls_keys;
 	struct ublk_front ublk;
+	unsigned lacking_ms; /* that opening or closing has waited for space below the store */
 	int single_fd;
 	struct ctl_server *control;
 	struct farewell farewell;
@@ -364,6 +367,30 @@ static void log_volume(void *context, const char *text)
 	log_warn("%s: %s", daemon->options.store, text);
 }
 
+static bool wait_for_space(void *context)
+{
+	const struct timespec pause = {.tv_nsec = SPACE_PAUSE_MS * 1000000L};
+	struct daemon *daemon = context;
+
+	if (daemon->lacking_ms >= SPACE_MS)
+		return false;
+	daemon->lacking_ms += SPACE_PAUSE_MS;
+	nanosleep(&pause, NULL);
+	return true;
+}
+
+/* Without space for recovery's metadata there is still what can be read. */
+static int open_to_read(struct daemon *daemon, struct volume_options *volume_options,
+			struct damage *damage)
+{
+	log_error("%s: %s; it is served read-only: make space there and start again",
+		  daemon->options.store, damage->text);
+	daemon->options.read_only = true;
+	volume_options->read_only = true;
+	return volume_open(daemon->store, volume_options, daemon->workers, daemon->options.workers,
+			   &daemon->volume, damage);
+}
+
 static int open_volume(struct daemon *daemon)
 {
 	const struct options *options = &daemon->options;
@@ -374,12 +401,15 @@ static int open_volume(struct daemon *daemon)
 		.populate = options->ublk,
 		.discard = options->discard && daemon->store->can_discard,
 		.log = log_volume,
+		.lacking = wait_for_space,
 		.log_context = daemon,
 	};
 	struct damage damage = {.text = ""};
 	int r = volume_open(daemon->store, &volume_options, daemon->workers, options->workers,
 			    &daemon->volume, &damage);
 
+	if (r == -ENOSPC && !options->read_only)
+		r = open_to_read(daemon, &volume_options, &damage);
 	if (r < 0)
 		log_error("cannot open the volume in %s: %s", options->store,
 			  damage.text[0] != '\0' ? damage.text : strerror(-r));
@@ -682,6 +712,7 @@ static int go_down(struct daemon *daemon)
 		loop_join(&daemon->loops[i]);
 	quiesce(daemon);
 	if (daemon->volume != NULL) {
+		daemon->lacking_ms = 0;
 		r = volume_close(daemon->volume);
 		if (r < 0)
 			log_error("%s could not be closed cleanly: %s; recovery will do the rest",

@@ -416,7 +416,7 @@ static bool write_now(struct store_lane *lane, struct store_io *io)
 	bool discarding;
 	ssize_t written;
 
-	if (io->op != STORE_WRITE || io->fua || io->foreign != 0 || file->direct ||
+	if (io->op != STORE_WRITE || io->locked || io->fua || io->foreign != 0 || file->direct ||
 	    file->piece_bytes != 0)
 		return false;
 	begin_ns = clock_ns();

@@ -211,6 +211,18 @@ static int look_at_alignment(struct store_file *file, const char *path, const ch
 	return 0;
 }
 
+/* On btrfs and its like: what is overwritten stays where it is, so that metadata needs no space
+ * that it has not got yet. It can be said of an empty file only; elsewhere it means nothing. */
+static void overwrite_in_place(int fd)
+{
+	int flags = 0;
+
+	if (ioctl(fd, FS_IOC_GETFLAGS, &flags) < 0)
+		return;
+	flags |= FS_NOCOW_FL;
+	(void)ioctl(fd, FS_IOC_SETFLAGS, &flags);
+}
+
 static int look_at_file(struct store_file *file, const char *path, const struct stat *st,
 			const struct store_file_options *options, const char **reterr_message)
 {
@@ -219,6 +231,7 @@ static int look_at_file(struct store_file *file, const char *path, const struct 
 	if (options->create_bytes != 0 && bytes == 0) {
 		file->fresh = true;
 		bytes = options->create_bytes;
+		overwrite_in_place(file->fd);
 		if (ftruncate(file->fd, (off_t)bytes) < 0)
 			return fail(reterr_message, -errno, "cannot make %s %llu bytes long: %s",
 				    path, (unsigned long long)bytes, strerror(errno));

@@ -8,6 +8,7 @@ store is full, data writes fail, nothing latches and nothing is lost.
 """
 
 import os
+import threading
 
 import rig
 from rig import BLOCK, MIB, blocks, expect, expect_equal, offline_check
@@ -116,10 +117,11 @@ def small_filesystem(r, kind):
     if kind == "tmpfs":
         done = rig.run("mount", "-t", "tmpfs", "-o", "size=96M", "none", folder, ok=None)
     else:
-        rig.need("mkfs.ext4", "losetup")
+        make = {"ext4": ["mkfs.ext4", "-q", "-F", "-m", "0"], "btrfs": ["mkfs.btrfs", "-q", "-f"]}
+        rig.need(make[kind][0], "losetup")
         with open(r.path("fs"), "wb") as f:
-            f.truncate(96 * MIB)
-        rig.run("mkfs.ext4", "-q", "-F", "-m", "0", r.path("fs"))
+            f.truncate((96 if kind == "ext4" else 160) * MIB)
+        rig.run(*make[kind], r.path("fs"))
         done = rig.run("mount", "-o", "loop", r.path("fs"), folder, ok=None)
     if done.returncode:
         raise rig.Skip(f"cannot mount: {done.stderr.strip()}")
@@ -134,7 +136,9 @@ def below(r, kind):
     disk = server.connect()
     written = fill(disk, SIZE)
     r.note(f"{sum(len(d) for d in written.values()) // MIB} MiB went in")
-    expect(state(server) in ("ok", "low on space"), f"latched: {state(server)}")
+    expect_equal(state(server), "backing full", "state above a full filesystem")
+    expect_equal(server.log().count("no space for data"), 1, "lines of the log about space")
+    expect(server.stats()["no_space_errors"] > 0, "no error is counted")
     goes_on(disk, written)
     # Giving back makes room again: the freed blocks are punched out of the file after their commit.
     gone = list(written)[8:24]
@@ -170,6 +174,64 @@ def test_tmpfs_below_it(r):
 
 def test_ext4_below_it(r):
     below(r, "ext4")
+
+
+def test_btrfs_below_it(r):
+    below(r, "btrfs")
+
+
+def fill_file(name):
+    with open(name, "wb", buffering=0) as f:
+        for step in (MIB, BLOCK):
+            try:
+                while True:
+                    f.write(os.urandom(step))
+                    os.fsync(f.fileno())
+            except OSError:
+                continue
+
+
+def test_metadata_waits_for_space(r):
+    """A copy that shares its extents: what is overwritten goes to a new place. There is none."""
+    store = small_filesystem(r, "btrfs")
+    rig.sameblk("create", "--size", "64M", store + ".first")
+    server = r.server(store + ".first", name="first")
+    disk = server.connect()
+    written = {i * MIB: blocks(f"old {i}", MIB // BLOCK) for i in range(16)}
+    for off, data in written.items():
+        disk.write(off, data)
+    disk.close()
+    server.stop()
+    open(store, "wb").close()
+    rig.run("chattr", "+C", store)
+    done = rig.run("cp", "--reflink=always", store + ".first", store, ok=None)
+    if done.returncode:
+        raise rig.Skip(f"no reflink: {done.stderr.strip()}")
+    server = r.server(store)
+    disk = server.connect()
+    disk.write(0, written[0])  # the mark of change tracking is written
+    disk.flush()
+    fill_file(store + ".rest")
+    disk.discard(4 * MIB, MIB)
+    written.pop(4 * MIB)
+    waits = server.connect()
+    thread = threading.Thread(target=waits.flush)
+    thread.start()
+    rig.wait_until(lambda: state(server) == "backing full", "metadata waits")
+    expect("metadata waits" in server.json("status")["reason"], "status does not say what waits")
+    expect_content(disk, written)
+    os.unlink(store + ".rest")
+    thread.join(60)
+    expect(not thread.is_alive(), "the flush is not answered when there is space")
+    rig.wait_until(lambda: state(server) == "ok", "space again", seconds=90)
+    disk.write(5 * MIB, blocks("new", 10))
+    disk.flush()
+    expect_content(disk, {k: v for k, v in written.items() if k != 5 * MIB})
+    disk.close()
+    waits.close()
+    server.stop()
+    offline_check(store)
+    rig.run("umount", os.path.dirname(store))
 
 
 if __name__ == "__main__":

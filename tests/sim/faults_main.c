@@ -102,7 +102,9 @@ static void judge_write(struct fault *fault, const struct store_io *io)
 
 	fault->is_data = in_data && (zeros || any_content(fault->world, io->buf, io->len_bytes,
 							  io->off_bytes));
-	fault->latches = !fault->is_data && !(zeros && pbn.v >= fault->geometry.data_start);
+	/* Metadata waits for space, and finds it the next time. */
+	fault->latches = !fault->is_data && fault->error != ENOSPC &&
+			 !(zeros && pbn.v >= fault->geometry.data_start);
 }
 
 static struct sim_verdict choose_fault(void *context, const struct store_io *io)

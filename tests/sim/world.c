@@ -111,12 +111,19 @@ void world_end(struct world *world)
 	scans_done(&world->scans);
 }
 
+static bool space_comes(void *context)
+{
+	(void)context;
+	return true;
+}
+
 int world_open(struct world *world, struct damage *reterr_damage)
 {
 	struct volume_options options = {
 		.cache_bytes = CACHE_BYTES,
 		.discard = world->scenario.discard,
 		.tracking_rest_ticks = 1,
+		.lacking = space_comes,
 		.yield = yield,
 		.yield_context = world,
 		.cow_hint_blocks = 1u << rng_below(&world->rng, 6),
@@ -226,6 +233,19 @@ static void watch_latch(struct world *world)
 		sim_trace("latched: %s", stats.latched_text);
 }
 
+/* What waits for space in the backing moves with time. */
+static bool time_goes_by(struct world *world)
+{
+	struct volume_stats stats;
+
+	if (!world->faulty)
+		return false;
+	volume_stats(world->volume, &stats);
+	if (stats.metadata_waiting)
+		volume_tick(world->volume, &world->workers[0]);
+	return stats.metadata_waiting;
+}
+
 /* False: nothing can move. */
 static bool step(struct world *world, uint32_t *requests)
 {
@@ -234,7 +254,7 @@ static bool step(struct world *world, uint32_t *requests)
 	for (unsigned i = 0; i < STEP_KINDS * world->scenario.workers; i++)
 		sum += step_weight(world, i % STEP_KINDS, i / STEP_KINDS, *requests);
 	if (sum == 0)
-		return false;
+		return time_goes_by(world);
 	if (++world->steps > STEPS_MAX)
 		sim_fail("no end after %u steps", STEPS_MAX);
 	sim_where.steps = world->steps;

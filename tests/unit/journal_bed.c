@@ -18,6 +18,7 @@ int fail_flush, fail_write;
 unsigned wakes, shorts, durables, deaths, flush_deaths;
 int death;
 uint32_t room;
+static struct backing backing;
 
 static int note_io(void *context, const struct store_io *io)
 {
@@ -55,6 +56,12 @@ static void note_flush_death(void *context, int error)
 	flush_deaths++;
 }
 
+static void note_backing(void *context, bool data, int error)
+{
+	cr_assert(context == &super && !data);
+	(void)error;
+}
+
 static uint32_t tell_room(void *context)
 {
 	cr_assert(context == &super);
@@ -89,7 +96,8 @@ void start_at(uint64_t tail_sequence)
 	mem.hook = note_io;
 	worker_init(&worker, 0);
 	flusher_init(&flusher, &mem.store, &lock, note_flush_death, &super);
-	cr_assert_eq(journal_init(&journal, &mem.store, &super, &flusher, &lock), 0);
+	backing_init(&backing, &mem.store, note_backing, &super);
+	cr_assert_eq(journal_init(&journal, &backing, &super, &flusher, &lock), 0);
 	journal.on_durable = note_durable;
 	journal.on_short = note_short;
 	journal.failed = note_death;

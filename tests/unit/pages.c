@@ -63,7 +63,14 @@ static uint64_t tell_limit(void *context)
 	return pages.lsn_limit;
 }
 
+static void lacks_space(void *context, int error)
+{
+	(void)context;
+	assert(store_lacks_space(error));
+}
+
 static const struct cache_ops callbacks = {
+	.lacks_space = lacks_space,
 	.home = tell_home,
 	.try_lock_region = try_lock_region,
 	.one_lock = one_lock,

@@ -197,17 +197,17 @@ Test(journal_room, after_a_failed_write_nothing_is_flushed)
 {
 	uint64_t lsn = edit(1);
 
-	fail_write = -ENOSPC;
+	fail_write = -EIO;
 	wait_for(lsn, &waiters[0]);
 	wait_for(edit(1), &waiters[1]);
 	settle();
-	cr_expect(is_woken(&waiters[0], -ENOSPC));
-	cr_expect(is_woken(&waiters[1], -ENOSPC));
+	cr_expect(is_woken(&waiters[0], -EIO));
+	cr_expect(is_woken(&waiters[1], -EIO));
 	cr_expect_str_eq(ops, "FW");
 	cr_expect_eq(journal_durable_lsn(&journal), 999);
 	cr_expect_eq(deaths, 1);
-	cr_expect_eq(death, -ENOSPC);
-	expect_dead(-ENOSPC);
+	cr_expect_eq(death, -EIO);
+	expect_dead(-EIO);
 }
 
 Test(journal_room, one_of_two_writes_that_fails_is_enough_and_both_are_waited_for)

@@ -132,7 +132,7 @@ Test(same_limits, row_18_by_an_injected_fault_of_the_metadata_reserve)
 	cr_expect_eq(engine_references(&engine, 1024, NULL), 0);
 	cr_expect_eq(engine_references(&engine, 0, NULL), 1);
 	cr_expect_eq(engine_stats(&engine).used_bytes, used);
-	cr_expect_eq(engine_stats(&engine).state, VOLUME_OK);
+	cr_expect_eq(engine_stats(&engine).state, VOLUME_BACKING_FULL);
 	fail_places = false;
 	cr_assert_eq(job(true, 0, 100, &dst, 1), 0);
 	cr_expect_eq(dst.error, 0);

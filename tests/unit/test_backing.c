@@ -1,0 +1,290 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * test_backing - a backing without space: metadata waits for it, data is refused, nothing latches
+ */
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/volume_internal.h"
+#include "tests/lib/engine.h"
+
+#define OLD   0u /* written and durable before the backing is full */
+#define NEW   600u
+#define TICKS 40u
+
+static struct engine engine;
+static struct geometry geometry;
+static int error; /* of the writes that are refused */
+static bool (*refused)(uint64_t block);
+static unsigned logged, pauses, pauses_max;
+
+static bool is_data(uint64_t block)
+{
+	return block >= geometry.data_start && (block - geometry.data_start) % SLAB_BLOCKS >= 2;
+}
+
+static bool is_metadata(uint64_t block)
+{
+	return block < geometry.data_start;
+}
+
+static bool is_ring(uint64_t block)
+{
+	return block >= geometry.ring_start && block < geometry.ring_start + geometry.ring_blocks;
+}
+
+static bool is_super_or_top(uint64_t block)
+{
+	return is_metadata(block) && !is_ring(block);
+}
+
+static bool is_any(uint64_t block)
+{
+	(void)block;
+	return true;
+}
+
+static int hook(void *context, const struct store_io *io)
+{
+	(void)context;
+	return io->op == STORE_WRITE && refused && refused(io->off_bytes / BLOCK_BYTES) ? error : 0;
+}
+
+static void keep_line(void *context, const char *text)
+{
+	(void)context;
+	if (strstr(text, "backing"))
+		logged++;
+}
+
+/* The backing has space again after some pauses. */
+static bool pause_a_while(void *context)
+{
+	(void)context;
+	if (++pauses == 3)
+		refused = NULL;
+	return pauses < pauses_max;
+}
+
+static void start(void)
+{
+	refused = NULL;
+	error = -ENOSPC;
+	logged = pauses = 0;
+	pauses_max = 0;
+	engine_init(&engine, &(struct engine_options){
+				     .cached = true,
+				     .tracking = true,
+				     .volume = {.log = keep_line, .lacking = pause_a_while}});
+	geometry = engine.volume->super.geometry;
+	engine.mem.hook = hook;
+	cr_assert_eq(engine_write(&engine, OLD, 100, 1), 0);
+	cr_assert_eq(engine_flush(&engine), 0);
+}
+
+static void stop(void)
+{
+	refused = NULL;
+	engine_done(&engine);
+}
+
+TestSuite(backing, .init = start, .fini = stop);
+
+static void tick(unsigned times)
+{
+	for (unsigned i = 0; i < times; i++) {
+		volume_tick(engine.volume, &engine.workers[0]);
+		engine_settle(&engine);
+	}
+}
+
+static void flush_begin(struct op *op)
+{
+	*op = (struct op){.request = {.op = REQUEST_FLUSH}};
+	op_submit(&engine, op, 0);
+}
+
+/* --- metadata --- */
+
+static void expect_waits(int with)
+{
+	struct op flush;
+
+	error = with;
+	cr_assert_eq(engine_write(&engine, NEW, 1, 2), 0);
+	refused = is_metadata;
+	flush_begin(&flush);
+	cr_expect(op_is_stuck(&flush));
+	cr_expect_eq(engine_stats(&engine).state, VOLUME_BACKING_FULL);
+	cr_expect(strstr(engine_stats(&engine).backing_text, "metadata"));
+	tick(TICKS);
+	cr_expect(op_is_stuck(&flush), "a flush is answered before it is durable");
+	cr_expect_eq(logged, 1, "%u lines", logged);
+	/* New blocks are refused, what needs none goes on. */
+	cr_expect_eq(engine_write(&engine, NEW + 1, 1, 3), -ENOSPC);
+	cr_expect_eq(engine_clone(&engine, OLD, 10, NEW + 20), -ENOSPC);
+	cr_expect_eq(engine_write(&engine, OLD, 10, 4), 0);
+	cr_expect(engine_holds(&engine, OLD, 10, 4));
+	cr_expect_eq(engine_discard(&engine, OLD + 50, 10), 0);
+	cr_expect(engine_holds(&engine, OLD + 50, 10, 0));
+	refused = NULL;
+	tick(TICKS);
+	cr_expect_eq(op_finish(&flush), 0);
+	cr_expect_eq(logged, 2, "%u lines", logged);
+	cr_expect_eq(engine_stats(&engine).state, VOLUME_OK);
+	cr_expect_eq(engine_write(&engine, NEW + 1, 1, 3), 0);
+	cr_expect_eq(engine_flush(&engine), 0);
+	engine_cut(&engine, NULL, NULL);
+	cr_assert_eq(engine_open(&engine), 0, "%s", engine.damage.text);
+	cr_expect(engine_holds(&engine, NEW, 1, 2));
+	cr_expect(engine_holds(&engine, NEW + 1, 1, 3));
+	cr_expect(engine_holds(&engine, OLD, 10, 4));
+	cr_expect(engine_holds(&engine, OLD + 50, 10, 0));
+}
+
+/* Before: -EIO, and the volume was latched, "a journal write failed: No space left on device". */
+Test(backing, a_journal_write_without_space_waits_and_nothing_latches)
+{
+	expect_waits(-ENOSPC);
+}
+
+Test(backing, a_quota_and_a_file_size_limit_are_waited_for_as_well)
+{
+	expect_waits(-EDQUOT);
+	engine_done(&engine);
+	start();
+	expect_waits(-EFBIG);
+}
+
+Test(backing, a_checkpoint_without_space_waits_and_goes_on)
+{
+	cr_assert_eq(engine_write(&engine, NEW, 10, 2), 0);
+	cr_assert_eq(engine_flush(&engine), 0);
+	refused = is_super_or_top;
+	volume_checkpoint(engine.volume, &engine.workers[0]);
+	engine_settle(&engine);
+	tick(TICKS);
+	cr_expect_eq(engine_stats(&engine).state, VOLUME_BACKING_FULL);
+	cr_expect_eq(engine_stats(&engine).checkpoints, 1);
+	refused = NULL;
+	tick(TICKS);
+	cr_expect_eq(engine_stats(&engine).state, VOLUME_OK);
+	cr_expect_eq(engine_stats(&engine).checkpoints, 2);
+	engine_cut(&engine, NULL, NULL);
+	cr_assert_eq(engine_open(&engine), 0, "%s", engine.damage.text);
+	cr_expect(engine_holds(&engine, NEW, 10, 2));
+}
+
+/* The journal's open group is full: a write in the queue is refused, a discard stays. */
+Test(backing, who_waits_for_room_is_refused_unless_it_makes_space)
+{
+	struct op discard = {
+		.request = {.op = REQUEST_DISCARD, .off_bytes = 0, .len_bytes = BLOCK_BYTES}};
+	struct op flush, write;
+	void *data = calloc(1, BLOCK_BYTES);
+	uint32_t capacity = engine.volume->journal.capacity_records;
+
+	cr_assert_eq(engine_write(&engine, NEW, 1, 2), 0);
+	engine.volume->journal.capacity_records = 0;
+	op_write(&engine, &write, (NEW + 1) * BLOCK_BYTES, BLOCK_BYTES, data);
+	op_submit(&engine, &discard, 0);
+	refused = is_metadata;
+	flush_begin(&flush);
+	engine_settle(&engine);
+	cr_expect_eq(op_finish(&write), -ENOSPC);
+	cr_expect(op_is_stuck(&discard));
+	engine.volume->journal.capacity_records = capacity;
+	refused = NULL;
+	tick(TICKS);
+	cr_expect_eq(op_finish(&discard), 0);
+	cr_expect_eq(op_finish(&flush), 0);
+	free(data);
+}
+
+/* A flush that fails meanwhile latches as ever, and nobody waits any more. */
+Test(backing, a_volume_that_latches_while_metadata_waits_closes)
+{
+	struct op flush;
+
+	cr_assert_eq(engine_write(&engine, NEW, 1, 2), 0);
+	refused = is_metadata;
+	flush_begin(&flush);
+	engine_settle(&engine);
+	pthread_mutex_lock(&engine.volume->meta);
+	volume_latch(engine.volume, -EIO, "a test");
+	pthread_mutex_unlock(&engine.volume->meta);
+	cr_expect_eq(op_finish(&flush), -EIO);
+	tick(TICKS);
+	cr_expect_eq(engine_close(&engine), -EIO);
+}
+
+/* --- opening and closing --- */
+
+Test(backing, a_crashed_store_opens_when_there_is_space_again)
+{
+	engine_kill(&engine);
+	engine.options.volume.lacking = pause_a_while;
+	pauses_max = 10;
+	cr_assert_eq(engine_open(&engine), 0);
+	cr_assert_eq(engine_write(&engine, NEW, 1, 2), 0);
+	cr_assert_eq(engine_flush(&engine), 0);
+	engine_kill(&engine);
+	pauses = 0;
+	refused = is_any;
+	cr_expect_eq(engine_open(&engine), 0, "%s", engine.damage.text);
+	cr_expect_eq(pauses, 3, "%u pauses", pauses);
+	cr_expect(engine_holds(&engine, NEW, 1, 2));
+}
+
+Test(backing, opening_gives_up_with_a_word_when_there_is_none)
+{
+	engine_kill(&engine);
+	refused = is_any;
+	pauses_max = 2;
+	cr_expect_eq(engine_open(&engine), -ENOSPC);
+	cr_expect(strstr(engine.damage.text, "no space for metadata"), "%s", engine.damage.text);
+	refused = NULL;
+	cr_assert_eq(engine_open(&engine), 0, "%s", engine.damage.text);
+	cr_expect(engine_holds(&engine, OLD, 100, 1));
+}
+
+Test(backing, closing_gives_up_and_recovery_does_the_rest)
+{
+	cr_assert_eq(engine_write(&engine, NEW, 1, 2), 0);
+	cr_assert_eq(engine_flush(&engine), 0);
+	refused = is_any;
+	pauses_max = 2;
+	cr_expect_eq(engine_close(&engine), -ENOSPC);
+	refused = NULL;
+	cr_assert_eq(engine_open(&engine), 0, "%s", engine.damage.text);
+	cr_expect(engine_holds(&engine, NEW, 1, 2));
+}
+
+/* --- data --- */
+
+/* Before: -EIO for EDQUOT and EFBIG, and not a line in the log. */
+Test(backing, data_without_space_is_enospc_and_told_once)
+{
+	static const int errors[] = {-ENOSPC, -EDQUOT, -EFBIG};
+
+	refused = is_data;
+	for (unsigned i = 0; i < 3; i++) {
+		error = errors[i];
+		cr_expect_eq(engine_write(&engine, NEW + i, 1, 3), -ENOSPC, "errno %d", -error);
+	}
+	cr_expect_eq(logged, 1, "%u lines", logged);
+	cr_expect_eq(engine_stats(&engine).no_space_errors, 3);
+	cr_expect_eq(engine_stats(&engine).state, VOLUME_BACKING_FULL);
+	error = -EIO;
+	cr_expect_eq(engine_write(&engine, NEW, 1, 3), -EIO);
+	cr_expect_eq(engine_stats(&engine).write_errors, 1);
+	refused = NULL;
+	cr_expect_eq(engine_write(&engine, NEW, 1, 3), 0);
+	tick(2);
+	cr_expect_eq(engine_stats(&engine).state, VOLUME_BACKING_FULL, "forgotten at once");
+	tick(TICKS);
+	cr_expect_eq(engine_stats(&engine).state, VOLUME_OK);
+	cr_expect_eq(logged, 2, "%u lines", logged);
+}
