@@ -35,6 +35,7 @@ struct metric {
 };
 
 static const struct metric gauges[] = {
+	{"uptime_seconds", "uptime_seconds", "Seconds since the server was started."},
 	{"size_bytes", "size_bytes", "Logical size of the volume."},
 	{"store_bytes", "store_bytes", "Size of the store."},
 	{"mapped_bytes", "mapped_bytes", "Logical bytes that are no holes."},
@@ -84,15 +85,49 @@ static void on_signal(int signal)
 	interrupted = 1;
 }
 
+/* As the text format wants the value of a label. */
+static void print_escaped(const char *text)
+{
+	for (; *text != '\0'; text++) {
+		if (*text == '\n')
+			fputs("\\n", stdout);
+		else if (*text == '"' || *text == '\\')
+			printf("\\%c", *text);
+		else
+			putchar(*text);
+	}
+}
+
+/* Which server a sample is of, after the sample's own label: several may go into one folder. */
+static void print_labels(const json_t *stats, const char *own)
+{
+	static const char *const keys[] = {"store", "uuid"};
+	const char *between = own[0] != '\0' ? "," : "";
+
+	printf("{%s", own);
+	for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
+		const char *value = client_text(stats, keys[i]);
+
+		if (value == NULL)
+			continue;
+		printf("%s%s=\"", between, keys[i]);
+		print_escaped(value);
+		putchar('"');
+		between = ",";
+	}
+	putchar('}');
+}
+
 static void print_metrics(const json_t *stats, const char *type, const struct metric *metrics,
 			  size_t count)
 {
 	for (size_t i = 0; i < count; i++) {
 		if (json_object_get(stats, metrics[i].key) == NULL)
 			continue;
-		printf("# HELP sameblk_%s %s\n# TYPE sameblk_%s %s\nsameblk_%s %" PRIu64 "\n",
-		       metrics[i].name, metrics[i].help, metrics[i].name, type, metrics[i].name,
-		       client_number(stats, metrics[i].key));
+		printf("# HELP sameblk_%s %s\n# TYPE sameblk_%s %s\nsameblk_%s", metrics[i].name,
+		       metrics[i].help, metrics[i].name, type, metrics[i].name);
+		print_labels(stats, "");
+		printf(" %" PRIu64 "\n", client_number(stats, metrics[i].key));
 	}
 }
 
@@ -101,23 +136,36 @@ static uint64_t number_at(const json_t *counts, size_t i)
 	return (uint64_t)json_integer_value(json_array_get(counts, i));
 }
 
+/* One line of the histogram; name and end make its own labels. */
+static void print_sample(const json_t *stats, const char *what, const char *own)
+{
+	printf("sameblk_request_seconds_%s", what);
+	print_labels(stats, own);
+}
+
 /* Bucket i ends at 2^i microseconds; the last one has no end. */
-static void print_histogram(const char *op, const json_t *one)
+static void print_histogram(const json_t *stats, const char *op, const json_t *one)
 {
 	const json_t *counts = json_object_get(one, "counts");
 	size_t buckets = json_array_size(counts);
 	uint64_t sum = 0;
+	char own[64];
 
-	for (size_t i = 0; i + 1 < buckets; i++) {
+	for (size_t i = 0; i < buckets; i++) {
 		sum += number_at(counts, i);
-		printf("sameblk_request_seconds_bucket{op=\"%s\",le=\"%g\"} %" PRIu64 "\n", op,
-		       (double)(1ull << i) / 1e6, sum);
+		if (i + 1 < buckets)
+			snprintf(own, sizeof(own), "op=\"%s\",le=\"%g\"", op,
+				 (double)(1ull << i) / 1e6);
+		else
+			snprintf(own, sizeof(own), "op=\"%s\",le=\"+Inf\"", op);
+		print_sample(stats, "bucket", own);
+		printf(" %" PRIu64 "\n", sum);
 	}
-	sum += number_at(counts, buckets - 1);
-	printf("sameblk_request_seconds_bucket{op=\"%s\",le=\"+Inf\"} %" PRIu64 "\n", op, sum);
-	printf("sameblk_request_seconds_sum{op=\"%s\"} %g\n", op,
-	       (double)json_integer_value(json_object_get(one, "total_ns")) / 1e9);
-	printf("sameblk_request_seconds_count{op=\"%s\"} %" PRIu64 "\n", op, sum);
+	snprintf(own, sizeof(own), "op=\"%s\"", op);
+	print_sample(stats, "sum", own);
+	printf(" %g\n", (double)json_integer_value(json_object_get(one, "total_ns")) / 1e9);
+	print_sample(stats, "count", own);
+	printf(" %" PRIu64 "\n", sum);
 }
 
 static void print_histograms(const json_t *stats)
@@ -130,7 +178,7 @@ static void print_histograms(const json_t *stats)
 		return;
 	printf("# HELP sameblk_request_seconds How long clients' requests took.\n"
 	       "# TYPE sameblk_request_seconds histogram\n");
-	json_object_foreach(latency, op, one) print_histogram(op, one);
+	json_object_foreach(latency, op, one) print_histogram(stats, op, one);
 }
 
 /* The bucket's end, in microseconds, that so many per mille of the requests are below. */
@@ -171,15 +219,27 @@ static void print_prometheus(const json_t *stats)
 {
 	static const char *const states[] = {"ok", "low on space", "backing full", "read-only"};
 	const char *state = client_text(stats, "state");
+	char version[64];
 
 	print_metrics(stats, "gauge", gauges, sizeof(gauges) / sizeof(gauges[0]));
 	print_metrics(stats, "counter", counters, sizeof(counters) / sizeof(counters[0]));
 	print_histograms(stats);
 	printf("# HELP sameblk_state 1 for the state the volume is in.\n"
 	       "# TYPE sameblk_state gauge\n");
-	for (size_t i = 0; i < sizeof(states) / sizeof(states[0]); i++)
-		printf("sameblk_state{state=\"%s\"} %d\n", states[i],
-		       state != NULL && strcmp(state, states[i]) == 0);
+	for (size_t i = 0; i < sizeof(states) / sizeof(states[0]); i++) {
+		char own[64];
+
+		snprintf(own, sizeof(own), "state=\"%s\"", states[i]);
+		printf("sameblk_state");
+		print_labels(stats, own);
+		printf(" %d\n", state != NULL && strcmp(state, states[i]) == 0);
+	}
+	printf("# HELP sameblk_info The server's version; always 1.\n"
+	       "# TYPE sameblk_info gauge\nsameblk_info");
+	snprintf(version, sizeof(version), "version=\"%s\"",
+		 client_text(stats, "version") != NULL ? client_text(stats, "version") : "");
+	print_labels(stats, version);
+	puts(" 1");
 }
 
 static void print_text(json_t *stats)

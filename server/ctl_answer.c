@@ -304,8 +304,9 @@ static json_t *answer_latency(const struct latency_sums *latency)
 	return give_unless(failed, object);
 }
 
-static json_t *answer_stats(const struct volume_stats *stats, const struct latency_sums *latency)
+static json_t *answer_stats(const struct ctl_call *call, const struct ctl_answer_server *server)
 {
+	const struct volume_stats *stats = &call->stats;
 	const struct {
 		const char *key;
 		uint64_t number;
@@ -345,12 +346,16 @@ static json_t *answer_stats(const struct volume_stats *stats, const struct laten
 		{"metadata_waits", stats->metadata_waits},
 	};
 	json_t *object = json_object();
-	int failed = put_state(object, stats);
+	int failed = put_text(object, "version", SAMEBLK_VERSION);
 
+	failed |= put_text(object, "store", server->store_path);
+	failed |= put_uuid(object, call->uuid);
+	failed |= put_number(object, "uptime_seconds", server->uptime_seconds);
+	failed |= put_state(object, stats);
 	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
 		failed |= put_number(object, numbers[i].key, numbers[i].number);
-	if (latency != NULL)
-		failed |= json_object_set_new(object, "latency", answer_latency(latency));
+	if (server->latency != NULL)
+		failed |= json_object_set_new(object, "latency", answer_latency(server->latency));
 	return give_unless(failed, object);
 }
 
@@ -369,7 +374,7 @@ json_t *ctl_answer(const struct ctl_call *call, const struct ctl_answer_server *
 	case CTL_METHOD_STATUS:
 		return answer_status(call, server);
 	case CTL_METHOD_STATS:
-		return answer_stats(&call->stats, server->latency);
+		return answer_stats(call, server);
 	case CTL_METHOD_NBD:
 	case CTL_METHOD_SAME_RANGES:
 	case CTL_METHOD_STOP:

@@ -300,11 +300,8 @@ static void run_call(struct task *task)
 		start_changes(call);
 		return;
 	case CTL_METHOD_STATUS:
-		memcpy(call->uuid, volume_uuid(volume), CTL_UUID_BYTES);
-		volume_stats(volume, &call->stats);
-		finish_call(call);
-		return;
 	case CTL_METHOD_STATS:
+		memcpy(call->uuid, volume_uuid(volume), CTL_UUID_BYTES);
 		volume_stats(volume, &call->stats);
 		finish_call(call);
 		return;

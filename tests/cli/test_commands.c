@@ -390,8 +390,8 @@ Test(commands, stats_come_as_text_json_and_prometheus)
 	json_decref(root);
 	cr_assert_eq(run("stats --prometheus"), 0);
 	cr_assert_not_null(strstr(output, "# TYPE sameblk_same_requests_total counter\n"
-					  "sameblk_same_requests_total 1\n"));
-	cr_assert_not_null(strstr(output, "sameblk_state{state=\"ok\"} 1\n"));
+					  "sameblk_same_requests_total{store=\""));
+	cr_assert_not_null(strstr(output, "sameblk_state{state=\"ok\",store=\""));
 	cr_assert_eq(run("stats --prometheus --json"), 2);
 	cr_assert_eq(run("stats --watch --interval 0"), 2);
 }

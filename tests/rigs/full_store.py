@@ -234,5 +234,33 @@ def test_metadata_waits_for_space(r):
     rig.run("umount", os.path.dirname(store))
 
 
+
+def test_a_filesystem_that_is_never_written_to(r):
+    """squashfs has no fsync; what is on it is served all the same."""
+    rig.need("mksquashfs")
+    if os.geteuid() != 0:
+        raise rig.Skip("not root")
+    os.mkdir(r.path("files"))
+    os.mkdir(r.path("squashfs"))
+    store = os.path.join(r.path("files"), "store")
+    rig.sameblk("create", "--size", "16M", store)
+    server = r.server(store)
+    disk = server.connect()
+    disk.write(0, blocks("here"))
+    disk.close()
+    server.stop()
+    rig.run("mksquashfs", r.path("files"), r.path("fs.squashfs"), "-quiet", "-no-progress")
+    done = rig.run("mount", "-o", "loop,ro", r.path("fs.squashfs"), r.path("squashfs"), ok=None)
+    if done.returncode:
+        raise rig.Skip(f"cannot mount: {done.stderr.strip()}")
+    r.later("umount", "-l", r.path("squashfs"))
+    server = r.server(os.path.join(r.path("squashfs"), "store"), "-r", name="reader")
+    disk = server.connect()
+    expect(disk.read(0, BLOCK) == blocks("here"), "content")
+    disk.close()
+    server.stop()
+    rig.run("umount", r.path("squashfs"))
+
+
 if __name__ == "__main__":
     rig.main(globals())

@@ -301,8 +301,12 @@ def test_latencies_are_counted(rig):
     text = server.cli("stats").stdout
     expect("write_latency" in text and "99 % under" in text, text)
     text = server.cli("stats", "--prometheus").stdout
-    expect('sameblk_request_seconds_count{op="write"} 10\n' in text, text)
-    expect('sameblk_request_seconds_bucket{op="read",le="+Inf"} 10\n' in text, text)
+    labels = f'store="{server.store}",uuid="{server.json("status")["uuid"]}"}}'
+    expect(f'sameblk_request_seconds_count{{op="write",{labels} 10\n' in text, text)
+    expect(f'sameblk_request_seconds_bucket{{op="read",le="+Inf",{labels} 10\n' in text, text)
+    expect("sameblk_uptime_seconds{" + labels in text and "sameblk_info{version=" in text, text)
+    samples = [line for line in text.splitlines() if not line.startswith("#")]
+    expect(all(labels in line for line in samples), "a sample does not say whose it is")
     finish(server)
 
 
