@@ -247,10 +247,13 @@ static int map_all(struct ublk_queue *queue)
 		return -errno;
 	queue->descs = descs;
 	buffers = mmap(NULL, queue->buffers_bytes, PROT_READ | PROT_WRITE,
-		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+		       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (buffers == MAP_FAILED)
 		return -errno;
 	queue->buffers = buffers;
+	/* There is none to be had when memory is short. MAP_POPULATE does nothing in a process
+	 * whose memory is locked as it is touched. */
+	memset(buffers, 0, queue->buffers_bytes);
 	return 0;
 }
 

@@ -10,6 +10,7 @@
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -183,6 +184,38 @@ Test(ublk_queue, a_queue_that_cannot_be_mapped_leaves_nothing_behind)
 	cr_assert_eq(ublk_queue_init(&queue, &shared, &loop, 0, DEPTH), -EBADF);
 	cr_assert_null(queue.tags);
 	cr_assert_null(queue.buffers);
+	loop_done(&loop);
+}
+
+static bool is_all_there(uint8_t *memory, size_t bytes)
+{
+	size_t page = (size_t)sysconf(_SC_PAGESIZE), pages = (bytes + page - 1) / page;
+	unsigned char *there = calloc(pages, 1);
+	bool all = there != NULL && mincore(memory, bytes, there) == 0;
+
+	for (size_t i = 0; all && i < pages; i++)
+		all = there[i] & 1;
+	free(there);
+	return all;
+}
+
+/* As ublk_process_prepare() locks it: then to ask for memory that is there at once gives none. */
+Test(ublk_queue, buffers_are_there_from_the_start_in_a_process_whose_memory_is_locked)
+{
+	struct ublk_queues shared = {
+		.fd = store_file_cached_fd(store),
+		.shape = {.io_bytes_max = 8192, .size_bytes = STORE_BYTES, .sector_bytes = 512},
+	};
+	static struct loop loop;
+	static struct ublk_queue queue;
+
+	cr_assert_eq(loop_init(&loop, store, 0, 1 << 20), 0);
+	if (mlockall(MCL_FUTURE | MCL_ONFAULT) < 0)
+		cr_skip_test("no memory may be locked here");
+	cr_assert_eq(ublk_queue_init(&queue, &shared, &loop, 0, 1), 0);
+	cr_assert(is_all_there(queue.buffers, queue.buffers_bytes));
+	cr_assert_eq(munlockall(), 0);
+	ublk_queue_done(&queue);
 	loop_done(&loop);
 }
 
