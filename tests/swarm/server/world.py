@@ -80,7 +80,7 @@ def size_blocks(chance, bucket):
         "slab-more": lambda: slabs * SLAB_BLOCKS + chance.randint(1, 5),
         "any": lambda: chance.randint(256, 20 * REGION_BLOCKS),
         "256M-and-one": lambda: 65536 + 1,
-        "huge": lambda: (1 << 32) + chance.choice((-1, 0, 1)),
+        "huge": lambda: (1 << 30) + chance.choice((-1, 0, 1)),
     }[bucket]()
 
 
