@@ -19,6 +19,7 @@ import time
 READY_SECONDS = 60
 STOP_SECONDS = 60
 LOAD_SECONDS = 150
+DEDUPE_SECONDS = 20
 BAD_IN_LOG = re.compile(r"Sanitizer|runtime error:|Assertion .* failed|BUG:")
 
 
@@ -247,13 +248,15 @@ class Dedupe:
                 [programs.sameblk, "dedupe", "-c", server.control, "--hashfile", hashfile,
                  "--no-progress"], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
-    def end(self, number=None):
-        """Its status; number: a signal that ends it."""
-        if number is not None and self.process.poll() is None:
-            self.process.send_signal(number)
-        try:
-            return self.process.wait(60)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-            raise Failure("dedupe", "it does not end") from None
+    def end(self, number):
+        """Its status. number: a signal that ends it now; without one it may take its time, which
+        is what others leave of the processor (it is SCHED_IDLE)."""
+        patience = [(number, DEDUPE_SECONDS)] if number else [(None, DEDUPE_SECONDS),
+                                                              (signal.SIGINT, DEDUPE_SECONDS)]
+        for each, seconds in patience:
+            if each and self.process.poll() is None:
+                self.process.send_signal(each)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                return self.process.wait(seconds)
+        self.process.kill()
+        return self.process.wait()

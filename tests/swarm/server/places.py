@@ -92,7 +92,7 @@ class Places:
         os.makedirs(folder, exist_ok=True)
         if kind in ("here", "loop"):
             if kind == "loop":
-                run("losetup", "-f")
+                Loop(os.path.join(folder, "probe"), MIB, 512).close()
             return Place(kind, folder)
         if kind == "tmpfs":
             run("mount", "-t", "tmpfs", "-o", f"size={TMPFS_BYTES}", "swarm", folder)

@@ -22,6 +22,7 @@ reason that is known.
 import argparse
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -34,7 +35,7 @@ sys.path[:0] = [HERE, os.path.join(TOP, "tests", "server")]
 # pylint: disable=wrong-import-position
 import world
 from life import Failure, Programs
-from places import KINDS, Missing, Places
+from places import Missing, Places
 from story import Story
 
 # A bucket that should have come up so often by now, and never did, is one that is not drawn.
@@ -162,6 +163,8 @@ def main():
     parser.add_argument("--pin", action="append", default=[], metavar="DIMENSION=BUCKET")
     parser.add_argument("--ignore", action="append", default=[], metavar="CHECK")
     parser.add_argument("--verbose", action="store_true")
+    # What was mounted is unmounted also when tools/test is ended.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(2))
     sys.exit(Swarm(parser.parse_args()).run())
 
 
