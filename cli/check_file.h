@@ -3,8 +3,8 @@
  * check_file - a store in a file or block device, opened for check and dump
  *
  * The lock is the server's (flock on the store): shared for reading, exclusive for repair, so that
- * neither runs beside a server. Reads come from the page cache, which a killed server's writes are
- * in.
+ * neither runs beside a server. One that is held is waited for as long as a server waits. Reads
+ * come from the page cache, which a killed server's writes are in.
  *
  * Errors    0 or a negative errno; EWOULDBLOCK: another process holds the store, ret_pid says which
  * (0:

@@ -8,8 +8,10 @@ kernel holds in its page cache survives such a kill; rig powercut takes that awa
 --lasting the oracle allows less: what was answered is there, also if nobody has flushed it.
 """
 
+import fcntl
 import os
 import random
+import threading
 import time
 
 import rig
@@ -77,6 +79,19 @@ def test_under_load(r):
 
 def test_with_two_workers(r):
     run_cycles(r, CYCLES_LONG // 10 if r.long else CYCLES // 5, "--workers", "2")
+
+
+def test_check_waits_for_a_lock_that_is_let_go_of(r):
+    """A killed server's last writes may hold it for a moment."""
+    store = r.create("--size", "8M")
+    for options in ((), ("--repair",)):
+        with open(store, "rb") as held:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            timer = threading.Timer(1, fcntl.flock, (held, fcntl.LOCK_UN))
+            timer.start()
+            done = rig.sameblk("check", *options, store, ok=None)
+            timer.join()
+        expect(done.returncode == 0, f"check {options} ended with {done.returncode}: {done.stderr}")
 
 
 def test_nothing_that_was_answered_is_undone_with_lasting(r):

@@ -16,6 +16,8 @@ import socket
 import subprocess
 import time
 
+import rig
+
 READY_SECONDS = 60
 STOP_SECONDS = 60
 LOAD_SECONDS = 150
@@ -39,8 +41,12 @@ class Programs:
         self.sameblk = os.path.join(folder, "cli", "sameblk")
         self.sameblkd = os.path.join(folder, "server", "sameblkd")
         self.load = load or os.path.join(folder, "tests", "swarm", "server", "load")
-        # A server under a sanitizer is slow, never hung.
-        self.slow = 6 if re.search(r"asan|tsan", folder) else 1
+        self.sanitizer = 6 if re.search(r"asan|tsan", folder) else 1
+
+    @property
+    def slow(self):
+        """A server on a busy machine, or under a sanitizer, is slow, never hung."""
+        return self.sanitizer * rig.slowness()
 
     def run(self, *args, check, ok=(0,), seconds=120):
         """The CLI, to its end."""

@@ -30,7 +30,7 @@ import traceback
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(HERE)))
-sys.path[:0] = [HERE, os.path.join(TOP, "tests", "server")]
+sys.path[:0] = [HERE, os.path.join(TOP, "tests", "server"), os.path.join(TOP, "tests", "rigs")]
 
 # pylint: disable=wrong-import-position
 import world

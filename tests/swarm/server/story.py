@@ -218,7 +218,7 @@ class Story:
         while True:
             time.sleep(0.5)
             now = self.server.processor_seconds()
-            expect(now - before < ABANDONED_SECONDS * self.programs.slow, "abandoned",
+            expect(now - before < ABANDONED_SECONDS * self.programs.sanitizer, "abandoned",
                    f"{now - before:.1f} s of processor time for requests of closed connections")
             if now - last <= 0.02:
                 return
