@@ -6,6 +6,8 @@
 #include <errno.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "core/base/units.h"
@@ -56,10 +58,58 @@ static int find_foreign(int fd, char ret_text[SIGNATURE_TEXT_BYTES])
 	return r == 0;
 }
 
+/* --- what has no name --- */
+
+static int find_file_data(int fd, char ret_text[SIGNATURE_TEXT_BYTES])
+{
+	off_t at = lseek(fd, 0, SEEK_DATA);
+
+	if (at < 0 && errno == ENXIO)
+		return 0;
+	snprintf(ret_text, SIGNATURE_TEXT_BYTES, "data from byte %lld on", at < 0 ? 0ll : at);
+	return 1;
+}
+
+static int find_device_data(int fd, char ret_text[SIGNATURE_TEXT_BYTES])
+{
+	off_t size = lseek(fd, 0, SEEK_END);
+	uint8_t *sample = malloc(SIGNATURE_SAMPLE_BYTES);
+	off_t starts[2] = {0, 0};
+	int r = sample == NULL ? -ENOMEM : size < 0 ? -errno : 0;
+
+	if (size > SIGNATURE_SAMPLE_BYTES)
+		starts[1] = size - SIGNATURE_SAMPLE_BYTES;
+	for (unsigned i = 0; r == 0 && i < 2; i++) {
+		ssize_t got = pread(fd, sample, SIGNATURE_SAMPLE_BYTES, starts[i]);
+
+		if (got < 0)
+			r = -errno;
+		for (ssize_t at = 0; r == 0 && at < got; at++) {
+			if (sample[at] == 0)
+				continue;
+			snprintf(ret_text, SIGNATURE_TEXT_BYTES, "data at byte %lld",
+				 (long long)(starts[i] + at));
+			r = 1;
+		}
+	}
+	free(sample);
+	return r;
+}
+
+static int find_data(int fd, char ret_text[SIGNATURE_TEXT_BYTES])
+{
+	struct stat st;
+
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	return S_ISBLK(st.st_mode) ? find_device_data(fd, ret_text) : find_file_data(fd, ret_text);
+}
+
 int signature_find(int fd, char ret_text[SIGNATURE_TEXT_BYTES])
 {
 	uint8_t head[BLOCK_BYTES];
 	ssize_t got = pread(fd, head, sizeof(head), 0);
+	int r;
 
 	if (got < 0)
 		return -errno;
@@ -67,7 +117,8 @@ int signature_find(int fd, char ret_text[SIGNATURE_TEXT_BYTES])
 		snprintf(ret_text, SIGNATURE_TEXT_BYTES, "a sameblk volume");
 		return 1;
 	}
-	return find_foreign(fd, ret_text);
+	r = find_foreign(fd, ret_text);
+	return r == 0 ? find_data(fd, ret_text) : r;
 }
 
 int signature_wipe(int fd)

@@ -192,6 +192,39 @@ Test(create, a_partition_table_is_found)
 	cr_assert_not_null(strstr(output, "a partition table (dos)"), "%s", output);
 }
 
+/* What no list of formats has: the first bytes of some, each 64 MiB long with a hole behind. */
+Test(create, a_file_with_any_data_is_not_overwritten_without_force)
+{
+	static const struct {
+		const char *bytes;
+		off_t at;
+	} kinds[] = {
+		{"QFI\xfb", 0}, /* qcow2 */
+		{"ustar", 257},	 {"SQLite format 3", 0},
+		{"a text\n", 0}, {"something far behind", (32 << 20) + 5},
+	};
+	char text[32];
+
+	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+		ssize_t len = (ssize_t)strlen(kinds[i].bytes);
+		int fd;
+
+		make_file("store", 64 << 20);
+		fd = open("store", O_RDWR);
+		cr_assert_eq(pwrite(fd, kinds[i].bytes, (size_t)len, kinds[i].at), len);
+		cr_assert_eq(run("create store"), 2, "%s: %s", kinds[i].bytes, output);
+		cr_assert_not_null(strstr(output, "it holds data from byte "), "%s", output);
+		cr_assert_not_null(strstr(output, "--force"), "%s", output);
+		cr_assert_eq(pread(fd, text, (size_t)len, kinds[i].at), len);
+		cr_assert_arr_eq(text, kinds[i].bytes, (size_t)len);
+		close(fd);
+	}
+	cr_assert_eq(run("create --force store"), 0, "%s", output);
+	cr_assert_eq(run("check store"), 0, "%s", output);
+	make_file("store", 64 << 20);
+	cr_assert_eq(run("create store"), 0, "all holes: %s", output);
+}
+
 Test(create, a_store_in_use_is_refused_also_with_force)
 {
 	int fd;
