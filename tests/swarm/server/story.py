@@ -109,11 +109,24 @@ class Story:
             life["limit"] = "none"
             self.server.spawn(options, closed)
             self.server.wait_ready()
+        self.serves(life)
+
+    def serves(self, life):
+        """A store whose metadata lacks space in recovery is served read-only, which is said."""
+        if life["read-only"] or (self.server.call("status").get("reason")
+                                 != "started read-only"):
+            return
+        expect(self.may_lack_space(life), "start",
+               "served read-only with room for all: " + self.server.log()[-700:])
+        life.update({"read-only": True, "dedupe": "none", "drop": False})
+
+    def may_lack_space(self, life):
+        """The backing, whatever the store says it has."""
+        return life["limit"] != "none" or self.world.buckets["backing"] != "roomy"
 
     def allow(self, life):
         """What may be answered in this life: `enospc` where the store or its backing is full."""
-        full = (self.world.buckets["store"] != "chosen" or life["limit"] != "none"
-                or self.world.buckets["backing"] != "roomy")
+        full = self.world.buckets["store"] != "chosen" or self.may_lack_space(life)
         return {"enospc": int(full), "eio": int(life["limit"] != "none")}
 
     def connect(self, life):
