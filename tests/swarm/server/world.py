@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """world - what one seed draws: a volume, its store and place, its load, and its servers' lives
 
-Each dimension is a list of buckets with weights; what was drawn is counted, so that a dimension
-which is drawn nowhere is seen (see the table that run.py prints).
+Each dimension is a list of buckets with weights. They come in rounds, each round in another order,
+so that worlds whose seeds follow each other have drawn all of it soon. What was drawn is counted,
+so that a bucket which is drawn nowhere is seen (see the table that run.py prints).
 """
 
+import math
 import random
 
 BLOCK = 4096
@@ -14,12 +16,12 @@ MIB = 1 << 20
 
 # dimension: {bucket: weight}. Of a world:
 WORLD = {
-    "size": {"least": 1, "one-block-more": 1, "region-less": 3, "region": 1, "region-more": 4,
-             "slab-less": 2, "slab": 1, "slab-more": 2, "any": 5, "256M-and-one": 1, "huge": 1},
-    "store": {"chosen": 4, "thin": 4, "tight": 2},
-    "place": {"here": 2, "tmpfs": 6, "ext4": 2, "xfs": 2, "btrfs": 2, "loop": 2},
-    "backing": {"roomy": 6, "nearly-full": 1},
-    "fill": {"not": 6, "most": 2, "one-block": 1},
+    "size": {"least": 1, "one-block-more": 1, "region-less": 1, "region": 1, "region-more": 2,
+             "slab-less": 1, "slab": 1, "slab-more": 1, "any": 2, "256M-and-one": 1, "huge": 1},
+    "store": {"chosen": 2, "thin": 2, "tight": 1},
+    "place": {"here": 1, "tmpfs": 3, "ext4": 1, "xfs": 1, "btrfs": 1, "loop": 1},
+    "backing": {"roomy": 3, "nearly-full": 1},
+    "fill": {"not": 5, "most": 2, "one-block": 1},
 }
 # Of each life of a server:
 LIFE = {
@@ -44,6 +46,10 @@ LIFE = {
     "end": {"kill": 8, "quiet-kill": 2, "quiet-stop": 2, "stop": 3, "stop-kill": 2},
     "check": {"plain": 3, "repair": 1, "none": 2},
 }
+# Rounds of all dimensions of a world begin at its multiples.
+ROUND_WORLDS = math.lcm(*(sum(buckets.values()) for buckets in WORLD.values()))
+# More lives than this are also the next seed's turns.
+TURNS = 3
 OPS = ("write", "read", "zero", "trim", "cache", "flush", "extents", "wrong", "all", "same",
        "ranges", "clone", "map", "stats")
 OP_WEIGHTS = {"write": 40, "read": 25, "zero": 8, "trim": 8, "cache": 2, "flush": 3, "extents": 4,
@@ -57,10 +63,14 @@ class Draw:
         self.chance = random.Random(f"server swarm {seed}")
         self.counts, self.pins = counts, pins
 
-    def bucket(self, dimension, buckets):
-        drawn = self.chance.choices(list(buckets), list(buckets.values()))[0]
-        by_text = {str(b): b for b in buckets}
-        return by_text[self.pins[dimension]] if dimension in self.pins else drawn
+    def bucket(self, dimension, buckets, turn):
+        """Each turn of a round draws another bucket, as often as it has weight."""
+        if dimension in self.pins:
+            return {str(b): b for b in buckets}[self.pins[dimension]]
+        drawn = [b for b, weight in buckets.items() for _ in range(weight)]
+        number, at = divmod(turn, len(drawn))
+        random.Random(f"server swarm {dimension} {number}").shuffle(drawn)
+        return drawn[at]
 
     def count(self, dimension, bucket):
         key = (dimension, str(bucket))
@@ -87,14 +97,18 @@ def size_blocks(chance, bucket):
 class World:
     def __init__(self, seed, counts, pins):
         self.seed = seed
+        self.turn = seed * TURNS
         self.draw = Draw(seed, counts, pins)
         chance = self.draw.chance
-        b = {dimension: self.draw.bucket(dimension, buckets)
+        b = {dimension: self.draw.bucket(dimension, buckets, seed)
              for dimension, buckets in WORLD.items()}
         if b["size"] in ("256M-and-one", "huge") and b["place"] not in ("tmpfs", "here"):
             b["place"] = "here"
-        if b["size"] in ("256M-and-one", "huge") or b["place"] in ("here", "loop"):
+        if b["size"] in ("256M-and-one", "huge"):
             b["backing"] = "roomy"
+        # What can be filled up has an end of its own.
+        if b["backing"] == "nearly-full" and b["place"] in ("here", "loop"):
+            b["place"] = chance.choice(("tmpfs", "ext4", "xfs", "btrfs"))
         if b["size"] == "huge":
             b["store"] = "thin"
         if b["size"] == "huge":
@@ -133,8 +147,9 @@ class World:
 
     def life(self):
         """The next server's life: a bucket of each dimension."""
-        life = {dimension: self.draw.bucket(dimension, buckets)
+        life = {dimension: self.draw.bucket(dimension, buckets, self.turn)
                 for dimension, buckets in LIFE.items()}
+        self.turn += 1
         if life["read-only"]:
             life["dedupe"], life["drop"] = "none", False
         if self.buckets["size"] == "huge":
