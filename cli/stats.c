@@ -3,8 +3,10 @@
  * stats - the command `sameblk stats`: the server's counters, once or again and again
  *
  * What the server sends is printed whatever it is; only --prometheus has to know which numbers
- * go up and down (gauges) and which only up (counters), and says no more than it knows.
+ * go up and down (gauges) and which only up (counters), and says no more than the engine's table of
+ * counters (core/counters.h) knows.
  */
+#include <ctype.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -17,6 +19,7 @@
 #include "cli/commands.h"
 #include "cli/parse.h"
 #include "cli/say.h"
+#include "core/counters.h"
 
 #define INTERVAL_SECONDS_DEFAULT 2u
 #define INTERVAL_SECONDS_MAX	 86400u
@@ -28,53 +31,9 @@ enum stats_format {
 	STATS_PROMETHEUS,
 };
 
-struct metric {
-	const char *key;
-	const char *name; /* after sameblk_ */
-	const char *help;
-};
-
-static const struct metric gauges[] = {
-	{"uptime_seconds", "uptime_seconds", "Seconds since the server was started."},
-	{"size_bytes", "size_bytes", "Logical size of the volume."},
-	{"store_bytes", "store_bytes", "Size of the store."},
-	{"mapped_bytes", "mapped_bytes", "Logical bytes that are no holes."},
-	{"used_bytes", "used_bytes", "Bytes of data blocks with at least one reference."},
-	{"shared_bytes", "shared_bytes", "Logical bytes whose block has several references."},
-	{"saved_bytes", "saved_bytes", "Mapped bytes less used bytes."},
-	{"free_bytes", "free_bytes", "Bytes that can be allocated now."},
-	{"pending_bytes", "pending_bytes", "Bytes freed and not yet committed."},
-	{"metadata_bytes", "metadata_bytes", "Bytes of the store that hold no data."},
-};
-
-static const struct metric counters[] = {
-	{"reads", "reads_total", "Read requests."},
-	{"writes", "writes_total", "Write requests."},
-	{"flushes", "flushes_total", "Flush requests."},
-	{"discards", "discards_total", "Discard requests."},
-	{"read_bytes", "read_bytes_total", "Bytes read by clients."},
-	{"written_bytes", "written_bytes_total", "Bytes written by clients."},
-	{"journal_edits", "journal_edits_total", "Edits recorded in the journal."},
-	{"journal_commits", "journal_commits_total", "Group commits."},
-	{"checkpoints", "checkpoints_total", "Checkpoints finished."},
-	{"metadata_reads", "metadata_reads_total", "Metadata blocks read."},
-	{"metadata_writes", "metadata_writes_total", "Metadata blocks written."},
-	{"cow_blocks", "cow_blocks_total", "Blocks copied on write."},
-	{"same_requests", "same_requests_total", "Same-range requests."},
-	{"same_bytes", "same_bytes_total", "Bytes merged."},
-	{"differs", "differs_total", "Destinations that differed."},
-	{"fenced_read_bytes", "fenced_read_bytes_total", "Bytes compared inside a fence."},
-	{"copied_bytes", "copied_bytes_total", "Payload bytes copied in user space."},
-	{"zero_copy_bytes", "zero_copy_bytes_total",
-	 "Payload bytes that went between a ublk client's memory and the store without a copy."},
-	{"fence_waits", "fence_waits_total", "Requests that waited for a fence."},
-	{"discarded_bytes", "discarded_bytes_total", "Bytes given back to the backing."},
-	{"read_errors", "read_errors_total", "Reads of data that failed in the store."},
-	{"write_errors", "write_errors_total", "Writes of data that failed in the store."},
-	{"no_space_errors", "no_space_errors_total",
-	 "Writes of data that the backing had no space for."},
-	{"metadata_waits", "metadata_waits_total",
-	 "Times a metadata write found no space in the backing and waited."},
+/* Of the server, which the volume's table (counters.h) does not know. */
+static const struct counter uptime = {
+	COUNTER_GAUGE, COUNTER_COUNT, "uptime_seconds", "seconds since the server was started", 0,
 };
 
 static volatile sig_atomic_t interrupted;
@@ -118,17 +77,18 @@ static void print_labels(const json_t *stats, const char *own)
 	putchar('}');
 }
 
-static void print_metrics(const json_t *stats, const char *type, const struct metric *metrics,
-			  size_t count)
+static void print_metric(const json_t *stats, const struct counter *counter)
 {
-	for (size_t i = 0; i < count; i++) {
-		if (json_object_get(stats, metrics[i].key) == NULL)
-			continue;
-		printf("# HELP sameblk_%s %s\n# TYPE sameblk_%s %s\nsameblk_%s", metrics[i].name,
-		       metrics[i].help, metrics[i].name, type, metrics[i].name);
-		print_labels(stats, "");
-		printf(" %" PRIu64 "\n", client_number(stats, metrics[i].key));
-	}
+	const char *end = counter->kind == COUNTER_GAUGE ? "" : "_total";
+	const char *name = counter->name;
+
+	if (json_object_get(stats, name) == NULL)
+		return;
+	printf("# HELP sameblk_%s%s %c%s.\n# TYPE sameblk_%s%s %s\nsameblk_%s%s", name, end,
+	       toupper(counter->help[0]), counter->help + 1, name, end,
+	       counter->kind == COUNTER_GAUGE ? "gauge" : "counter", name, end);
+	print_labels(stats, "");
+	printf(" %" PRIu64 "\n", client_number(stats, name));
 }
 
 static uint64_t number_at(const json_t *counts, size_t i)
@@ -221,8 +181,9 @@ static void print_prometheus(const json_t *stats)
 	const char *state = client_text(stats, "state");
 	char version[64];
 
-	print_metrics(stats, "gauge", gauges, sizeof(gauges) / sizeof(gauges[0]));
-	print_metrics(stats, "counter", counters, sizeof(counters) / sizeof(counters[0]));
+	print_metric(stats, &uptime);
+	for (size_t i = 0; i < counter_table_count; i++)
+		print_metric(stats, &counter_table[i]);
 	print_histograms(stats);
 	printf("# HELP sameblk_state 1 for the state the volume is in.\n"
 	       "# TYPE sameblk_state gauge\n");

@@ -46,6 +46,7 @@ static void drop_window(struct alloc *alloc, struct alloc_window *window)
 			i++;
 		if (i > begin)
 			refs_busy_sub(alloc->refs, pbn_add(window->pbn, begin), i - begin);
+		alloc->reserved_blocks -= i - begin;
 	}
 	window->blocks = 0;
 }
@@ -78,6 +79,7 @@ static uint32_t take_from_window(struct alloc *alloc, struct alloc_window *windo
 		window->handed[(first + count) / 64] |= 1ull << ((first + count) % 64);
 		count++;
 	}
+	alloc->reserved_blocks -= count;
 	window->used_at = ++alloc->now;
 	*ret_pbn = pbn_add(window->pbn, first);
 	return count;
@@ -227,10 +229,12 @@ static int open_home(struct alloc *alloc, lbn_t lbn, uint32_t size, uint32_t nee
 		.pbn = geometry_slab_pbn(alloc->geometry, slab, index - before),
 	};
 	for (uint32_t i = 0; i < size; i++) {
-		if (allocatable(frame, index - before + i))
-			refs_busy_add(alloc->refs, pbn_add(window->pbn, i), 1);
-		else /* somebody else's */
+		if (!allocatable(frame, index - before + i)) { /* somebody else's */
 			window->handed[i / 64] |= 1ull << (i % 64);
+			continue;
+		}
+		refs_busy_add(alloc->refs, pbn_add(window->pbn, i), 1);
+		alloc->reserved_blocks++;
 	}
 	return 0;
 }
@@ -258,6 +262,7 @@ static int open_window(struct alloc *alloc, lbn_t lbn, uint32_t size, page_t *re
 		.blocks = size,
 		.pbn = pbn,
 	};
+	alloc->reserved_blocks += size;
 	return 0;
 }
 
@@ -355,6 +360,7 @@ void alloc_put(struct alloc *alloc, pbn_t pbn, uint32_t blocks)
 			uint32_t at = (uint32_t)(block.v - window->pbn.v);
 
 			window->handed[at / 64] &= ~(1ull << (at % 64));
+			alloc->reserved_blocks++;
 		} else {
 			refs_busy_sub(alloc->refs, block, 1);
 		}

@@ -54,6 +54,7 @@ struct alloc {
 	uint32_t cursor; /* slab */
 	uint32_t at; /* index in that slab, behind the last large run that was taken */
 	uint32_t window_count;
+	uint32_t reserved_blocks; /* of the windows, not handed out */
 	uint64_t now;
 	bool homes;
 	struct alloc_window windows[ALLOC_WINDOWS_MAX];

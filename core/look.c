@@ -19,9 +19,10 @@ void look_end(struct look *look)
 	volume_leave(look->volume, look->worker, &look->inflight);
 }
 
-void look_count_read(struct volume *volume, uint64_t len_bytes)
+void look_count_read(struct volume *volume, uint64_t len_bytes, bool first)
 {
-	count(&volume->counters.reads, 1);
+	if (first)
+		count(&volume->counters.reads, 1);
 	count(&volume->counters.read_bytes, len_bytes);
 }
 

@@ -33,7 +33,7 @@ void look_begin(struct look *look, struct volume *volume, struct worker *worker)
 void look_end(struct look *look);
 
 /* A client's read that is answered by looking, for the statistics. */
-void look_count_read(struct volume *volume, uint64_t len_bytes);
+void look_count_read(struct volume *volume, uint64_t len_bytes, bool first);
 
 /* The extents of the range in order. 0: not at hand, or more than max of them. */
 uint32_t look_range(struct look *look, lbn_t lbn, uint32_t blocks, struct extent *ret_extents,

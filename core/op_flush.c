@@ -42,7 +42,8 @@ void flush_start(struct request *request)
 {
 	struct volume *volume = request->volume;
 
-	count(&volume->counters.flushes, 1);
+	if (request->tally == TALLY_ALL)
+		count(&volume->counters.flushes, 1);
 	request->fua = false;
 	if (volume->options.read_only) { /* recovery flushed; nothing was written since */
 		request_finish(request, 0);

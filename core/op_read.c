@@ -149,7 +149,8 @@ void read_go_on(struct request *request)
 
 void read_start(struct request *request)
 {
-	count(&request->volume->counters.reads, 1);
-	count(&request->volume->counters.read_bytes, request->len_bytes);
+	struct volume *volume = request->volume;
+
+	request_count(request, &volume->counters.reads, &volume->counters.read_bytes);
 	read_go_on(request);
 }

@@ -95,7 +95,8 @@ static void end(struct request *request, int res)
 
 	unwatch(request);
 	request_put_place(request);
-	count(&volume->counters.same_bytes, request->same.deduped_bytes);
+	count(is_clone(request) ? &volume->counters.cloned_bytes : &volume->counters.same_bytes,
+	      request->same.deduped_bytes);
 	request_finish(request, res);
 }
 
@@ -728,8 +729,11 @@ static bool ranges_overlap(const struct request *request)
 
 void same_start(struct request *request)
 {
-	if (!is_clone(request))
-		count(&request->volume->counters.same_requests, 1);
+	struct volume *volume = request->volume;
+
+	count(is_clone(request) ? &volume->counters.clone_requests
+				: &volume->counters.same_requests,
+	      1);
 	if ((!block_aligned(request) && !MUTANT(15)) || !src_in_range(request) ||
 	    (ranges_overlap(request) && !MUTANT(19)) || (is_clone(request) && from_zero(request)))
 		request_finish(request, -EINVAL);

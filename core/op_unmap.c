@@ -6,7 +6,8 @@
  *     |  ^                     ^  \
  *     |  +--- nothing mapped   +- LOAD
  *     v
- *   PARTIAL   of a block: ZERO writes zeros there (op_write.c), DISCARD leaves it alone
+ *   PARTIAL   of a block: ZERO writes zeros there (op_write.c), unless it is a hole, DISCARD leaves
+ *             it alone
  *
  *   LOOK_UP -> RESERVE  something is mapped in the part: journal room first, then the fence
  *   FENCED  -> PUBLISH  looked up again under the fence; a run at a time loses its blocks, the last
@@ -139,7 +140,7 @@ static void next_part(struct request *request)
 {
 	struct volume *volume = request->volume;
 	struct fence_stripe *stripe;
-	bool found, idle_place;
+	bool found, idle_place, partial;
 
 	if (volume_latched(volume) || request_cancelled(request)) {
 		request_finish(request, request_cancelled(request) ? -ECANCELED : -EIO);
@@ -154,10 +155,11 @@ static void next_part(struct request *request)
 		go_on(request);
 		return;
 	}
-	if (request->op == REQUEST_ZERO && (request->no_hole || !part_is_whole(request))) {
+	if (request->op == REQUEST_ZERO && request->no_hole) {
 		write_part_then(request, partial_done);
 		return;
 	}
+	partial = request->op == REQUEST_ZERO && !part_is_whole(request);
 	stripe = fence_stripe(&volume->fence, lbn_region(request->part_lbn));
 	pthread_mutex_lock(&stripe->lock);
 	found = look_up(request);
@@ -170,7 +172,9 @@ static void next_part(struct request *request)
 	}
 	if (part_is_whole(request))
 		cut_part(request);
-	if (!any_mapped(request) && !idle_place)
+	if (partial && any_mapped(request))
+		write_part_then(request, partial_done);
+	else if (partial || (!any_mapped(request) && !idle_place))
 		part_done(request);
 	else if (request_reserve(request, PART_RECORDS, reserved))
 		take_fence(request);
@@ -280,7 +284,10 @@ static void fenced(struct request *request)
 
 void unmap_start(struct request *request)
 {
-	count(&request->volume->counters.discards, 1);
+	struct volume *volume = request->volume;
+
+	count(request->op == REQUEST_ZERO ? &volume->counters.zeroes : &volume->counters.discards,
+	      1);
 	request->data = NULL; /* what has to be written is zeros */
 	if (request->len_bytes == 0)
 		request_finish(request, 0);

@@ -109,8 +109,9 @@ void write_go_on(struct request *request)
 
 void write_start(struct request *request)
 {
-	count(&request->volume->counters.writes, 1);
-	count(&request->volume->counters.written_bytes, request->len_bytes);
+	struct volume *volume = request->volume;
+
+	request_count(request, &volume->counters.writes, &volume->counters.written_bytes);
 	write_go_on(request);
 }
 

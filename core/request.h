@@ -97,9 +97,17 @@ struct target {
 	bool fresh; /* new was allocated for this write and has to be published */
 };
 
+/* Of READ, WRITE and FLUSH: what of it is counted (counters.h). */
+enum request_tally {
+	TALLY_ALL,
+	TALLY_BYTES, /* a client's request was cut into several, and this is not the first */
+	TALLY_NONE, /* nothing a client asked for, or it is counted already */
+};
+
 struct request {
 	/* Filled in by the front end. */
 	enum request_op op;
+	enum request_tally tally;
 	bool fua; /* WRITE, ZERO, DISCARD, CLONE, SAME: durable before the answer */
 	bool lasting; /* of those: the end of the process does not undo it after the answer */
 	bool no_hole; /* ZERO: keep the blocks allocated */

@@ -110,6 +110,16 @@ void request_depend_on_map(struct request *request, uint32_t region);
  * write goes on with the part that needed them, a read begins again. */
 void request_finish(struct request *request, int res);
 
+/* A READ or WRITE, as its tally says. */
+static inline void request_count(const struct request *request, _Atomic uint64_t *requests,
+				 _Atomic uint64_t *bytes)
+{
+	if (request->tally == TALLY_ALL)
+		count(requests, 1);
+	if (request->tally != TALLY_NONE)
+		count(bytes, request->len_bytes);
+}
+
 /* A place for a region's leaf, zeroed (request_place.c): step finds it in part_place, or an error
  * in place_res. */
 void request_get_place(struct request *request, void (*step)(struct request *request));

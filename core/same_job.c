@@ -82,6 +82,7 @@ static void submit(struct same_job *job, enum request_op op, uint64_t off_bytes,
 
 	/* What is the engine's own is left as it is: it is large, and set where it is used. */
 	request->op = op;
+	request->tally = TALLY_NONE; /* its flush is no client's */
 	request->fua = false;
 	request->no_hole = false;
 	request->off_bytes = off_bytes;

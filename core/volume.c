@@ -168,7 +168,7 @@ static void backing_changed(void *context, bool data, int error)
 
 static void update_space(struct volume *volume)
 {
-	uint64_t available = refs_available(&volume->refs);
+	uint64_t available = refs_available(&volume->refs) + volume->alloc.reserved_blocks;
 	uint64_t all = geometry_data_blocks(&volume->super.geometry);
 	bool low = available < all / 20;
 
@@ -680,17 +680,20 @@ static void backing_stats(struct volume *volume, struct volume_stats *ret)
 static void space_stats(struct volume *volume, struct volume_stats *ret)
 {
 	const struct geometry *g = &volume->super.geometry;
+	const struct refs *refs = &volume->refs;
 	uint64_t data = geometry_data_blocks(g), places = volume->journal.counts.places;
+	uint64_t reserved = volume->alloc.reserved_blocks; /* and taken back when space is short */
 
 	ret->size_bytes = blocks_to_bytes(g->logical_blocks);
 	ret->store_bytes = blocks_to_bytes(g->store_blocks);
 	ret->mapped_bytes = blocks_to_bytes(volume->journal.counts.mapped_blocks);
-	ret->used_bytes = blocks_to_bytes(data - volume->refs.free_blocks - 2 * places);
-	ret->shared_bytes = blocks_to_bytes(volume->refs.shared_refs);
+	ret->used_bytes = blocks_to_bytes(data - refs->free_blocks - 2 * places);
+	ret->shared_bytes = blocks_to_bytes(refs->shared_refs);
 	ret->saved_bytes = ret->mapped_bytes - ret->used_bytes;
-	ret->free_bytes = blocks_to_bytes(refs_available(&volume->refs));
-	ret->pending_bytes = blocks_to_bytes(pending_blocks(&volume->pending));
+	ret->free_bytes = blocks_to_bytes(refs_available(refs) + reserved);
+	ret->pending_bytes = blocks_to_bytes(refs->busy_free - reserved);
 	ret->metadata_bytes = blocks_to_bytes(g->store_blocks - data + 2 * places);
+	ret->lost_bytes = blocks_to_bytes(refs->lost_free);
 }
 
 void volume_stats(struct volume *volume, struct volume_stats *ret_stats)
@@ -715,6 +718,7 @@ void volume_stats(struct volume *volume, struct volume_stats *ret_stats)
 	pthread_mutex_unlock(&volume->meta);
 	ret->reads = atomic_load(&volume->counters.reads);
 	ret->writes = atomic_load(&volume->counters.writes);
+	ret->zeroes = atomic_load(&volume->counters.zeroes);
 	ret->flushes = atomic_load(&volume->counters.flushes);
 	ret->discards = atomic_load(&volume->counters.discards);
 	ret->read_bytes = atomic_load(&volume->counters.read_bytes);
@@ -723,6 +727,8 @@ void volume_stats(struct volume *volume, struct volume_stats *ret_stats)
 	ret->same_requests = atomic_load(&volume->counters.same_requests);
 	ret->same_bytes = atomic_load(&volume->counters.same_bytes);
 	ret->differs = atomic_load(&volume->counters.differs);
+	ret->clone_requests = atomic_load(&volume->counters.clone_requests);
+	ret->cloned_bytes = atomic_load(&volume->counters.cloned_bytes);
 	ret->fenced_read_bytes = atomic_load(&volume->counters.fenced_read_bytes);
 	ret->copied_bytes = atomic_load(&volume->counters.copied_bytes) +
 			    atomic_load(&volume->store->copied_bytes);

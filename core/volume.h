@@ -16,6 +16,7 @@
 #include <stdint.h>
 
 #include "core/base/units.h"
+#include "core/counters.h"
 #include "core/store.h"
 #include "core/worker.h"
 
@@ -110,40 +111,7 @@ struct volume_stats {
 	char latched_text[160];
 	char backing_text[160]; /* if VOLUME_BACKING_FULL */
 	bool metadata_waiting; /* for space in the backing */
-	uint64_t size_bytes; /* logical */
-	uint64_t store_bytes;
-	uint64_t mapped_bytes; /* logical bytes that are no holes */
-	uint64_t used_bytes; /* data blocks with at least one reference */
-	uint64_t shared_bytes; /* logical bytes whose block has more than one */
-	uint64_t saved_bytes; /* mapped - used */
-	uint64_t free_bytes; /* allocatable now */
-	uint64_t pending_bytes; /* freed, not yet committed or not yet given back */
-	uint64_t
-		metadata_bytes; /* everything of the store that never holds data, and leaf places */
-	uint64_t reads;
-	uint64_t writes;
-	uint64_t flushes;
-	uint64_t discards;
-	uint64_t read_bytes;
-	uint64_t written_bytes;
-	uint64_t journal_edits;
-	uint64_t journal_commits;
-	uint64_t checkpoints;
-	uint64_t metadata_reads;
-	uint64_t metadata_writes;
-	uint64_t cow_blocks;
-	uint64_t same_requests;
-	uint64_t same_bytes;
-	uint64_t differs;
-	uint64_t fenced_read_bytes;
-	uint64_t copied_bytes; /* of payloads, in user space: what was not aligned */
-	uint64_t zero_copy_bytes; /* between foreign memory and the store */
-	uint64_t fence_waits;
-	uint64_t discarded_bytes; /* given back to the backing */
-	uint64_t read_errors; /* of data in the store */
-	uint64_t write_errors; /* of data, other than want of space */
-	uint64_t no_space_errors; /* data writes that the backing had no space for */
-	uint64_t metadata_waits; /* metadata writes that it had no space for, each time */
+	COUNTERS(COUNTER_FIELD) /* counters.h says what they are */
 };
 
 void volume_stats(struct volume *volume, struct volume_stats *ret_stats);

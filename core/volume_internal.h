@@ -59,9 +59,10 @@ struct volume {
 	uint8_t *zeros; /* SAME_PIECE_BYTES, never written */
 
 	struct {
-		_Atomic uint64_t reads, writes, flushes, discards, read_bytes, written_bytes,
-			cow_blocks, same_requests, same_bytes, differs, fenced_read_bytes,
-			copied_bytes, zero_copy_bytes, read_errors, write_errors, no_space_errors;
+		_Atomic uint64_t reads, writes, zeroes, flushes, discards, read_bytes,
+			written_bytes, cow_blocks, same_requests, same_bytes, differs,
+			clone_requests, cloned_bytes, fenced_read_bytes, copied_bytes,
+			zero_copy_bytes, read_errors, write_errors, no_space_errors;
 	} counters;
 };
 

@@ -307,44 +307,6 @@ static json_t *answer_latency(const struct latency_sums *latency)
 static json_t *answer_stats(const struct ctl_call *call, const struct ctl_answer_server *server)
 {
 	const struct volume_stats *stats = &call->stats;
-	const struct {
-		const char *key;
-		uint64_t number;
-	} numbers[] = {
-		{"size_bytes", stats->size_bytes},
-		{"store_bytes", stats->store_bytes},
-		{"mapped_bytes", stats->mapped_bytes},
-		{"used_bytes", stats->used_bytes},
-		{"shared_bytes", stats->shared_bytes},
-		{"saved_bytes", stats->saved_bytes},
-		{"free_bytes", stats->free_bytes},
-		{"pending_bytes", stats->pending_bytes},
-		{"metadata_bytes", stats->metadata_bytes},
-		{"reads", stats->reads},
-		{"writes", stats->writes},
-		{"flushes", stats->flushes},
-		{"discards", stats->discards},
-		{"read_bytes", stats->read_bytes},
-		{"written_bytes", stats->written_bytes},
-		{"journal_edits", stats->journal_edits},
-		{"journal_commits", stats->journal_commits},
-		{"checkpoints", stats->checkpoints},
-		{"metadata_reads", stats->metadata_reads},
-		{"metadata_writes", stats->metadata_writes},
-		{"cow_blocks", stats->cow_blocks},
-		{"same_requests", stats->same_requests},
-		{"same_bytes", stats->same_bytes},
-		{"differs", stats->differs},
-		{"fenced_read_bytes", stats->fenced_read_bytes},
-		{"copied_bytes", stats->copied_bytes},
-		{"zero_copy_bytes", stats->zero_copy_bytes},
-		{"fence_waits", stats->fence_waits},
-		{"discarded_bytes", stats->discarded_bytes},
-		{"read_errors", stats->read_errors},
-		{"write_errors", stats->write_errors},
-		{"no_space_errors", stats->no_space_errors},
-		{"metadata_waits", stats->metadata_waits},
-	};
 	json_t *object = json_object();
 	int failed = put_text(object, "version", SAMEBLK_VERSION);
 
@@ -352,8 +314,9 @@ static json_t *answer_stats(const struct ctl_call *call, const struct ctl_answer
 	failed |= put_uuid(object, call->uuid);
 	failed |= put_number(object, "uptime_seconds", server->uptime_seconds);
 	failed |= put_state(object, stats);
-	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
-		failed |= put_number(object, numbers[i].key, numbers[i].number);
+	for (size_t i = 0; i < counter_table_count; i++)
+		failed |= put_number(object, counter_table[i].name,
+				     counter_value(stats, &counter_table[i]));
 	if (server->latency != NULL)
 		failed |= json_object_set_new(object, "latency", answer_latency(server->latency));
 	return give_unless(failed, object);

@@ -358,6 +358,16 @@ static void finish_block_status(struct nbd_piece *piece)
 
 static void engine_done(struct request *request, int res);
 
+/* A command counts once, however many pieces it has. */
+static enum request_tally tally(const struct nbd_piece *piece, enum request_op op)
+{
+	const struct nbd_command *command = piece->command;
+
+	if (op == REQUEST_FLUSH)
+		return command->syncing ? TALLY_NONE : TALLY_ALL;
+	return piece->request.off_bytes == command->wire.off_bytes ? TALLY_ALL : TALLY_BYTES;
+}
+
 static void to_engine(struct nbd_piece *piece, enum request_op op)
 {
 	struct nbd_command *command = piece->command;
@@ -366,6 +376,7 @@ static void to_engine(struct nbd_piece *piece, enum request_op op)
 	size_t index = (size_t)(piece - conn->pieces);
 
 	request->op = op;
+	request->tally = tally(piece, op);
 	request->lasting = conn->lane->server->lasting && op != REQUEST_FLUSH;
 	request->data = piece->buf;
 	request->scratch = conn->scratch + index * SCRATCH_BYTES;
@@ -549,8 +560,8 @@ static bool start_looked(struct nbd_conn *conn)
 	piece->looked = true;
 	piece->len_bytes = len_bytes;
 	piece->request.off_bytes = off_bytes;
+	look_count_read(conn->lane->server->volume, len_bytes, command->issued_bytes == 0);
 	command->issued_bytes += len_bytes;
-	look_count_read(conn->lane->server->volume, len_bytes);
 	finish_piece(piece, 0);
 	return true;
 }

@@ -263,6 +263,7 @@ static void start_rest(struct nbd_conn *conn)
 			       min_u32(NBD_REST_BYTES, piece->data_bytes - data_sent_bytes);
 	send->rest = (struct request){
 		.op = REQUEST_READ,
+		.tally = TALLY_NONE, /* it was when it was looked at */
 		.off_bytes = send->rest_begin_bytes,
 		.len_bytes = send->rest_end_bytes - send->rest_begin_bytes,
 		.data = send->rest_buf,

@@ -310,6 +310,21 @@ def test_latencies_are_counted(rig):
     finish(server)
 
 
+def test_counted(rig):
+    """A request counts once in stats, however many pieces it is cut into; zeros are no discards."""
+    server = rig.server(rig.create("--size", SIZE))
+    raw = n.Raw(server.nbd).go()
+    expect_equal(raw.write(0, bytes(range(256)) * (1 << 14), n.FUA), 0, "a write of 4 MiB")
+    raw.read(0, 4 << 20)
+    expect_equal(raw.call(n.WRITE_ZEROES, 0, 4096)[0], 0, "zeros")
+    expect_equal(raw.call(n.TRIM, 4096, 4096)[0], 0, "a discard")
+    stats = server.stats()
+    wanted = {"reads": 1, "writes": 1, "zeroes": 1, "discards": 1, "flushes": 0,
+              "read_bytes": 4 << 20, "written_bytes": 4 << 20}
+    expect_equal({key: stats[key] for key in wanted}, wanted, "what was counted")
+    finish(server)
+
+
 def whole_latency(server):
     latency = server.stats()["latency"]
     counts = {op: sum(one["counts"]) for op, one in latency.items()}

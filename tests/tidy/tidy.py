@@ -314,6 +314,23 @@ def check_man():
             yield f"man/: nothing about `sameblk {command}`"
 
 
+def check_counters():
+    """The manual page and the protocol's document say what the table of counters says."""
+    table = re.sub(r"\\\n\s*", "", read("core/counters.h"))
+    rows = re.findall(r"C\((\w+), (\w+), (\w+),\s*\"([^\"]*)\"\)", table)
+    if len(rows) != len(re.findall(r"\bC\(", table)) or not rows:
+        yield "core/counters.h: a line that is no counter"
+    page = re.findall(r"^\.TP\n\.B (\w+)\n(.*)$", read("man/sameblk-stats.1"), re.M)
+    document = re.findall(r"^\| `(\w+)` \| (gauge|counter) \| (.*) \|$",
+                          read("docs/control-protocol.md"), re.M)
+    wanted = [(name, text) for _, _, name, text in rows]
+    for said in sorted(set(wanted) ^ {line for line in page if line[0] != "uptime_seconds"}):
+        yield f"man/sameblk-stats.1: not as in core/counters.h: {said[0]}: {said[1]}"
+    wanted = [(name, kind.lower(), text) for kind, _, name, text in rows]
+    for said in sorted(set(wanted) ^ set(document)):
+        yield f"docs/control-protocol.md: not as in core/counters.h: {said[0]}: {said[2]}"
+
+
 def check_scripts():
     """Shell scripts parse and are executable; so are the tools."""
     for name in SH_FILES:
