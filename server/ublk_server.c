@@ -327,6 +327,17 @@ static int wait_for_death(struct ublk_server *server)
 	return info->state == UBLK_STATE_LIVE ? fail_served(server) : 0;
 }
 
+/* Not served by another, nor another store's: a store that cannot be looked at, or a server that is
+ * long in dying, need not be so the next time. */
+static bool may_change(const struct ublk_server *server, int r)
+{
+	const struct ublk_info *info = &server->info;
+	bool served = r == -EBUSY && server->options.read_only;
+
+	return r < 0 && r != -ENOENT && r != -EEXIST && !served && info->state != UBLK_STATE_DEAD &&
+	       (info->flags & UBLK_F_RECOVERY) != 0;
+}
+
 /* ENOENT: no device of this volume waits for a server. EAGAIN: one that nobody needs was removed,
  * and there may be more. */
 static int find_one_left(struct ublk_server *server, uint64_t mark)
@@ -338,9 +349,9 @@ static int find_one_left(struct ublk_server *server, uint64_t mark)
 		return r == -ENOENT ? r : fail(server, r, "cannot look for the volume's device");
 	ublk_control_set_unprivileged(server->control, (info->flags & UBLK_F_UNPRIVILEGED) != 0);
 	r = check_store(server, mark);
-	if (r < 0)
-		return r;
-	r = wait_for_death(server);
+	if (r == 0)
+		r = wait_for_death(server);
+	server->again = may_change(server, r);
 	if (r < 0 || info->state != UBLK_STATE_DEAD)
 		return r;
 	/* Another that only reads is just getting it up. */
