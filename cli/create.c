@@ -253,7 +253,7 @@ static bool format_store(struct create *create, struct store *store)
 
 static int run_create(struct create *create)
 {
-	struct store_file_options options = {.read_only = false};
+	struct store_file_options options = {.buffered = true};
 	const char *message = NULL;
 	struct store *store;
 	bool good;

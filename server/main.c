@@ -152,6 +152,7 @@ static int open_store(struct daemon *daemon)
 	struct store_file_options store_options = {
 		.read_only = options->read_only,
 		.direct = options->direct,
+		.buffered = options->buffered,
 		.wait_ms = STORE_FILE_WAIT_MS,
 		.lanes = options->workers,
 	};
@@ -160,6 +161,9 @@ static int open_store(struct daemon *daemon)
 
 	if (r < 0)
 		log_error("cannot open the store: %s", message);
+	else if (store_file_cached_fd(daemon->store) < 0 && !options->direct)
+		log_info("%s may run out of space: it is used with O_DIRECT", options->store);
+	daemon->options.direct = r == 0 && store_file_cached_fd(daemon->store) < 0;
 	return r;
 }
 

@@ -26,6 +26,7 @@ enum {
 	OPTION_BUFFER_MEMORY,
 	OPTION_COW_HINT,
 	OPTION_DIRECT,
+	OPTION_BUFFERED,
 	OPTION_DISCARD,
 	OPTION_LASTING,
 	OPTION_TLS_CERTIFICATES,
@@ -68,6 +69,7 @@ static const struct option long_options[] = {
 	{"buffer-memory", required_argument, NULL, OPTION_BUFFER_MEMORY},
 	{"cow-hint", required_argument, NULL, OPTION_COW_HINT},
 	{"direct", no_argument, NULL, OPTION_DIRECT},
+	{"buffered", no_argument, NULL, OPTION_BUFFERED},
 	{"discard", required_argument, NULL, OPTION_DISCARD},
 	{"lasting", no_argument, NULL, OPTION_LASTING},
 	{"verbose", no_argument, NULL, 'v'},
@@ -106,7 +108,9 @@ static const char help_text[] =
 	"      --metadata-cache SIZE  (default 128M)\n"
 	"      --buffer-memory SIZE   for payloads (default 64M)\n"
 	"      --cow-hint SIZE      reserved at a time for copy-on-write (default 128K)\n"
-	"      --direct             open STORE with O_DIRECT\n"
+	"      --direct             open STORE with O_DIRECT; the default for devices that may\n"
+	"                           run out of space (loop, device-mapper, zram)\n"
+	"      --buffered           never with O_DIRECT\n"
 	"      --discard=on|off     give freed blocks back to STORE (default on)\n"
 	"      --lasting            a killed server undoes nothing that it answered: for clients "
 	"that\n"
@@ -280,6 +284,11 @@ static int take_flag(int option, struct options *options)
 		return 0;
 	case OPTION_DIRECT:
 		options->direct = true;
+		options->buffered = false;
+		return 0;
+	case OPTION_BUFFERED:
+		options->buffered = true;
+		options->direct = false;
 		return 0;
 	case OPTION_TLS_NO_VERIFY_PEER:
 		options->tls_verify_peer = false;

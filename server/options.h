@@ -31,6 +31,7 @@ struct options {
 	bool single;
 	bool read_only;
 	bool direct;
+	bool buffered; /* also where the device may run out of space */
 	bool discard;
 	bool lasting; /* what a client was answered outlives this process */
 	bool verbose;

@@ -12,7 +12,11 @@
  *           O_EXCL too.
  * Lanes     a lane's ring is made by the first thread that uses the lane, and made anew when
  *           another thread takes an idle lane over.
- * Direct    O_DIRECT; memory that is not aligned enough goes through one bounce buffer per lane.
+ * Direct    O_DIRECT, when it is asked for, and for devices that may run out of space (loop,
+ *           device mapper, zram). The page cache takes writes that such a device has no room for,
+ *           and tells with the next flush that some of them are lost: then nothing can be believed
+ *           any more. Written straight, one that lacks space fails by itself. Memory that is not
+ *           aligned enough goes through one bounce buffer per lane.
  * Memory    STORE_FILE_IOS operations per lane are in flight at most; more wait in order, for
  *           nothing.
  * Errors    0 or a negative errno, with a sentence for people in *reterr_message, which stays until
@@ -33,6 +37,7 @@
 struct store_file_options {
 	bool read_only;
 	bool direct;
+	bool buffered; /* else a device that may run out of space is used with O_DIRECT as well */
 	uint64_t
 		create_bytes; /* not 0: a file that is missing or empty is made this long, sparse */
 	unsigned wait_ms; /* for the lock; STORE_FILE_WAIT_MS is what a server does */

@@ -169,11 +169,40 @@ static bool device_can_discard(dev_t device)
 	return false;
 }
 
+/* Whether it promises more than it may have; of a partition: whether its disk does. */
+static bool device_may_run_out(dev_t device)
+{
+	static const char *const signs[] = {
+		"loop/backing_file", "../loop/backing_file", "dm", "../dm", "mm_stat",
+		"../mm_stat"};
+	char path[128];
+
+	for (size_t i = 0; i < sizeof(signs) / sizeof(signs[0]); i++) {
+		snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/%s", major(device),
+			 minor(device), signs[i]);
+		if (access(path, F_OK) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* From now on the descriptor's I/O passes the page cache by. One that cannot stays as it is. */
+static void go_direct(struct store_file *file)
+{
+	int flags = fcntl(file->fd, F_GETFL);
+
+	if (flags >= 0 && fcntl(file->fd, F_SETFL, flags | O_DIRECT) == 0)
+		file->direct = true;
+}
+
 static int look_at_device(struct store_file *file, const char *path, const struct stat *st,
-			  const char **reterr_message)
+			  const struct store_file_options *options, const char **reterr_message)
 {
 	uint64_t bytes;
 	int sector;
+
+	if (!options->direct && !options->buffered && device_may_run_out(st->st_rdev))
+		go_direct(file);
 
 	if (ioctl(file->fd, BLKGETSIZE64, &bytes) < 0 || ioctl(file->fd, BLKSSZGET, &sector) < 0)
 		return fail(reterr_message, -errno, "cannot get the size of %s: %s", path,
@@ -258,7 +287,7 @@ static int look_at_store(struct store_file *file, const char *path,
 	file->direct = options->direct;
 	file->piece_bytes = options->piece_bytes;
 	if (S_ISBLK(st.st_mode))
-		return look_at_device(file, path, &st, reterr_message);
+		return look_at_device(file, path, &st, options, reterr_message);
 	if (S_ISREG(st.st_mode))
 		return look_at_file(file, path, &st, options, reterr_message);
 	return fail(reterr_message, S_ISDIR(st.st_mode) ? -EISDIR : -EINVAL,

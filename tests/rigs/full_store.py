@@ -129,6 +129,15 @@ def small_filesystem(r, kind):
     return os.path.join(folder, "store")
 
 
+def fits(disk):
+    import nbd
+    try:
+        disk.write(400 * MIB, blocks("again", MIB // BLOCK))
+        return True
+    except nbd.Error:
+        return False
+
+
 def below(r, kind):
     store = small_filesystem(r, kind)
     rig.sameblk("create", "--size", str(SIZE), store)
@@ -145,15 +154,7 @@ def below(r, kind):
     for off in gone:
         disk.discard(off, len(written.pop(off)))
     disk.flush()
-
-    def fits():
-        import nbd
-        try:
-            disk.write(400 * MIB, blocks("again", MIB // BLOCK))
-            return True
-        except nbd.Error:
-            return False
-    rig.wait_until(fits, "a write after the discards")
+    rig.wait_until(lambda: fits(disk), "a write after the discards")
     written[400 * MIB] = blocks("again", MIB // BLOCK)
     disk.flush()
     expect_content(disk, written)
@@ -178,6 +179,58 @@ def test_ext4_below_it(r):
 
 def test_btrfs_below_it(r):
     below(r, "btrfs")
+
+
+def fill_by_blocks(disk):
+    """Some MiB at once, then blocks until there is no space: what was written, by offset.
+
+    Loop, at least of Linux 6.18, answers a request of which it wrote only the first part (the
+    filesystem was full then) as if it had been written: of a block it is all or nothing.
+    """
+    import nbd
+    written = {i * MIB: blocks(f"{i}", MIB // BLOCK) for i in range(48)}
+    for off, data in written.items():
+        disk.write(off, data)
+    for i in range(48 * MIB // BLOCK, SIZE // BLOCK):
+        try:
+            disk.write(i * BLOCK, blocks(i % 1000))
+        except nbd.Error as why:
+            expect_equal(why.errno, "ENOSPC", "the error of a write that needs space")
+            return written
+        written[i * BLOCK] = blocks(i % 1000)
+    raise rig.Failure("the filesystem took more than it has")
+
+
+def test_a_device_that_runs_out(r):
+    """Loop over a sparse file on a full filesystem: more is promised than there is."""
+    backing = small_filesystem(r, "ext4")
+    with open(backing, "wb") as f:
+        f.truncate(SIZE + 64 * MIB)
+    device = rig.run("losetup", "--show", "-f", backing).stdout.strip()
+    r.later("losetup", "-d", device)
+    rig.sameblk("create", "--size", str(SIZE), device)
+    server = r.server(device)
+    disk = server.connect()
+    written = fill_by_blocks(disk)
+    disk.flush()
+    goes_on(disk, written)
+    for off in list(written)[8:24]:
+        disk.discard(off, len(written.pop(off)))
+    disk.flush()
+    rig.wait_until(lambda: server.stats()["pending_bytes"] < MIB, "what was freed is given back")
+    for off in range(400 * MIB, 401 * MIB, BLOCK):
+        written[off] = blocks(off % 999)
+        disk.write(off, written[off])
+    disk.flush()
+    disk.close()
+    server.stop()
+    offline_check(device)
+    server.start()
+    disk = server.connect()
+    expect_content(disk, written)
+    disk.close()
+    expect("O_DIRECT" in server.log(), "it says what it does")
+    server.stop()
 
 
 def fill_file(name):
