@@ -363,7 +363,7 @@ def test_row_20_a_read_error_is_never_same(r):
     rig.wait_until(lambda: os.path.exists(store) or fuse.poll() is not None, "nbdfuse")
     if fuse.poll() is not None:
         raise rig.Skip("nbdfuse cannot mount here")
-    rig.sameblk("create", "--size", "64M", store)
+    rig.sameblk("create", "--force", "--size", "64M", store)
     # O_DIRECT, so that no page cache answers in the faulty disk's place.
     server = r.server(store, "--direct")
     disk = server.connect()
