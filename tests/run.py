@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""run - every suite, one after the other, and the sum at the end; started by tools/test
+"""run - every suite, and the sum at the end; started by tools/test
 
     tools/test [--long] [--mutants] [--coverage] [--list] [SUITE...]
 
@@ -9,20 +9,25 @@
     --coverage   instead: branches of core/ that unit tests and the simulator take
     --list       the names of the suites
 
-Without names all suites run. Output of each goes to LOGS/SUITE.log and, where it failed, to the
+Without names all suites run: those that use every processor one after the other, then the others
+side by side. Output of each goes to LOGS/SUITE.log and, where it failed, to the
 terminal. The last line is `N passed, N failed`; what could not run here is listed as `skipped: NAME
 (why)` and counts as neither. Exit status 1 if anything failed.
 """
 
 import argparse
-import ctypes
+import concurrent.futures
+import math
 import os
 import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 import xml.etree.ElementTree as xml
+
+from suite import TOO_LONG
 
 TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BUILD = os.environ.get("SAMEBLK_BUILD") or os.path.join(TOP, "build")
@@ -33,13 +38,16 @@ SKIPPED = 77
 # One that takes longer than this is stuck, on a machine that does nothing else.
 SUITE_SECONDS = 1500
 SUITE_SECONDS_LONG = 6 * 3600
-CLEAN_UP_SECONDS = 20
-PR_SET_CHILD_SUBREAPER = 36
+# Suites of one process that waits for most of its time: so many at once.
+LANES = 2
+# Rigs that run a suite themselves.
+ALONE = ("own_tools",)
 
 
 class Results:
     def __init__(self):
         self.passed, self.failed, self.skipped = 0, [], []
+        self.lock = threading.Lock()
 
     def ok(self, name):
         self.passed += 1
@@ -60,53 +68,40 @@ def slowness():
     return max(1, os.getloadavg()[0] / (os.cpu_count() or 1))
 
 
-def adopt_orphans():
-    """What a suite leaves behind becomes our child, also from a session of its own."""
-    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+class Stopped(Exception):
+    """tools/test was asked to end: nothing begins any more."""
 
 
-def our_children():
-    """All of them, theirs too, the parents first."""
-    found = [os.getpid()]
-    for pid in found:
-        try:
-            for task in os.listdir(f"/proc/{pid}/task"):
-                with open(f"/proc/{pid}/task/{task}/children", encoding="ascii") as f:
-                    found += [int(child) for child in f.read().split()]
-        except OSError:
-            continue
-    return found[1:]
+# What runs, so that a signal ends all of it; None once nothing more may begin.
+running, running_lock = set(), threading.Lock()
 
 
-def send(pids, signum):
-    for pid in pids:
-        try:
-            os.kill(pid, signum)
-        except ProcessLookupError:
-            continue
+def start(args, log, env):
+    with running_lock:
+        if running is None:
+            raise Stopped
+        # A session of its own, so that what the terminal sends comes from us, once.
+        process = subprocess.Popen(args, cwd=TOP, stdin=subprocess.DEVNULL, stdout=log,
+                                   stderr=subprocess.STDOUT, start_new_session=True,
+                                   env={**os.environ, **(env or {})})
+        running.add(process)
+    return process
 
 
-def end_all(process):
-    """Ends a suite that is still there, its clean-up included, and whatever it left behind."""
-    if process.poll() is None:
-        send([process.pid], signal.SIGTERM)
-        try:
-            process.wait(CLEAN_UP_SECONDS)
-        except subprocess.TimeoutExpired:
-            pass
-    end = time.monotonic() + CLEAN_UP_SECONDS
-    while (left := our_children()) and time.monotonic() < end:
-        send(left, signal.SIGKILL)
-        time.sleep(0.02)
-        try:
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                continue
-        except ChildProcessError:
-            continue
+def end_all():
+    """Ends what runs, and waits for it; each ends what it has started (tests/suite.py)."""
+    global running
+    with running_lock:
+        left, running = running or set(), None
+    for process in left:
+        if process.poll() is None:
+            process.terminate()
+    for process in left:
+        process.wait()
 
 
 def stop(signum, frame):
-    """Ctrl-C and TERM end the suite under way by an exception, which ends what it started."""
+    """Ctrl-C and TERM end the suites under way by an exception."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     print(f"\nended by {signal.Signals(signum).name}", flush=True)
@@ -117,18 +112,15 @@ def command(suite, args, seconds, env=None):
     """Runs it, output to the suite's log. Returns (status, output); status None: too long."""
     os.makedirs(LOGS, exist_ok=True)
     with open(log_name(suite), "w+", encoding="utf-8", errors="replace") as log:
-        # A session of its own, so that what it left behind can be ended with it.
-        process = subprocess.Popen(args, cwd=TOP, stdin=subprocess.DEVNULL, stdout=log,
-                                   stderr=subprocess.STDOUT, start_new_session=True,
-                                   env={**os.environ, **(env or {})})
-        try:
-            status = process.wait(seconds * slowness())
-        except subprocess.TimeoutExpired:
-            status = None
-        finally:
-            end_all(process)
+        process = start([sys.executable, f"{TOP}/tests/suite.py", str(seconds * slowness()), *args],
+                        log, env)
+        status = process.wait()
+        with running_lock:
+            if running is None:
+                raise Stopped
+            running.discard(process)
         log.seek(0)
-        return status, log.read()
+        return None if status == TOO_LONG else status, log.read()
 
 
 def take_lines(results, suite, status, output):
@@ -152,11 +144,12 @@ def take_lines(results, suite, status, output):
 
 
 class Suite:
-    """A name, what it runs, and how its output is read."""
+    """A name, what it runs, and how its output is read. One that is `alone` uses every processor
+    by itself, or looks at what the whole machine does; others run side by side."""
 
-    def __init__(self, name, args, env=None, build=None, read=take_lines, needs=None):
+    def __init__(self, name, args, env=None, build=None, read=take_lines, needs=None, alone=False):
         self.name, self.args, self.env, self.build = name, args, env, build
-        self.read, self.needs = read, needs
+        self.read, self.needs, self.alone = read, needs, alone
 
     def run(self, results, builds, seconds):
         if self.needs and not os.path.exists(self.needs):
@@ -165,11 +158,15 @@ class Suite:
         if self.build and not builds.get(self.build, results):
             results.bad(f"{self.name}, not built")
             return
-        failed, passed, skipped = len(results.failed), results.passed, len(results.skipped)
         began = time.monotonic()
         status, output = command(self.name, self.args, seconds, self.env)
-        self.read(results, self.name, status, output)
         took = time.monotonic() - began
+        with results.lock:
+            self.report(results, status, output, took)
+
+    def report(self, results, status, output, took):
+        failed, passed, skipped = len(results.failed), results.passed, len(results.skipped)
+        self.read(results, self.name, status, output)
         bad = len(results.failed) - failed
         print(f"{'FAILED' if bad else 'passed'} {self.name}: {results.passed - passed} passed, "
               f"{bad} failed, {len(results.skipped) - skipped} skipped, {took:.0f} s", flush=True)
@@ -219,6 +216,11 @@ def take_meson(results, suite, status, output):
             results.skip(name, case.find("skipped").get("message") or "by itself")
         else:
             results.ok(name)
+    # Criterion takes no notice of how a test's process ends (tests/lib/leaks.c).
+    with open(os.path.join(folder(variant), "meson-logs", "testlog.txt"), encoding="utf-8",
+              errors="replace") as f:
+        if "ERROR: LeakSanitizer" in f.read():
+            results.bad(f"{suite}, a leak: see meson-logs/testlog.txt")
     if status != 0 and len(results.failed) == before or not cases:
         results.bad(f"{suite}, ended with {status}, {len(cases)} cases")
 
@@ -235,14 +237,16 @@ def take_status(results, suite, status, output):
 
 def unit_suite(variant):
     return Suite(f"unit.{variant}", ["meson", "test", "-C", folder(variant), "--no-rebuild",
-                                     "--num-processes", JOBS, "--print-errorlogs"],
-                 build=variant, read=take_meson)
+                                     "--num-processes", JOBS, "--print-errorlogs",
+                                     "--timeout-multiplier", str(4 * math.ceil(slowness()))],
+                 build=variant, read=take_meson, alone=True)
 
 
 def rig_suite(rig, variant, long, tests=()):
     args = ["/usr/bin/python3", f"{TOP}/tests/rigs/{rig}.py", *tests] + (["--long"] if long else [])
     name = f"rig.{rig}" if variant == "gcc" else f"rig.{rig}.{variant}"
-    return Suite(name, args, env={"SAMEBLK_BIN": folder(variant)}, build=variant)
+    return Suite(name, args, env={"SAMEBLK_BIN": folder(variant)}, build=variant,
+                 alone=rig in ALONE)
 
 
 def sim_command(build, states, seconds):
@@ -260,10 +264,11 @@ def all_suites(long):
     states, seconds = (5000000, 18000) if long else (150000, 600)
     rigs = sorted(f[:-3] for f in os.listdir(f"{TOP}/tests/rigs")
                   if f.endswith(".py") and f != "rig.py")
-    suites = [Suite("tidy", [sys.executable, f"{TOP}/tests/tidy/tidy.py"])]
+    suites = [Suite("tidy", [sys.executable, f"{TOP}/tests/tidy/tidy.py"], alone=True)]
     suites += [unit_suite(variant) for variant in ("gcc", "clang", "asan")]
     suites += [
-        Suite("sim", sim_command(folder("gcc"), states, seconds), build="gcc", read=take_status),
+        Suite("sim", sim_command(folder("gcc"), states, seconds), build="gcc", read=take_status,
+              alone=True),
         Suite("spin", [f"{TOP}/tests/spin/run"] + (["-l"] if long else []),
               needs=f"{TOP}/tests/spin/run"),
         Suite("demo", [f"{TOP}/tools/demo"], read=take_status),
@@ -276,7 +281,7 @@ def all_suites(long):
     suites += [rig_suite(rig, "gcc", long) for rig in rigs]
     suites.append(Suite("vm", ["/usr/bin/python3", f"{TOP}/tests/vm/run.py"]
                         + (["--long"] if long else []),
-                        env={"SAMEBLK_BIN": folder("gcc")}, build="gcc"))
+                        env={"SAMEBLK_BIN": folder("gcc")}, build="gcc", alone=True))
     suites += [rig_suite(rig, variant, long)
                for rig in ("linear", "same_rules", "bad_input") for variant in ("asan", "tsan")
                if rig in rigs]
@@ -362,26 +367,42 @@ def run_suites(results, options):
               or any(s.name == n or s.name.startswith(n + ".") for n in options.suites)]
     if not chosen:
         sys.exit(f"tools/test: no suite named {' '.join(options.suites)}; see --list")
-    builds = Builds()
+    builds, seconds = Builds(), SUITE_SECONDS_LONG if options.long else SUITE_SECONDS
     for suite in chosen:
-        suite.run(results, builds, SUITE_SECONDS_LONG if options.long else SUITE_SECONDS)
+        if suite.alone:
+            suite.run(results, builds, seconds)
+    run_side_by_side(results, [s for s in chosen if not s.alone], builds, seconds)
+
+
+def run_side_by_side(results, suites, builds, seconds):
+    for suite in suites:
+        if suite.build:
+            builds.get(suite.build, results)
+    with concurrent.futures.ThreadPoolExecutor(LANES) as lanes:
+        try:
+            for done in [lanes.submit(suite.run, results, builds, seconds) for suite in suites]:
+                done.result()
+        finally:
+            end_all()
 
 
 def main():
     options = parse_arguments()
     results = Results()
-    adopt_orphans()
     signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGTERM, stop)
     began = time.monotonic()
-    if options.mutants:
-        run_mutants(results)
-    elif options.coverage:
-        run_coverage(results)
-    else:
-        run_suites(results, options)
-        if options.list:
-            return 0
+    try:
+        if options.mutants:
+            run_mutants(results)
+        elif options.coverage:
+            run_coverage(results)
+        else:
+            run_suites(results, options)
+    finally:
+        end_all()
+    if options.list:
+        return 0
     print(f"\nin {time.monotonic() - began:.0f} s; logs in {LOGS}")
     for name, why in results.skipped:
         print(f"skipped: {name} ({why})")

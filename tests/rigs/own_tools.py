@@ -21,8 +21,9 @@ def rig_servers(pid):
     found, servers = [pid], []
     for one in found:
         try:
-            with open(f"/proc/{one}/task/{one}/children", encoding="ascii") as f:
-                found += [int(child) for child in f.read().split()]
+            for task in os.listdir(f"/proc/{one}/task"):
+                with open(f"/proc/{one}/task/{task}/children", encoding="ascii") as f:
+                    found += [int(child) for child in f.read().split()]
             if os.readlink(f"/proc/{one}/exe").endswith("/sameblkd"):
                 servers.append(one)
         except OSError:

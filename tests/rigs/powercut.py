@@ -15,7 +15,7 @@ import time
 
 import rig
 from rig import expect, need, offline_check
-from kill import load_while, verify, SIZE
+from kill import load_while, verify, SIZES
 
 CYCLES, CYCLES_LONG = 2, 20
 STORE_BYTES = 160 << 20
@@ -69,7 +69,7 @@ def test_under_load(r):
     chance = random.Random(seed)
     backing = Backing(r)
     backing.start()
-    rig.sameblk("create", "--size", SIZE, backing.store)
+    rig.sameblk("create", "--force", "--size", str(SIZES[0]), backing.store)
     server = r.server(backing.store)
     for cycle in range(CYCLES_LONG if r.long else CYCLES):
         def cut_later():
