@@ -15,12 +15,13 @@
 
 #include "cli/check.h"
 #include "cli/check_file.h"
+#include "cli/say.h"
 #include "core/base/units.h"
+#include "server/ctl_rpc.h"
 
 enum {
-	EXIT_CLEAN = 0,
-	EXIT_DAMAGE = 1,
-	EXIT_FAILED = 2,
+	EXIT_CLEAN = EXIT_GOOD,
+	EXIT_DAMAGE = EXIT_SEE,
 };
 
 struct check_options {
@@ -95,14 +96,13 @@ static int print_json(const char *store, const struct check_report *report)
 {
 	json_t *findings = json_array();
 	json_t *document;
-	int r;
 
 	for (uint32_t i = 0; i < report->finding_count; i++)
 		json_array_append_new(findings, finding_json(&report->findings[i]));
-	document = json_pack("{s:s, s:b, s:b, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "store",
-			     store, "clean", report->findings_total == 0, "clean_shutdown",
-			     report->clean_shutdown, "findings", findings, "findings_total",
-			     (json_int_t)report->findings_total, "repaired_total",
+	document = json_pack("{s:o, s:b, s:b, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "store",
+			     ctl_rpc_text(store), "clean", report->findings_total == 0,
+			     "clean_shutdown", report->clean_shutdown, "findings", findings,
+			     "findings_total", (json_int_t)report->findings_total, "repaired_total",
 			     (json_int_t)report->repaired_total, "mapped_bytes",
 			     (json_int_t)blocks_to_bytes(report->mapped_blocks), "used_bytes",
 			     (json_int_t)blocks_to_bytes(report->used_blocks), "shared_bytes",
@@ -110,14 +110,13 @@ static int print_json(const char *store, const struct check_report *report)
 			     (json_int_t)blocks_to_bytes(report->free_blocks), "replayed_records",
 			     (json_int_t)report->replayed_records);
 	if (!document) {
-		fprintf(stderr, "sameblk: printing failed, on %s: no memory, or no UTF-8 name\n",
-			store);
+		fprintf(stderr, "sameblk: printing failed, on %s: no memory\n", store);
 		return -ENOMEM;
 	}
-	r = json_dumpf(document, stdout, JSON_INDENT(2));
+	json_dumpf(document, stdout, JSON_INDENT(2));
 	json_decref(document);
 	putchar('\n');
-	return r < 0 ? -EIO : 0;
+	return 0;
 }
 
 static void print_text(const char *store, const struct check_report *report)
@@ -155,7 +154,7 @@ int check_main(int argc, char **argv)
 
 	r = options_parse(argc, argv, &options);
 	if (r >= 0)
-		return r;
+		return say_finish(r);
 	r = check_file_open(options.store, options.repair, &file, &pid);
 	if (r == 0) {
 		r = check_store(&file.source, options.repair, &report);
@@ -169,12 +168,10 @@ int check_main(int argc, char **argv)
 		r = print_json(options.store, &report);
 	else
 		print_text(options.store, &report);
-	if (r == 0 && fflush(stdout) != 0)
-		r = -EIO;
 	if (r == 0)
 		r = report_is_good(&report) ? EXIT_CLEAN : EXIT_DAMAGE;
 	else
 		r = EXIT_FAILED;
 	check_report_done(&report);
-	return r;
+	return say_finish(r);
 }

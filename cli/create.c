@@ -27,6 +27,7 @@
 #include "core/format.h"
 #include "core/geometry.h"
 #include "core/volume.h"
+#include "server/ctl_rpc.h"
 #include "server/store_file.h"
 
 #define UUID_TEXT_BYTES 37
@@ -190,7 +191,7 @@ static void print_geometry(const struct create *create, const struct geometry *g
 	json_t *root = json_object();
 
 	print_uuid(create->uuid, uuid);
-	json_object_set_new(root, "store", json_string_nocheck(create->path));
+	json_object_set_new(root, "store", ctl_rpc_text(create->path));
 	json_object_set_new(root, "uuid", json_string(uuid));
 	if (!create->json)
 		printf("%-12s %s\n%-12s %s\n", "store", create->path, "uuid", uuid);

@@ -18,12 +18,19 @@
 
 #include "cli/check_file.h"
 #include "cli/check_state.h"
+#include "cli/say.h"
 
 static void usage(FILE *out)
 {
 	fputs("usage: sameblk dump super|journal|map|refs STORE\n"
 	      "Prints the metadata of a store that no server has open. All numbers are blocks.\n",
 	      out);
+}
+
+/* A visitor's answer: the walk ends when nobody reads what it prints; say_finish() tells of it. */
+static int printed(void)
+{
+	return ferror(stdout) ? -EPIPE : 0;
 }
 
 /* --- super --- */
@@ -156,6 +163,9 @@ static int dump_journal(struct check *check)
 			       : " (not replayed)");
 		for (uint32_t i = 0; i < header.count; i++)
 			print_record(check->page, i, geometry, header.first_lsn + i);
+		r = printed();
+		if (r < 0)
+			return r;
 	}
 	return 0;
 }
@@ -174,7 +184,7 @@ static int print_place(void *context, uint32_t region, const struct root_entry *
 	if (entry->written)
 		printf(" generation %" PRIu32, entry->generation);
 	putchar('\n');
-	return 0;
+	return printed();
 }
 
 static int print_run(void *context, lbn_t lbn, pbn_t pbn, uint32_t count, bool flagged)
@@ -182,7 +192,7 @@ static int print_run(void *context, lbn_t lbn, pbn_t pbn, uint32_t count, bool f
 	(void)context;
 	printf("  %" PRIu64 " + %" PRIu32 " -> %" PRIu64 "%s\n", lbn.v, count, pbn.v,
 	       flagged ? " maybe_shared" : "");
-	return 0;
+	return printed();
 }
 
 static int dump_map(struct check *check)
@@ -230,7 +240,7 @@ static int dump_slab(struct check *check, uint32_t slab, const struct summary_en
 	       good ? "" : " BAD");
 	if (good)
 		print_counts(check);
-	return 0;
+	return printed();
 }
 
 static int dump_refs(struct check *check)
@@ -287,8 +297,6 @@ static int dump_store(const struct dump_kind *kind, const struct check_source *s
 	r = check_super_load(check);
 	if (r == 0 && check->generations)
 		r = kind->dump(check);
-	if (r == 0 && fflush(stdout) != 0)
-		r = -EIO;
 	for (uint32_t i = 0; i < report.finding_count; i++)
 		fprintf(stderr, "sameblk: damage, on %s: expected %s, found %s\n",
 			report.findings[i].where, report.findings[i].expected,
@@ -336,7 +344,7 @@ int dump_main(int argc, char **argv)
 
 	r = options_parse(argc, argv);
 	if (r >= 0)
-		return r;
+		return say_finish(r);
 	kind = optind == argc - 2 ? kind_find(argv[optind]) : NULL;
 	if (!kind) {
 		usage(stderr);
@@ -347,9 +355,7 @@ int dump_main(int argc, char **argv)
 		r = dump_store(kind, &file.source);
 		check_file_close(&file);
 	}
-	if (r < 0) {
+	if (r < 0 && !ferror(stdout))
 		check_file_say(argv[optind + 1], r, pid);
-		return 2;
-	}
-	return r;
+	return say_finish(r < 0 ? EXIT_FAILED : r);
 }

@@ -52,7 +52,7 @@ int main(int argc, char **argv)
 	const char *word = argc > 1 ? argv[1] : NULL;
 
 	/* Nothing has been opened yet, and nobody can be told. A reader that went away is an error
-	 * of writing, not a silent death: exit status 2. */
+	 * of writing, not a death in the midst of something: exit status 2. */
 	if (process_begin() < 0)
 		return EXIT_FAILED;
 	if (word == NULL) {

@@ -119,7 +119,7 @@ static int run_map(struct client *client, bool whole, uint64_t off_bytes, uint64
 	/* A range that is refused prints nothing at all. */
 	if (!good)
 		return EXIT_FAILED;
-	while (good && off_bytes < end_bytes)
+	while (good && off_bytes < end_bytes && !ferror(stdout))
 		good = map_part(client, &print, &off_bytes, &end_bytes, false);
 	print_run(&print);
 	if (json)

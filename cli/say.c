@@ -3,9 +3,12 @@
 #include "cli/say.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 void say_error(const char *what, const char *on, const char *why_format, ...)
 {
@@ -19,10 +22,21 @@ void say_error(const char *what, const char *on, const char *why_format, ...)
 	fprintf(stderr, "sameblk: %s, on %s: %s\n", what, on, why);
 }
 
+/* The write that failed may be long ago, so errno does not tell. */
+static bool reader_is_gone(void)
+{
+	struct pollfd poller = {.fd = STDOUT_FILENO, .events = POLLOUT};
+
+	return poll(&poller, 1, 0) == 1 && (poller.revents & (POLLERR | POLLHUP)) != 0;
+}
+
 int say_finish(int status)
 {
+	errno = 0;
 	if (fflush(stdout) == 0 && !ferror(stdout))
 		return status;
-	say_error("cannot print the result", "standard output", "%s", strerror(errno));
+	if (!reader_is_gone())
+		say_error("cannot print the result", "standard output", "%s",
+			  errno != 0 ? strerror(errno) : "an earlier part could not be written");
 	return EXIT_FAILED;
 }

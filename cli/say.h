@@ -19,7 +19,11 @@ static inline int exit_worse(int a, int b)
 	return a > b ? a : b;
 }
 
-/* Flushes stdout; a result that could not be written is a failure. */
+/*
+ * Flushes stdout; a result that could not be written is a failure. It is a silent one where the
+ * reader of a pipe went away, as `head` does: it has what it wanted. What prints much stops when
+ * ferror(stdout) tells that nothing arrives any more.
+ */
 int say_finish(int status);
 
 #endif

@@ -20,23 +20,9 @@ static int put_number(json_t *object, const char *key, uint64_t number)
 	return json_object_set_new(object, key, json_integer((json_int_t)number));
 }
 
-/* JSON is UTF-8; a path on disk need not be. */
 static int put_text(json_t *object, const char *key, const char *text)
 {
-	json_t *string = json_string(text);
-	char *plain;
-
-	if (string != NULL)
-		return json_object_set_new(object, key, string);
-	plain = strdup(text);
-	if (plain == NULL)
-		return -1;
-	for (char *c = plain; *c != '\0'; c++)
-		if (*c < ' ' || *c > '~')
-			*c = '?';
-	string = json_string(plain);
-	free(plain);
-	return json_object_set_new(object, key, string);
+	return json_object_set_new(object, key, ctl_rpc_text(text));
 }
 
 static json_t *give_unless(int failed, json_t *json)

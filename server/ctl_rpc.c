@@ -74,6 +74,27 @@ static const struct method methods[] = {
 
 #define METHOD_COUNT (sizeof(methods) / sizeof(methods[0]))
 
+/* JSON is UTF-8. */
+static void make_plain(char *text)
+{
+	for (char *c = text; *c != '\0'; c++)
+		if (*c < ' ' || *c > '~')
+			*c = '?';
+}
+
+json_t *ctl_rpc_text(const char *text)
+{
+	json_t *string = json_string(text);
+	char *plain = string == NULL ? strdup(text) : NULL;
+
+	if (plain == NULL)
+		return string;
+	make_plain(plain);
+	string = json_string(plain);
+	free(plain);
+	return string;
+}
+
 void ctl_rpc_fault_set(struct ctl_rpc_fault *fault, enum ctl_code code, int error,
 		       const char *format, ...)
 {
@@ -85,9 +106,7 @@ void ctl_rpc_fault_set(struct ctl_rpc_fault *fault, enum ctl_code code, int erro
 	vsnprintf(fault->message, sizeof(fault->message), format, args);
 	va_end(args);
 	/* It may quote a client's bytes, cut inside a character: that would be no UTF-8. */
-	for (char *c = fault->message; *c != '\0'; c++)
-		if (*c < ' ' || *c > '~')
-			*c = '?';
+	make_plain(fault->message);
 }
 
 bool ctl_method_needs_control(enum ctl_method method)

@@ -71,6 +71,10 @@ struct ctl_rpc_call {
 	struct ctl_range *ranges; /* owned; SAME_RANGES: one for each of dsts */
 };
 
+/* A string of a text that need not be UTF-8, as a path on disk: what is not plain is ?. NULL: no
+ * memory. */
+json_t *ctl_rpc_text(const char *text);
+
 /* 0, or -1 with the fault filled in; ret_call->id is set where it could be read. */
 int ctl_rpc_decode(const char *line, size_t len_bytes, struct ctl_rpc_call *ret_call,
 		   struct ctl_rpc_fault *reterr_fault);

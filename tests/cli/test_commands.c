@@ -477,3 +477,26 @@ Test(commands, an_output_that_cannot_be_written_is_a_failure)
 	cr_assert_eq(run("status > /dev/full"), 2);
 	cr_assert_eq(run("map --json > /dev/full"), 2);
 }
+
+/* A pipe whose reader went away, as `head` does. It is handed down as standard input. */
+Test(commands, a_reader_that_went_away_is_not_told_of_it)
+{
+	static const char *const commands[] = {"map",	"map --json",	"stats",
+					       "list",	"dump super",	"dump journal",
+					       "check", "dedupe --help"};
+	int ends[2];
+
+	cr_assert_eq(run("create --size 64M %s/store", session.folder), 0, "%s", output);
+	cr_assert_eq(pipe(ends), 0);
+	cr_assert_eq(dup2(ends[1], STDIN_FILENO), STDIN_FILENO);
+	close(ends[0]);
+	close(ends[1]);
+	sameblk = "{ \"$SAMEBLK\"";
+	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
+		bool offline = strstr(commands[i], "dump") || strstr(commands[i], "check");
+
+		expect(2, "",
+		       offline ? run("%s %s/store >&0; }", commands[i], session.folder)
+			       : run("%s >&0; }", commands[i]));
+	}
+}

@@ -349,3 +349,19 @@ Test(create, a_file_that_was_replaced_before_it_was_locked_is_refused, .timeout 
 	cr_assert_eq(create_go_on(pid), 2, "%s", output);
 	cr_assert_eq(length_of("store"), 0, "what is there now is another's");
 }
+
+/* JSON is UTF-8, and what is not is told as `status` tells it. */
+Test(create, a_name_that_is_no_utf8_is_told_in_json)
+{
+	static const char *const commands[] = {"create --json --size 64M", "check --json"};
+
+	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
+		json_t *root;
+
+		cr_assert_eq(run("%s store\xff.img", commands[i]), 0, "%s", output);
+		root = json_loads(output, 0, NULL);
+		cr_assert_not_null(root, "%s: %s", commands[i], output);
+		cr_assert_str_eq(json_string_value(json_object_get(root, "store")), "store?.img");
+		json_decref(root);
+	}
+}
