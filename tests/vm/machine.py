@@ -15,8 +15,9 @@ shut down any more has still said what it had to say.
 That a guest does not even come up is the emulator's trouble, hence the second try.
 
 Its time is counted in what the machine can do just now: a limit is for a machine on which a guest
-boots in BOOT_SECONDS, and grows with what this boot took. It starts anew with each line that comes,
-since a guest that says something is at work and not stuck, but not beyond LINES_FACTOR times.
+boots in BOOT_SECONDS, and grows with what this boot took, and with the load that comes later. It
+starts anew with each line that comes, since a guest that says something is at work and not stuck,
+but not beyond LINES_FACTOR times.
 """
 
 import os
@@ -37,6 +38,11 @@ LINES_FACTOR = 4
 STUCK, DIED = 124, 125
 TRIES = 2
 PIECE_BYTES = 65536
+
+
+def load():
+    """How many have to share what a guest on a quiet machine has alone."""
+    return os.getloadavg()[0] / (os.cpu_count() or 1)
 
 
 class Guest:
@@ -89,7 +95,7 @@ class Guest:
         except FileNotFoundError:
             raise kernel.Missing(f"no {QEMU}") from None
         began = time.monotonic()
-        end, last, rest = began + UP_SECONDS, None, b""
+        end, up, rest = began + UP_SECONDS, None, b""
         try:
             while True:
                 left = end - time.monotonic()
@@ -101,11 +107,13 @@ class Guest:
                 for line in lines:
                     line = line.decode("utf-8", "replace").rstrip("\r")
                     yield line
+                    now = time.monotonic()
                     if line.startswith(UP + " "):
-                        self.slowness = max(1, (time.monotonic() - began) / BOOT_SECONDS)
-                        last = time.monotonic() + LINES_FACTOR * seconds * self.slowness
-                    if last:
-                        end = min(last, time.monotonic() + seconds * self.slowness)
+                        up, self.slowness = now, max(1, (now - began) / BOOT_SECONDS)
+                    if up:
+                        self.slowness = max(self.slowness, load())
+                        end = min(up + LINES_FACTOR * seconds * self.slowness,
+                                  now + seconds * self.slowness)
                     if line.startswith(END + " "):
                         return
                 if not piece:

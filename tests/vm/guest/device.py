@@ -42,6 +42,11 @@ def serve(r, store, *options, name="server"):
     return server
 
 
+def ended(process, seconds=20):
+    """The status of a process that is about to end."""
+    return process.wait(seconds * rig.slowness())
+
+
 def has_zero_copy():
     return tuple(int(n) for n in os.uname().release.split("-")[0].split(".")[:2]) >= (6, 17)
 

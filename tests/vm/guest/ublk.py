@@ -246,7 +246,7 @@ def test_two_queues_are_verified(r):
         args, env = device.fio_command("verify-sizes", DEVICE=server.path, OFFSET=f"{i * 32}M",
                                        SIZE="24M", LOOPS="1", BS_MIN="512")
         jobs.append(r.spawn("taskset", str(1 << i), *args, env=env, stdout=subprocess.DEVNULL))
-    expect_equal([job.wait(300) for job in jobs], [0, 0], "fio on both processors")
+    expect_equal([device.ended(job, 300) for job in jobs], [0, 0], "fio on both processors")
     server.stop()
     rig.offline_check(server.store)
     device.expect_no_io_error()
@@ -433,25 +433,57 @@ def hand_out_nodes():
     time.sleep(0.01)
 
 
-def test_a_user_without_privileges_can_attach_again_after_a_crash(r):
-    store = device.create(r)
+@contextlib.contextmanager
+def driver_for_users(*paths):
+    """Anybody may make devices, as a udev rule has it; the paths are the user's as well."""
     os.chmod("/dev/ublk-control", 0o666)
-    for path in (r.folder, store):
+    for path in paths:
         os.chown(path, NOBODY, NOBODY)
     side = device.Side(hand_out_nodes)
     try:
-        for crash in (True, False):
-            with open(r.path("log"), "wb") as log:
-                server = r.spawn("sameblkd", "--ublk", "-c", r.path("ctl"), store, user=NOBODY,
-                                 group=NOBODY, stdout=subprocess.PIPE, stderr=log)
-            line = server.stdout.readline()
-            with open(r.path("log"), encoding="utf-8") as log:
-                expect(line.startswith(b"ready "), f"it is ready, but said: {log.read()}")
-            server.send_signal(signal.SIGKILL if crash else signal.SIGTERM)
-            server.wait(20)
+        yield
     finally:
         side.end()
         os.chmod("/dev/ublk-control", 0o600)
+
+
+def serve_as_a_user(r, store):
+    """A server without privileges, and its device."""
+    with open(r.path("log"), "wb") as log:
+        server = r.spawn("sameblkd", "--ublk", "-c", r.path("ctl"), store, user=NOBODY,
+                         group=NOBODY, stdout=subprocess.PIPE, stderr=log)
+    words = server.stdout.readline().decode().split()
+    with open(r.path("log"), encoding="utf-8") as log:
+        expect(words[:1] == ["ready"], f"it is ready, but said: {log.read()}")
+    return server, words[1]
+
+
+def test_a_user_without_privileges_can_attach_again_after_a_crash(r):
+    store = device.create(r)
+    with driver_for_users(r.folder, store):
+        for number in (signal.SIGKILL, signal.SIGTERM):
+            server = serve_as_a_user(r, store)[0]
+            server.send_signal(number)
+            device.ended(server)
+    device.expect_nothing_left()
+
+
+def udev_names(path):
+    return rig.sameblk("list", "--udev", os.path.basename(path)).stdout
+
+
+def test_a_device_of_a_user_is_in_the_way_of_no_store_with_the_same_uuid(r):
+    store, copy = device.create(r, mib=32), r.path("copy")
+    rig.run("cp", store, copy)
+    with driver_for_users(r.folder, store):
+        server, path = serve_as_a_user(r, store)
+        attached = Attached(r, copy)
+        expect(attached.path != path, f"root's device is another than {path}")
+        expect_equal(udev_names(path), "", "the names of a user's device")
+        expect(udev_names(attached.path).startswith("SAMEBLK_ID="), "root's has one")
+        attached.detach()
+        server.send_signal(signal.SIGTERM)
+        expect_equal(device.ended(server), 0, "the status of the user's server")
     device.expect_nothing_left()
 
 
@@ -502,7 +534,7 @@ def test_cleanup_leaves_a_device_whose_last_user_died_with_writes_waiting(r):
     rig.sameblk("cleanup", ok=(1,))
     expect_equal(state(server.path), "waiting", "the device's state")
     server.start()
-    expect_equal(writer.wait(20), 0, "the writer's status")
+    expect_equal(device.ended(writer), 0, "the writer's status")
     expect(device.read_direct(server.path, 0, MIB) == data, "what it wrote is there")
     server.stop()
     device.expect_nothing_left()
@@ -559,7 +591,7 @@ def test_sigterm_leaves_an_open_device_and_a_new_server_goes_on(r):
     server.stop()
     expect_equal(state(server.path), "waiting", "the device's state")
     server.start()
-    expect_equal(load.wait(300), 0, "fio, which noticed nothing")
+    expect_equal(device.ended(load, 300), 0, "fio, which noticed nothing")
     rig.run("umount", folder)
     rig.run("e2fsck", "-fn", server.path)
     server.stop()
@@ -580,10 +612,15 @@ class DeadFilesystem:
         # The mount itself can be opened; to ask for its state would hang.
         self.root = os.open(self.folder, os.O_PATH)
 
-    def end(self):
-        """Whoever hangs there gets an error."""
+    def break_off(self):
+        """Whoever hangs there gets an error (ENOTCONN), and so does whoever comes."""
         os.close(self.root)
         os.close(self.fuse)
+        self.fuse = None
+
+    def end(self):
+        if self.fuse is not None:
+            self.break_off()
         rig.run("umount", "-l", self.folder)
 
 
@@ -599,6 +636,12 @@ def move_record(store, new_store):
             f.write(record.replace(store, new_store))
 
 
+def expect_refused(copy, why):
+    """The device's own store may be newer; a unit tries again (3)."""
+    done = rig.run("sameblkd", "--ublk", copy, ok=(3,), seconds=SECONDS)
+    expect(why in done.stderr, f"why not: {done.stderr}")
+
+
 def test_a_dead_filesystem_keeps_nobody_from_listing_detaching_and_recovering(r):
     """A process has it open, and the store of a device that waits lies there."""
     kept, lost = Attached(r, device.create(r)), Attached(r, r.create("--size", "64M", name="lost"))
@@ -612,8 +655,7 @@ def test_a_dead_filesystem_keeps_nobody_from_listing_detaching_and_recovering(r)
         move_record(lost.store, os.path.join(dead.folder, "lost"))
         os.unlink(lost.store)
         expect_equal([one["state"] for one in listed()], ["waiting"] * 2, "what is listed")
-        refused = rig.run("sameblkd", "--ublk", copy, ok=(3,), seconds=SECONDS)
-        expect("does not answer" in refused.stderr, f"why not: {refused.stderr}")
+        expect_refused(copy, "does not answer")
         for operand in (kept.path, kept.store):
             rig.sameblk("recover", operand, seconds=SECONDS)
             expect_equal(state(kept.path), "live", "its state")
@@ -621,6 +663,8 @@ def test_a_dead_filesystem_keeps_nobody_from_listing_detaching_and_recovering(r)
             rig.wait_until(lambda: state(kept.path) == "waiting", "it waits", seconds=5)
         rig.sameblk("recover", kept.path, seconds=SECONDS)
         kept.detach(seconds=SECONDS)
+        dead.break_off()
+        expect_refused(copy, os.strerror(errno.ENOTCONN))
         rig.sameblk("detach", "--force", lost.path, seconds=SECONDS)
     finally:
         dead.end()

@@ -12,7 +12,7 @@ import rig
 from rig import MIB, expect, expect_equal
 
 import device
-from driver import START_RECOVERY, STOP, Driver
+from driver import DELETE, START_RECOVERY, STOP, Driver
 
 DISK_SECTORS = 64 * MIB // 512
 
@@ -76,9 +76,9 @@ def test_a_server_that_is_killed_while_its_device_is_written_back_ends(r):
         time.sleep(0.5)
     finally:
         rig.run("dmsetup", "resume", "slow")
-    server.process.wait(20)
+    device.ended(server.process)
     server.kill()
-    expect(detaching.wait(20) != 0, "detach has failed")
+    expect(device.ended(detaching) != 0, "detach has failed")
     wait_for_state(server.path, "waiting")
     server.start()
     expect(device.read_direct(server.path, 0, MIB) == second, "what was written last is there")
@@ -142,16 +142,23 @@ def test_a_take_over_that_fails_is_for_the_unit_to_try_again(r):
     device.expect_no_io_error()
 
 
-def test_a_server_whose_device_another_tool_stops_says_so_and_fails(r):
+def test_a_server_whose_device_another_tool_takes_away_says_so_and_fails(r):
     server = device.serve(r, device.create(r))
-    driver = Driver()
-    expect_equal(driver.command(STOP, number_of(server.path))[0], 0, "what the driver says")
-    driver.close()
-    expect_equal(server.process.wait(20), 2, "the server's status")
-    expect("by somebody else" in server.log(), f"why: {server.log()}")
-    server.kill()
-    device.expect_nothing_left()
-    rig.offline_check(server.store)
+    for command in (STOP, DELETE):
+        driver = Driver()
+        expect_equal(driver.command(command, number_of(server.path))[0], 0, "the driver says")
+        driver.close()
+        expect_equal(device.ended(server.process), 2, "the server's status")
+        expect("by somebody else" in server.log(), f"why: {server.log()}")
+        server.kill()
+        device.expect_nothing_left()
+        expect_equal(state(server.path), None, "the state of a device that is gone")
+        said = rig.sameblk("detach", server.path, ok=(2,)).stderr
+        expect("there is no such device" in said, f"nor can it be detached: {said}")
+        rig.offline_check(server.store)
+        os.truncate(server.log_name, 0)
+        server.start()
+    server.stop()
 
 
 def test_a_server_that_hangs_keeps_nobody_from_the_others(r):
@@ -259,7 +266,7 @@ def test_a_server_that_is_killed_while_its_device_comes_up_ends(r):
         time.sleep(0.5)
     finally:
         rig.run("dmsetup", "resume", "slow")
-    starting.wait(20 * rig.slowness())
+    device.ended(starting)
     rig.offline_check(server.store)
     driver.close()
     if not device.has_zero_copy():

@@ -93,7 +93,7 @@ def hold(r, script, *args):
 
 def let_go(holder):
     os.kill(holder.pid, signal.SIGKILL)
-    holder.wait(20)
+    device.ended(holder)
 
 
 def expect_refused(path, *words):
