@@ -246,7 +246,9 @@ static int records_load(struct check *check, const struct ring_walk *walk,
 		if (r < 0)
 			return r;
 		for (uint32_t i = 0; i < header->count; i++) {
-			if (record_get(check->page, i, geometry, &record, &why)) {
+			if (record_get(check->page, i, geometry, &record, &why) &&
+			    features_suffice(check->super.features_incompat,
+					     record_features(&record), &why)) {
 				if (s < walk->whole_sequence)
 					records_add(check, &record, header->first_lsn + i);
 				continue;

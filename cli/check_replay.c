@@ -187,7 +187,8 @@ static void root_decode_entry(struct check *check, struct check_root *root, uint
 	struct root_entry entry = root_entry_decode(words);
 	struct why why;
 
-	if (root_entry_valid(&entry, &check->super.geometry, region, &why)) {
+	if (root_entry_valid(&entry, &check->super.geometry, region, &why) &&
+	    features_suffice(check->super.features_incompat, root_entry_features(&entry), &why)) {
 		root->entries[index] = entry;
 		return;
 	}

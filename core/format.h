@@ -35,6 +35,9 @@ struct why {
 	char found[96];
 };
 
+/* Whether the store has the incompatible features that an entry or a record needs. */
+bool features_suffice(uint64_t features_incompat, uint64_t needed, struct why *why);
+
 /* --- superblock --- */
 
 struct super {
@@ -140,6 +143,12 @@ static inline pbn_t root_entry_slot(const struct root_entry *entry, uint32_t gen
 static inline bool root_entry_is_split(const struct root_entry *entry)
 {
 	return !pbn_is_none(entry->place) && entry->second.v != entry->place.v + 1;
+}
+
+/* The incompatible features without which a store has no such entry. */
+static inline uint64_t root_entry_features(const struct root_entry *entry)
+{
+	return root_entry_is_split(entry) ? FEATURE_SPLIT_PLACES : 0;
 }
 
 /* The two 64-bit words of an entry, as they are in memory and on disk. */
@@ -254,6 +263,12 @@ struct record {
 static inline pbn_t record_second(const struct record *record)
 {
 	return record->flags & RECORD_SPLIT ? (pbn_t){record->src.v} : PBN_NONE;
+}
+
+/* The incompatible features without which a store has no such record. */
+static inline uint64_t record_features(const struct record *record)
+{
+	return record->flags & RECORD_SPLIT ? FEATURE_SPLIT_PLACES : 0;
 }
 
 /* How many blocks new and old are of whose counts change. */

@@ -181,6 +181,17 @@ bool root_entry_valid(const struct root_entry *entry, const struct geometry *geo
 	return true;
 }
 
+bool features_suffice(uint64_t features_incompat, uint64_t needed, struct why *why)
+{
+	if ((needed & ~features_incompat) == 0)
+		return true;
+	snprintf(why->expected, sizeof(why->expected),
+		 "nothing that needs incompatible features %" PRIx64, needed);
+	snprintf(why->found, sizeof(why->found), "a superblock with features %" PRIx64,
+		 features_incompat);
+	return false;
+}
+
 void root_page_put(uint8_t *page, uint32_t index, struct root_words words)
 {
 	uint8_t *at = page + PAGE_HEADER_BYTES + index * ROOT_ENTRY_BYTES;

@@ -94,7 +94,8 @@ static int check_records(const struct super *super, const uint8_t *block,
 	struct why why;
 
 	for (uint32_t i = 0; i < header->count; i++) {
-		if (record_get(block, i, &super->geometry, &record, &why))
+		if (record_get(block, i, &super->geometry, &record, &why) &&
+		    features_suffice(super->features_incompat, record_features(&record), &why))
 			continue;
 		snprintf(damage->text, sizeof(damage->text),
 			 "journal block %" PRIu64 " record %" PRIu32 ": expected %s, found %s",
@@ -321,6 +322,8 @@ int recovery_replay(struct volume *volume, const struct recovery_log *log,
 		 * that leads to records of the old. */
 		assert(volume->checkpoint.state == CHECKPOINT_IDLE || MUTANT(60));
 		journal_restart(&volume->journal, volume->journal.epoch + 1);
+		/* Durable before anything is served. */
+		volume->super.features_incompat |= FEATURE_SPLIT_PLACES;
 		if (!MUTANT(5)) /* the log is not cleared after recovery */
 			r = checkpoint_now(volume);
 	}

@@ -265,7 +265,9 @@ static int read_root(struct volume *volume, uint32_t number, const uint8_t *page
 		if ((words.map | words.home) ==
 		    0) /* a hole that never was anything else: most, where it counts */
 			continue;
-		if (!root_entry_valid(&entry, &volume->super.geometry, first + i, &why)) {
+		if (!root_entry_valid(&entry, &volume->super.geometry, first + i, &why) ||
+		    !features_suffice(volume->super.features_incompat, root_entry_features(&entry),
+				      &why)) {
 			snprintf(where, sizeof(where), "root entry of region %" PRIu32, first + i);
 			describe(damage, where, &why);
 			return -EUCLEAN;

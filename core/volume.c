@@ -493,9 +493,6 @@ static int recover(struct volume *volume, struct damage *reterr_damage)
 		r = recovery_read_tops(volume, generations, reterr_damage);
 	if (r == 0)
 		r = tracking_load(volume, reterr_damage);
-	/* Durable before anything is served: the checkpoint that ends the recovery writes it. */
-	if (!volume->options.read_only)
-		volume->super.features_incompat |= FEATURE_SPLIT_PLACES;
 	volume->opening = reterr_damage;
 	if (r == 0)
 		r = recovery_replay(volume, &log, reterr_damage);

@@ -131,6 +131,12 @@ static void count_block(struct image *image, pbn_t pbn)
 	image->counts[slab][geometry_slab_index(&image->geometry, pbn)]++;
 }
 
+/* Behind the first one, unless the test says where. */
+static pbn_t second_slot(const struct root_entry *entry)
+{
+	return pbn_is_none(entry->second) ? pbn_add(entry->place, 1) : entry->second;
+}
+
 static void count_region(struct image *image, uint32_t region)
 {
 	const struct root_entry *entry = &image->entries[region];
@@ -138,7 +144,7 @@ static void count_region(struct image *image, uint32_t region)
 	if (!pbn_is_none(entry->place)) {
 		image->super.places++;
 		count_block(image, entry->place);
-		count_block(image, pbn_add(entry->place, 1));
+		count_block(image, second_slot(entry));
 	}
 	for (uint32_t i = 0; entry->kind == REGION_LINEAR && i < entry->length; i++) {
 		image->super.mapped_blocks++;
@@ -199,7 +205,8 @@ uint8_t *image_leaf(struct image *image, uint32_t region)
 {
 	const struct root_entry *entry = &image->entries[region];
 
-	return image_block(image, entry->place.v + (entry->generation & 1));
+	return image_block(image,
+			   entry->generation & 1 ? second_slot(entry).v : entry->place.v);
 }
 
 uint8_t *image_refs(struct image *image, uint32_t slab)

@@ -373,6 +373,24 @@ Test(check, a_hole_without_a_place_that_has_a_run_is_found)
 	image_free(image);
 }
 
+/* Programs that know no such places would open the store and take the next block for the slot. */
+Test(check, a_split_place_without_its_feature_is_found)
+{
+	struct image *image = image_new_filled();
+
+	image->entries[1].second = image_pbn(image, 300);
+	image->super.features_incompat = FEATURE_SPLIT_PLACES;
+	image_count(image);
+	image_write(image);
+	expect_clean(image);
+	image->super.features_incompat = 0;
+	image_write(image);
+	expect_one(image, "root entry of region 1", "a superblock with features 0");
+	cr_assert(strstr(report.findings[0].expected, "features 1"));
+	expect_refused(image);
+	image_free(image);
+}
+
 Test(check, a_leaf_written_to_no_place_is_found)
 {
 	struct image *image = image_new_filled();

@@ -305,6 +305,32 @@ Test(check, a_record_that_cannot_be_in_a_group_cut_short_is_found)
 	}
 }
 
+Test(check, a_record_of_a_split_place_without_its_feature_is_found)
+{
+	for (unsigned features = 0; features <= FEATURE_SPLIT_PLACES; features++) {
+		struct image *image = image_new_filled();
+		struct record record = {.kind = RECORD_UNPLACE, .count = 2, .lbn = {1024}};
+
+		image->super.features_incompat = features;
+		image_write(image);
+		record.old = image_pbn(image, 4);
+		image_record(image, record);
+		record = (struct record){.kind = RECORD_EXPLODE, .flags = RECORD_SPLIT};
+		record.lbn.v = 1024;
+		record.new = image_pbn(image, 300);
+		record.src.v = image_pbn(image, 302).v;
+		image_record(image, record);
+		image_seal(image, true);
+		if (features & FEATURE_SPLIT_PLACES) {
+			expect_clean(image);
+		} else {
+			expect_one(image, "journal record 101", "a superblock with features 0");
+			expect_refused(image);
+		}
+		image_free(image);
+	}
+}
+
 /* Goal: recovery looks at an entry before the journal changes it. */
 Test(check, a_bad_root_entry_that_the_journal_replaces_is_found)
 {

@@ -306,6 +306,25 @@ Test(recovery_ring, a_record_that_cannot_be_is_damage)
 	expect_loss("journal block 60 record 0: expected a valid journal record");
 }
 
+Test(recovery_ring, a_record_of_a_split_place_without_its_feature_is_damage)
+{
+	struct record record = {.kind = RECORD_EXPLODE, .flags = RECORD_SPLIT};
+	uint8_t block[BLOCK_BYTES] = {0};
+
+	record.new = geometry_slab_pbn(&super.geometry, 0, 4);
+	record.src.v = geometry_slab_pbn(&super.geometry, 0, 7).v;
+	record_put(block, 0, &record);
+	next.count = 1;
+	next.last = true;
+	journal_seal(block, &next, super.uuid);
+	store_mem_poke(&mem, ring_off_bytes(next.sequence), block, sizeof(block));
+	super.features_incompat = FEATURE_SPLIT_PLACES;
+	expect_log(1, 1);
+	super.features_incompat = 0;
+	expect_loss("journal block 60 record 0: expected nothing that needs incompatible "
+		    "features 1, found a superblock with features 0");
+}
+
 static int no_reads(void *context, const struct store_io *io)
 {
 	(void)context;

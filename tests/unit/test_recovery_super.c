@@ -439,6 +439,25 @@ Test(recovery_super, a_root_entry_that_cannot_be_is_damage)
 	expect_open(-EUCLEAN, "root entry of region 2");
 }
 
+Test(recovery_super, a_split_place_without_its_feature_is_damage)
+{
+	struct root_entry entry = {.kind = REGION_LEAF};
+	struct super fresh = super;
+	uint8_t page[BLOCK_BYTES];
+
+	store_mem_peek(&engine.mem, blocks_to_bytes(top_block(0, false)), page, sizeof(page));
+	entry.place = geometry_slab_pbn(&super.geometry, 0, 2000);
+	entry.second = geometry_slab_pbn(&super.geometry, 0, 2002);
+	root_page_put(page, 2, root_entry_encode(&entry));
+	reseal(0, page);
+	cr_expect_eq(open_with(true), 0, "%s", engine.damage.text);
+	cr_assert_eq(engine_close(&engine), 0);
+	fresh.features_incompat = 0;
+	put_super(&fresh);
+	expect_open(-EUCLEAN, "root entry of region 2: expected nothing that needs incompatible "
+			      "features 1, found a superblock with features 0");
+}
+
 Test(recovery_super, a_summary_of_more_free_blocks_than_there_are_is_damage)
 {
 	uint32_t blocks = geometry_slab_blocks(&super.geometry, 0);
