@@ -31,15 +31,52 @@ static void read_pages(struct volume *volume, uint32_t first, uint32_t count, ui
 	}
 }
 
+struct replacement {
+	struct store_io io;
+	struct volume *volume;
+	bool done;
+	int res;
+};
+
+static void replaced(struct store_io *io, int res)
+{
+	struct replacement *replacement = io->context;
+	struct volume *volume = replacement->volume;
+
+	pthread_mutex_lock(&volume->meta);
+	if (!backing_holds(&volume->backing, io, res)) {
+		replacement->res = res;
+		replacement->done = true;
+	}
+	pthread_mutex_unlock(&volume->meta);
+}
+
 /* Written anew at once: what was unreadable now may be readable, and closed, the next time. The
- * checkpoint that ends recovery makes it durable. */
+ * checkpoint that ends recovery makes it durable. Like all metadata it may have to wait for space;
+ * a volume that was latched meanwhile has let go of it. */
 static int replace_page(struct volume *volume, uint32_t area, uint8_t *buf)
 {
 	const struct tracking_page page = {.open = true};
+	struct replacement replacement = {
+		.io =
+			{
+				.op = STORE_WRITE,
+				.off_bytes = page_off_bytes(volume, area),
+				.len_bytes = BLOCK_BYTES,
+				.buf = buf,
+				.done = replaced,
+				.context = &replacement,
+			},
+		.volume = volume,
+	};
 
 	tracking_page_encode(&page, area, volume->super.uuid, buf);
-	return recovery_io(volume->store, STORE_WRITE, page_off_bytes(volume, area), buf,
-			   BLOCK_BYTES);
+	pthread_mutex_lock(&volume->meta);
+	backing_write(&volume->backing, &replacement.io);
+	pthread_mutex_unlock(&volume->meta);
+	while (!replacement.done && !volume_latched(volume))
+		volume_wait_for_store(volume);
+	return replacement.done ? replacement.res : -EIO;
 }
 
 static void set_open(struct tracking *tracking, uint32_t area)

@@ -110,7 +110,7 @@ static bool wait_for_space(struct volume *volume)
 	return true;
 }
 
-static void wait_for_store(struct volume *volume)
+void volume_wait_for_store(struct volume *volume)
 {
 	if (!wait_for_space(volume))
 		volume->store->ops->wait(volume->store, 0);
@@ -120,7 +120,7 @@ void volume_pump(struct volume *volume, const bool *done)
 {
 	while (!*done)
 		if (!worker_run(volume->workers[0]) && !*done)
-			wait_for_store(volume);
+			volume_wait_for_store(volume);
 }
 
 /* --- what the parts call back --- */
@@ -465,7 +465,7 @@ static void drain(struct volume *volume)
 	while (ran || !volume_is_idle(volume)) {
 		ran = worker_run(volume->workers[0]);
 		if (!ran && !volume_is_idle(volume))
-			wait_for_store(volume);
+			volume_wait_for_store(volume);
 	}
 }
 

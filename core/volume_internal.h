@@ -96,6 +96,9 @@ void volume_leave(struct volume *volume, struct worker *worker, struct inflight 
 
 /* Runs worker 0 and lane 0 until *done. For opening and closing only. */
 void volume_pump(struct volume *volume, const bool *done);
+/* One step of that without a task to run: until the store has done something, or, where metadata
+ * waits for space, the owner has said whether it goes on. If not, the volume is latched. */
+void volume_wait_for_store(struct volume *volume);
 
 /* Whether the simulator delays the step named point. */
 static inline bool volume_yield(struct volume *volume, const char *point)

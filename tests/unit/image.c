@@ -205,8 +205,7 @@ uint8_t *image_leaf(struct image *image, uint32_t region)
 {
 	const struct root_entry *entry = &image->entries[region];
 
-	return image_block(image,
-			   entry->generation & 1 ? second_slot(entry).v : entry->place.v);
+	return image_block(image, entry->generation & 1 ? second_slot(entry).v : entry->place.v);
 }
 
 uint8_t *image_refs(struct image *image, uint32_t slab)

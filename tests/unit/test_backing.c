@@ -40,6 +40,11 @@ static bool is_super_or_top(uint64_t block)
 	return is_metadata(block) && !is_ring(block);
 }
 
+static bool is_tracking(uint64_t block)
+{
+	return block >= geometry.tracking_start && block < geometry.data_start;
+}
+
 static bool is_any(uint64_t block)
 {
 	(void)block;
@@ -246,6 +251,41 @@ Test(backing, opening_gives_up_with_a_word_when_there_is_none)
 	cr_expect_eq(engine_open(&engine), -ENOSPC);
 	cr_expect(strstr(engine.damage.text, "no space for metadata"), "%s", engine.damage.text);
 	refused = NULL;
+	cr_assert_eq(engine_open(&engine), 0, "%s", engine.damage.text);
+	cr_expect(engine_holds(&engine, OLD, 100, 1));
+}
+
+/* The pages of change tracking that cannot be read are written anew before anything else is. */
+static void tear_tracking_page(void)
+{
+	uint8_t torn[BLOCK_BYTES];
+
+	engine_kill(&engine);
+	memset(torn, 0x5a, sizeof(torn));
+	store_mem_poke(&engine.mem, blocks_to_bytes(geometry_tracking_block(&geometry, 0)), torn,
+		       sizeof(torn));
+	refused = is_tracking;
+}
+
+/* Before: "writing a tracking page: No space left on device", at once. */
+Test(backing, a_torn_tracking_page_is_replaced_when_there_is_space_again)
+{
+	tear_tracking_page();
+	pauses_max = 10;
+	cr_expect_eq(engine_open(&engine), 0, "%s", engine.damage.text);
+	cr_expect_eq(pauses, 3, "%u pauses", pauses);
+	cr_expect_eq(engine_stats(&engine).state, VOLUME_OK);
+	cr_expect(engine_holds(&engine, OLD, 100, 1));
+}
+
+Test(backing, a_torn_tracking_page_for_which_there_is_no_space_is_told)
+{
+	tear_tracking_page();
+	pauses_max = 2;
+	cr_expect_eq(engine_open(&engine), -ENOSPC);
+	cr_expect(strstr(engine.damage.text, "no space for metadata"), "%s", engine.damage.text);
+	cr_expect_eq(pauses, 2, "%u pauses", pauses);
+	engine.options.volume.read_only = true; /* as the server goes on then */
 	cr_assert_eq(engine_open(&engine), 0, "%s", engine.damage.text);
 	cr_expect(engine_holds(&engine, OLD, 100, 1));
 }
