@@ -118,7 +118,9 @@ int check_run(struct check *check)
 	if (r < 0)
 		return r;
 	check->report->replayed_records = check->log.record_count;
-	r = check_count(check);
+	r = check_super_other(check);
+	if (r == 0)
+		r = check_count(check);
 	return r < 0 ? r : check_tracking(check);
 }
 

@@ -147,6 +147,7 @@ static void ring_find_lost_super(struct check *check, const struct ring_slot *ri
 	}
 	if (!proof)
 		return;
+	check->other_told = true;
 	finding =
 		check_find(check, damage, "superblock copy %s", super->checkpoint & 1 ? "A" : "B");
 	snprintf(finding->expected, sizeof(finding->expected),

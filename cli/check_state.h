@@ -103,6 +103,7 @@ struct check {
 	struct super super;
 	uint32_t *generations;
 	bool other_valid; /* the other copy */
+	bool other_told; /* a finding says already that it is lost */
 	struct why other_why;
 
 	struct check_log log;
@@ -138,6 +139,8 @@ void check_free(struct check *check);
 /* check_super.c: sets super and generations if a superblock can be believed. EMEDIUMTYPE: no
  * sameblk store. ENOTSUP: a version or features that this program does not know. */
 int check_super_load(struct check *check);
+/* After check_log_load(): whether a crash can have left the other copy as it is. */
+int check_super_other(struct check *check);
 
 /* check_log.c */
 int check_log_load(struct check *check);

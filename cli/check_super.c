@@ -3,8 +3,9 @@
  * check_super - which superblock counts
  *
  * The newest valid copy. A copy that is invalid is a superblock write that a crash cut short, as
- * long as nothing in the journal proves that it was durable once; check_log looks for that proof. A
- * copy that is whole and of another version may be the newest: then the store is not understood.
+ * long as it looks like one, and nothing in the journal proves that it was durable once; check_log
+ * looks for that proof. A copy that is whole and of another version may be the newest: then the
+ * store is not understood.
  *
  * Copy A is at block 0. Copy B is where A's head says, or, when that leads nowhere, it is searched:
  * a block that says of itself that it is copy B and stands where its own geometry puts copy B.
@@ -18,6 +19,7 @@
 #include "cli/check_state.h"
 
 #define SEARCH_CHUNK_BLOCKS 256u
+#define SUPER_HEAD_BYTES    248u /* docs/disk-format.md: superblock */
 #define LOGICAL_BLOCKS_MOST ((64ull << 40) / BLOCK_BYTES)
 
 struct copy {
@@ -239,4 +241,70 @@ int check_super_load(struct check *check)
 	free(a.generations);
 	free(b.generations);
 	return r;
+}
+
+/* --- the other copy --- */
+
+static bool is_filled(const uint8_t *bytes, size_t len)
+{
+	return memcmp(bytes, bytes + 1, len - 1) == 0;
+}
+
+static bool is_zeros(const uint8_t *bytes, size_t len)
+{
+	return bytes[0] == 0 && is_filled(bytes, len);
+}
+
+/* It begins with our magic. Its first sector has all the fields: those of the superblock that was
+ * being written, or of the one before. */
+static bool head_may_be_cut(const struct check *check, const uint8_t *head)
+{
+	const struct super *newest = &check->super;
+	struct super_unknown unknown;
+	struct super super;
+	struct why why;
+
+	if (super_is_unknown(head, &unknown))
+		return true;
+	if (!super_decode_head(head, &super, &why))
+		return false;
+	return memcmp(super.uuid, newest->uuid, FORMAT_UUID_BYTES) == 0 &&
+	       memcmp(&super.geometry, &newest->geometry, sizeof(super.geometry)) == 0 &&
+	       (super.checkpoint == newest->checkpoint + 1 ||
+		super.checkpoint + 1 == newest->checkpoint) &&
+	       (newest->features_compat != 0 ||
+		is_zeros(head + SUPER_HEAD_BYTES, SECTOR_BYTES - SUPER_HEAD_BYTES));
+}
+
+/* The first sector may be anything where a disk does not write sectors as a whole; but not all
+ * that is zeros in every superblock becomes something else, and a fill is no half of a write. */
+static bool head_may_be_spoilt(const uint8_t *head)
+{
+	if (is_filled(head, SECTOR_BYTES))
+		return false;
+	for (size_t at = SECTOR_BYTES; at < BLOCK_BYTES; at += SECTOR_BYTES) {
+		if (is_zeros(head + at, SECTOR_BYTES))
+			return true;
+	}
+	return false;
+}
+
+int check_super_other(struct check *check)
+{
+	unsigned number = ~check->super.checkpoint & 1;
+	struct check_finding *finding;
+	int r;
+
+	if (check->other_valid || check->other_told)
+		return 0;
+	r = check_read(check, geometry_super_block(&check->super.geometry, number), 1, check->page);
+	if (r < 0 || (super_is_ours(check->page) ? head_may_be_cut(check, check->page)
+						 : head_may_be_spoilt(check->page)))
+		return r;
+	finding = check_find(check, DAMAGE_MENDS, "%s", copy_name(number));
+	snprintf(finding->expected, sizeof(finding->expected),
+		 "a second superblock, whole or cut short by a crash");
+	snprintf(finding->found, sizeof(finding->found), "%.60s: redundancy is lost",
+		 check->other_why.found);
+	return 0;
 }

@@ -583,7 +583,9 @@ int volume_close(struct volume *volume)
 
 	if (!volume_latched(volume) && !volume->options.read_only) {
 		close_areas(volume);
-		r = checkpoint_clean(volume);
+		/* Twice: either superblock alone says so, should the other be lost. */
+		for (unsigned copy = 0; r == 0 && copy < 2; copy++)
+			r = checkpoint_clean(volume);
 	}
 	drain(volume);
 	if (volume_latched(volume))

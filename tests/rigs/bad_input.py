@@ -10,6 +10,7 @@ import os
 import random
 import resource
 import socket
+import struct
 import time
 
 import rig
@@ -137,6 +138,24 @@ def test_store_with_flipped_bits(r):
     r.note(f"{len(places)} blocks of metadata; "
            + ", ".join(f"{n} x {o}" for o, n in outcomes.items()))
     expect(any(o.startswith("check 1") for o in outcomes), "check never saw anything")
+
+
+def test_a_superblock_that_is_gone_is_found_and_the_other_one_serves(r):
+    server, _ = good_store(r)
+    with open(server.store, "rb") as f:
+        whole = f.read()
+    blocks_each, = struct.unpack_from("<I", whole, 96)
+    for copy, at in (("A", 0), ("B", struct.unpack_from("<Q", whole, 120)[0] * BLOCK)):
+        with open(server.store, "r+b") as f:
+            f.write(whole)
+            f.seek(at)
+            f.write(bytes(blocks_each * BLOCK))
+        done = sameblk("check", "--json", server.store, ok=(1,))
+        found = json.loads(done.stdout)
+        expect_equal([f["where"] for f in found["findings"]], [f"superblock copy {copy}"], "found")
+        expect_equal((found["clean"], found["clean_shutdown"]), (False, True), "verdict")
+        expect_equal(serve_or_refuse(server), "served", "the store")
+        rig.offline_check(server.store)
 
 
 def test_sizes(r):

@@ -296,6 +296,7 @@ Test(checkpoint, a_volume_without_edits_gets_a_superblock_and_nothing_else)
 }
 
 static uint64_t super_at[2]; /* checkpoint numbers that the copies hold */
+static bool clean_at[2];
 
 static void read_copies(void)
 {
@@ -310,6 +311,7 @@ static void read_copies(void)
 		store_mem_peek(&engine.mem, at, buf, len_bytes);
 		cr_assert(super_decode(buf, copy, &super, generations, &why));
 		super_at[copy] = super.checkpoint;
+		clean_at[copy] = super.clean;
 		free(buf);
 	}
 }
@@ -335,6 +337,8 @@ Test(checkpoint, only_a_close_leaves_a_clean_superblock)
 	cr_expect_not(durable_super().clean, "all is home, but it is still open");
 	cr_assert_eq(engine_close(&engine), 0);
 	cr_expect(durable_super().clean);
+	read_copies();
+	cr_expect(clean_at[0] && clean_at[1], "each copy alone says so");
 	cr_assert_eq(engine_open(&engine), 0);
 	cr_expect_not(durable_super().clean);
 }
