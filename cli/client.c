@@ -22,8 +22,7 @@
 
 /* --- which server --- */
 
-/* Two names for one socket are one server. */
-static bool same_socket(const char *a, const char *b)
+bool client_same_socket(const char *a, const char *b)
 {
 	char real_a[PATH_MAX], real_b[PATH_MAX];
 
@@ -42,7 +41,7 @@ size_t client_keep_live(struct ctl_path_list *list)
 		if (ctl_path_probe(path) < 0)
 			continue;
 		for (size_t j = 0; j < live; j++)
-			known = known || same_socket(list->paths[j], path);
+			known = known || client_same_socket(list->paths[j], path);
 		if (known)
 			continue;
 		list->paths[i] = list->paths[live];

@@ -17,6 +17,7 @@
 #define CLI_CLIENT_H
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -49,6 +50,8 @@ struct client_answer {
 
 /* Moves those of the list where a server listens, each once, to its front; returns how many. */
 size_t client_keep_live(struct ctl_path_list *list);
+/* Two names for one socket are one server. */
+bool client_same_socket(const char *a, const char *b);
 
 /* path NULL: the only running server of this user. */
 int client_open(const char *path, struct client *ret_client);

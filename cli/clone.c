@@ -11,6 +11,7 @@
 #include "cli/commands.h"
 #include "cli/parse.h"
 #include "cli/say.h"
+#include "cli/servers.h"
 
 struct clone {
 	uint64_t src_off_bytes;
@@ -102,12 +103,12 @@ static bool overlaps(const struct clone *clone)
 	return a < b ? b - a < clone->len_bytes : a - b < clone->len_bytes;
 }
 
-static int run(const char *control, struct clone *clone, bool json)
+static int run(const struct server_choice *choice, struct clone *clone, bool json)
 {
 	struct client client;
 	bool begun = true;
 
-	if (client_open(control, &client) < 0)
+	if (servers_open(choice, &client) < 0)
 		return EXIT_FAILED;
 	if (overlaps(clone))
 		fail(clone, "EINVAL", "the destination overlaps the source");
@@ -123,10 +124,10 @@ static int run(const char *control, struct clone *clone, bool json)
 int clone_main(int argc, char **argv)
 {
 	struct clone clone = {.sync = false};
-	const char *control = NULL;
+	struct server_choice choice = {NULL, NULL};
 	bool json = false;
 	const struct parse_option options[] = {
-		PARSE_CONTROL(&control),
+		PARSE_SERVER(&choice),
 		{"sync", 0, PARSE_FLAG, &clone.sync, NULL, "answer when the clone is durable"},
 		PARSE_JSON(&json),
 		{NULL, 0, PARSE_FLAG, NULL, NULL, NULL},
@@ -148,5 +149,5 @@ int clone_main(int argc, char **argv)
 	    parse_size_or_say("LEN", argv[2], &clone.len_bytes) < 0 ||
 	    parse_size_or_say("DST", argv[3], &clone.dst_off_bytes) < 0)
 		return EXIT_FAILED;
-	return run(control, &clone, json);
+	return run(&choice, &clone, json);
 }

@@ -36,6 +36,7 @@
 #include "cli/parse.h"
 #include "cli/priority.h"
 #include "cli/say.h"
+#include "cli/servers.h"
 
 #define MEMORY_BYTES	   (256ull << 20)
 #define MEMORY_LEAST_BYTES (16ull << 20)
@@ -329,11 +330,12 @@ static void make_plan(struct dedupe *dedupe)
 	};
 }
 
-static int connect_and_run(struct dedupe *dedupe, const char *control, const char *range)
+static int connect_and_run(struct dedupe *dedupe, const struct server_choice *choice,
+			   const char *range)
 {
 	int status = EXIT_FAILED;
 
-	if (client_open(control, &dedupe->client) < 0)
+	if (servers_open(choice, &dedupe->client) < 0)
 		return EXIT_FAILED;
 	if (ask_volume(dedupe) == 0 && read_range(dedupe, range) == 0) {
 		make_plan(dedupe);
@@ -344,7 +346,7 @@ static int connect_and_run(struct dedupe *dedupe, const char *control, const cha
 }
 
 struct wishes {
-	const char *control;
+	struct server_choice choice;
 	const char *range;
 	const char *hashfile;
 	struct parse_size_value min_run, memory, max_rate;
@@ -381,9 +383,9 @@ static int take_wishes(struct dedupe *dedupe, const struct wishes *wishes)
 
 int dedupe_main(int argc, char **argv)
 {
-	struct wishes wishes = {.control = NULL};
+	struct wishes wishes = {.range = NULL};
 	const struct parse_option options[] = {
-		PARSE_CONTROL(&wishes.control),
+		PARSE_SERVER(&wishes.choice),
 		{"range", 0, PARSE_TEXT, &wishes.range, "OFF:LEN", "only this part of the volume"},
 		{"min-run", 0, PARSE_SIZE, &wishes.min_run, "SIZE",
 		 "leave shorter runs alone (4K)"},
@@ -421,7 +423,7 @@ int dedupe_main(int argc, char **argv)
 	}
 	status = take_wishes(dedupe, &wishes) < 0
 			 ? EXIT_FAILED
-			 : connect_and_run(dedupe, wishes.control, wishes.range);
+			 : connect_and_run(dedupe, &wishes.choice, wishes.range);
 	free(dedupe);
 	return status;
 }

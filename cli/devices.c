@@ -14,43 +14,10 @@
 #include "cli/background.h"
 #include "cli/client.h"
 #include "cli/say.h"
-#include "server/ctl_path.h"
-#include "server/far_path.h"
 #include "server/ublk_find.h"
 #include "server/ublk_shape.h"
 
-/* A server that was stopped (SIGSTOP), or hangs, keeps nobody from the others. */
-#define ANSWER_MS 2000u
-
 /* --- loading --- */
-
-static void load_servers(struct devices *devices)
-{
-	struct ctl_path_list list;
-	size_t live;
-
-	if (ctl_path_list(&list) < 0)
-		return;
-	live = client_keep_live(&list);
-	devices->servers = calloc(live + 1, sizeof(*devices->servers));
-	for (size_t i = 0; devices->servers != NULL && i < live; i++) {
-		struct server *server = &devices->servers[devices->server_count];
-		struct client client;
-
-		if (client_open_within(list.paths[i], ANSWER_MS, &client) < 0)
-			continue;
-		server->status = client_call(&client, "cannot ask a server", "status", NULL);
-		client_close(&client);
-		server->control = strdup(list.paths[i]);
-		if (server->status != NULL && server->control != NULL) {
-			devices->server_count++;
-			continue;
-		}
-		json_decref(server->status);
-		free(server->control);
-	}
-	ctl_path_list_done(&list);
-}
 
 static uint64_t block_size_bytes(uint32_t id)
 {
@@ -90,7 +57,7 @@ static void fill(struct devices *devices, struct device *device, const struct ub
 	for (size_t i = 0; i < devices->server_count; i++) {
 		const char *path = server_device(&devices->servers[i]);
 
-		if (path != NULL && strcmp(path, device->path) == 0)
+		if (path != NULL && !devices->servers[i].foreign && strcmp(path, device->path) == 0)
 			device->server = &devices->servers[i];
 	}
 }
@@ -138,7 +105,7 @@ int devices_load(struct devices *ret_devices)
 	int r;
 
 	*devices = (struct devices){.control = NULL};
-	load_servers(devices);
+	servers_load(&devices->servers, &devices->server_count);
 	(void)ublk_records_load(&devices->records);
 	r = ublk_control_open(&devices->control, why);
 	if (r == 0)
@@ -152,11 +119,7 @@ int devices_load(struct devices *ret_devices)
 
 void devices_done(struct devices *devices)
 {
-	for (size_t i = 0; i < devices->server_count; i++) {
-		json_decref(devices->servers[i].status);
-		free(devices->servers[i].control);
-	}
-	free(devices->servers);
+	servers_done(devices->servers, devices->server_count);
 	free(devices->devices);
 	ublk_records_done(&devices->records);
 	ublk_control_close(devices->control);
@@ -206,19 +169,6 @@ static bool names(const char *operand, uint32_t id)
 	return is_number(operand + 5) && strcmp(operand + 5, number) == 0;
 }
 
-/* The store of somebody's server may lie where nobody answers any more: then it is not the one that
- * was asked for, unless it is by name. */
-static bool same_store(const char *a, const char *b)
-{
-	struct far_path real_a, real_b;
-
-	if (a == NULL || b == NULL)
-		return false;
-	return strcmp(a, b) == 0 || (far_path_ask(a, FAR_PATH_MS, &real_a) == 0 &&
-				     far_path_ask(b, FAR_PATH_MS, &real_b) == 0 &&
-				     strcmp(real_a.real, real_b.real) == 0);
-}
-
 const struct device *devices_find(const struct devices *devices, const char *operand)
 {
 	/* Whoever names a device needs nobody's store. */
@@ -226,17 +176,14 @@ const struct device *devices_find(const struct devices *devices, const char *ope
 		if (names(operand, devices->devices[i].info.id))
 			return &devices->devices[i];
 	for (size_t i = 0; i < devices->count; i++)
-		if (same_store(operand, device_store(&devices->devices[i])))
+		if (servers_same_store(operand, device_store(&devices->devices[i])))
 			return &devices->devices[i];
 	return NULL;
 }
 
 const struct server *devices_find_server(const struct devices *devices, const char *store)
 {
-	for (size_t i = 0; i < devices->server_count; i++)
-		if (same_store(store, client_text(devices->servers[i].status, "store")))
-			return &devices->servers[i];
-	return NULL;
+	return servers_find(devices->servers, devices->server_count, store);
 }
 
 /* --- doing --- */

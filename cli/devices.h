@@ -17,13 +17,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "cli/servers.h"
 #include "server/ublk_control.h"
 #include "server/ublk_record.h"
-
-struct server {
-	char *control; /* its socket */
-	json_t *status;
-};
 
 struct device {
 	struct ublk_info info;

@@ -78,7 +78,11 @@ static void print_line(const char *device, const char *state, int64_t pid, uint6
 		snprintf(pid_text, sizeof(pid_text), "%" PRId64, pid);
 	if (size_bytes > 0)
 		snprintf(size_text, sizeof(size_text), "%" PRIu64, size_bytes);
-	printf("%-14s %-8s %8s %16s %s\n", device, state, pid_text, size_text, store);
+	printf("%-14s %-8s %8s %16s ", device, state, pid_text, size_text);
+	/* Another user's server may call its store what it likes, and this is a terminal. */
+	for (const char *c = store; *c != '\0'; c++)
+		putchar((unsigned char)*c < ' ' || *c == 0x7f ? '?' : *c);
+	putchar('\n');
 }
 
 static void print_text(const struct devices *devices)
@@ -99,7 +103,7 @@ static void print_text(const struct devices *devices)
 		const json_t *status = devices->servers[i].status;
 		const char *store = client_text(status, "store");
 
-		if (server_device(&devices->servers[i]) == NULL)
+		if (server_device(&devices->servers[i]) == NULL || devices->servers[i].foreign)
 			print_line("-", "NBD", (int64_t)client_number(status, "pid"),
 				   client_number(status, "size_bytes"), store != NULL ? store : "");
 	}

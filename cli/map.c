@@ -15,6 +15,7 @@
 #include "cli/commands.h"
 #include "cli/parse.h"
 #include "cli/say.h"
+#include "cli/servers.h"
 
 struct run {
 	uint64_t off_bytes;
@@ -130,10 +131,10 @@ static int run_map(struct client *client, bool whole, uint64_t off_bytes, uint64
 int map_main(int argc, char **argv)
 {
 	uint64_t off = 0, len = 0;
-	const char *control = NULL;
+	struct server_choice choice = {NULL, NULL};
 	bool json = false;
 	const struct parse_option options[] = {
-		PARSE_CONTROL(&control),
+		PARSE_SERVER(&choice),
 		PARSE_JSON(&json),
 		{NULL, 0, PARSE_FLAG, NULL, NULL, NULL},
 	};
@@ -158,7 +159,7 @@ int map_main(int argc, char **argv)
 	if (count == 2 && (parse_size_or_say("OFF", argv[1], &off) < 0 ||
 			   parse_size_or_say("LEN", argv[2], &len) < 0))
 		return EXIT_FAILED;
-	if (client_open(control, &client) < 0)
+	if (servers_open(&choice, &client) < 0)
 		return EXIT_FAILED;
 	status = run_map(&client, count == 0, off, off + len, json);
 	client_close(&client);

@@ -59,10 +59,6 @@ enum parse_next {
 enum parse_next parse_command(const struct parse_command *command, int argc, char **argv,
 			      int *ret_operands);
 
-#define PARSE_CONTROL(target)                                                                      \
-	{                                                                                          \
-		"control", 'c', PARSE_TEXT, target, "PATH", "the server's control socket"          \
-	}
 #define PARSE_JSON(target)                                                                         \
 	{                                                                                          \
 		"json", 0, PARSE_FLAG, target, NULL, "print one JSON document"                     \

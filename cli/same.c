@@ -16,6 +16,7 @@
 #include "cli/same_line.h"
 #include "cli/same_print.h"
 #include "cli/say.h"
+#include "cli/servers.h"
 #include "server/ctl_rpc.h"
 
 /* SRC LEN DST [DST...] -> a line that has begun. */
@@ -83,8 +84,8 @@ static int run_one(struct client *client, struct same_line *line, enum same_form
 	return same_sums_status(&sums);
 }
 
-static int run_same(const char *control, const char *batch, char **words, uint32_t count, bool sync,
-		    enum same_format format)
+static int run_same(const struct server_choice *choice, const char *batch, char **words,
+		    uint32_t count, bool sync, enum same_format format)
 {
 	struct same_line line = {.sync = sync};
 	struct client client;
@@ -92,7 +93,7 @@ static int run_same(const char *control, const char *batch, char **words, uint32
 
 	if (batch == NULL && read_operands(words, count, &line) < 0)
 		return EXIT_FAILED;
-	if (client_open(control, &client) < 0) {
+	if (servers_open(choice, &client) < 0) {
 		same_line_done(&line);
 		return EXIT_FAILED;
 	}
@@ -109,10 +110,11 @@ static int run_same(const char *control, const char *batch, char **words, uint32
 
 int same_main(int argc, char **argv)
 {
-	const char *control = NULL, *batch = NULL;
+	struct server_choice choice = {NULL, NULL};
+	const char *batch = NULL;
 	bool sync = false, json = false, json_lines = false;
 	const struct parse_option options[] = {
-		PARSE_CONTROL(&control),
+		PARSE_SERVER(&choice),
 		{"batch", 0, PARSE_TEXT, &batch, "FILE",
 		 "take lines SRC LEN DST [DST...]; - is stdin"},
 		{"sync", 0, PARSE_FLAG, &sync, NULL, "answer when the merges are durable"},
@@ -151,5 +153,5 @@ int same_main(int argc, char **argv)
 		return EXIT_FAILED;
 	}
 	format = json ? SAME_JSON : json_lines ? SAME_JSON_LINES : SAME_TEXT;
-	return run_same(control, batch, argv + 1, (uint32_t)count, sync, format);
+	return run_same(&choice, batch, argv + 1, (uint32_t)count, sync, format);
 }

@@ -19,6 +19,7 @@
 #include "cli/commands.h"
 #include "cli/parse.h"
 #include "cli/say.h"
+#include "cli/servers.h"
 #include "core/counters.h"
 
 #define INTERVAL_SECONDS_DEFAULT 2u
@@ -280,7 +281,7 @@ static int watch(struct client *client, enum stats_format format, uint64_t secon
 }
 
 struct stats_options {
-	const char *control;
+	struct server_choice choice;
 	bool json;
 	bool json_lines;
 	bool prometheus;
@@ -311,7 +312,7 @@ static int run_stats(const struct stats_options *options)
 	struct client client;
 	int status;
 
-	if (client_open(options->control, &client) < 0)
+	if (servers_open(&options->choice, &client) < 0)
 		return EXIT_FAILED;
 	if (options->watch)
 		status = watch(&client, format, options->interval.bytes);
@@ -325,7 +326,7 @@ int stats_main(int argc, char **argv)
 {
 	struct stats_options chosen = {.interval = {INTERVAL_SECONDS_DEFAULT, false}};
 	const struct parse_option options[] = {
-		PARSE_CONTROL(&chosen.control),
+		PARSE_SERVER(&chosen.choice),
 		PARSE_JSON(&chosen.json),
 		{"json-lines", 0, PARSE_FLAG, &chosen.json_lines, NULL, "a document a line"},
 		{"prometheus", 0, PARSE_FLAG, &chosen.prometheus, NULL, "text exposition format"},

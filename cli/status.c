@@ -11,6 +11,7 @@
 #include "cli/commands.h"
 #include "cli/parse.h"
 #include "cli/say.h"
+#include "cli/servers.h"
 
 static void print_text(const json_t *status, const char *key, const char *label)
 {
@@ -51,10 +52,10 @@ static void print_status(const json_t *status)
 
 int status_main(int argc, char **argv)
 {
-	const char *control = NULL;
+	struct server_choice choice = {NULL, NULL};
 	bool json = false;
 	const struct parse_option options[] = {
-		PARSE_CONTROL(&control),
+		PARSE_SERVER(&choice),
 		PARSE_JSON(&json),
 		{NULL, 0, PARSE_FLAG, NULL, NULL, NULL},
 	};
@@ -74,7 +75,7 @@ int status_main(int argc, char **argv)
 	case PARSE_BAD:
 		return EXIT_FAILED;
 	}
-	if (client_open(control, &client) < 0)
+	if (servers_open(&choice, &client) < 0)
 		return EXIT_FAILED;
 	status = client_call(&client, "cannot get the status", "status", NULL);
 	client_close(&client);

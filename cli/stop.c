@@ -16,6 +16,7 @@
 #include "cli/commands.h"
 #include "cli/parse.h"
 #include "cli/say.h"
+#include "cli/servers.h"
 
 #define WAIT_SECONDS_DEFAULT 60u
 #define WAIT_SECONDS_MAX     86400u
@@ -61,7 +62,7 @@ static int hear_end(struct client *client, const char *name, uint64_t seconds)
 	return EXIT_FAILED;
 }
 
-static int run_stop(const char *control, uint64_t seconds)
+static int run_stop(const struct server_choice *choice, uint64_t seconds)
 {
 	int end = EXIT_GOOD, waited;
 	struct client client;
@@ -70,7 +71,7 @@ static int run_stop(const char *control, uint64_t seconds)
 	char name[32];
 	pid_t pid;
 
-	if (client_open(control, &client) < 0)
+	if (servers_open(choice, &client) < 0)
 		return EXIT_FAILED;
 	result = client_call(&client, "cannot stop the server", "stop", NULL);
 	pid = (pid_t)client_number(result, "pid");
@@ -91,10 +92,10 @@ static int run_stop(const char *control, uint64_t seconds)
 
 int stop_main(int argc, char **argv)
 {
-	const char *control = NULL;
+	struct server_choice choice = {NULL, NULL};
 	struct parse_size_value wait = {WAIT_SECONDS_DEFAULT, false};
 	const struct parse_option options[] = {
-		PARSE_CONTROL(&control),
+		PARSE_SERVER(&choice),
 		{"wait", 0, PARSE_SIZE, &wait, "SECONDS",
 		 "how long to wait for its end (default 60; 0: not at all)"},
 		{NULL, 0, PARSE_FLAG, NULL, NULL, NULL},
@@ -116,5 +117,5 @@ int stop_main(int argc, char **argv)
 		say_error("cannot read", "wait", "at most %u seconds", WAIT_SECONDS_MAX);
 		return EXIT_FAILED;
 	}
-	return say_finish(run_stop(control, wait.bytes));
+	return say_finish(run_stop(&choice, wait.bytes));
 }

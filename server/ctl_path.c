@@ -82,18 +82,21 @@ int ctl_path_dir(char ret_dir[CTL_PATH_BYTES])
 	return 0;
 }
 
-int ctl_path_default(const char *store_path, char ret_path[CTL_PATH_BYTES])
+int ctl_path_default(const char *store_path, const uint8_t *uuid, char ret_path[CTL_PATH_BYTES])
 {
 	char name[CTL_PATH_NAME_MAX + 1];
-	char file[CTL_PATH_NAME_MAX + sizeof(CTL_PATH_SUFFIX)];
-	char dir[CTL_PATH_BYTES];
+	char file[CTL_PATH_NAME_MAX + sizeof("-01234567" CTL_PATH_SUFFIX)];
+	char dir[CTL_PATH_BYTES], part[sizeof("-01234567")] = "";
 	int r;
 
 	r = ctl_path_dir(dir);
 	if (r < 0)
 		return r;
 	ctl_path_name(store_path, name);
-	snprintf(file, sizeof(file), "%s%s", name, CTL_PATH_SUFFIX);
+	if (uuid != NULL)
+		snprintf(part, sizeof(part), "-%02x%02x%02x%02x", uuid[0], uuid[1], uuid[2],
+			 uuid[3]);
+	snprintf(file, sizeof(file), "%s%s%s", name, part, CTL_PATH_SUFFIX);
 	return print_path(ret_path, dir, file);
 }
 
@@ -298,6 +301,18 @@ static int compare_paths(const void *a, const void *b)
 	return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
+static int list_give(struct ctl_path_list *list, int r, struct ctl_path_list *ret_list)
+{
+	if (r < 0) {
+		ctl_path_list_done(list);
+		return r;
+	}
+	if (list->count > 0)
+		qsort(list->paths, list->count, sizeof(*list->paths), compare_paths);
+	*ret_list = *list;
+	return 0;
+}
+
 int ctl_path_list(struct ctl_path_list *ret_list)
 {
 	return ctl_path_list_ending(CTL_PATH_SUFFIX, ret_list);
@@ -314,14 +329,38 @@ int ctl_path_list_ending(const char *suffix, struct ctl_path_list *ret_list)
 		r = list_dir(&list, dir, suffix);
 	if (r == 0 && absolute_env("SAMEBLK_CONTROL_DIR") == NULL && strcmp(dir, SYSTEM_DIR) != 0)
 		r = list_dir(&list, SYSTEM_DIR, suffix);
-	if (r < 0) {
-		ctl_path_list_done(&list);
-		return r;
+	return list_give(&list, r, ret_list);
+}
+
+static int list_users(struct ctl_path_list *list, DIR *users, const char *users_dir)
+{
+	char name[NAME_MAX + sizeof("/sameblk")], dir[CTL_PATH_BYTES];
+	struct dirent *entry;
+	int r = 0;
+
+	while (r == 0 && (entry = readdir(users)) != NULL) {
+		if (entry->d_name[0] == '.')
+			continue;
+		snprintf(name, sizeof(name), "%s/sameblk", entry->d_name);
+		r = print_path(dir, users_dir, name);
+		if (r == 0)
+			r = list_dir(list, dir, CTL_PATH_SUFFIX);
 	}
-	if (list.count > 0)
-		qsort(list.paths, list.count, sizeof(*list.paths), compare_paths);
-	*ret_list = list;
-	return 0;
+	return r;
+}
+
+int ctl_path_list_users(const char *users_dir, struct ctl_path_list *ret_list)
+{
+	bool only = absolute_env("SAMEBLK_CONTROL_DIR") != NULL;
+	DIR *users = only ? NULL : opendir(users_dir);
+	struct ctl_path_list list = {NULL, 0};
+	int r = 0;
+
+	if (users != NULL) {
+		r = list_users(&list, users, users_dir);
+		closedir(users);
+	}
+	return list_give(&list, r, ret_list);
 }
 
 void ctl_path_list_done(struct ctl_path_list *list)

@@ -5,7 +5,8 @@
  *
  * The directories: $XDG_RUNTIME_DIR/sameblk if that variable holds an absolute path, else
  * /run/sameblk. A server makes its socket there as NAME.ctl; NAME is the store's file name
- * without its directory and last suffix. A server whose socket is elsewhere leaves a record
+ * without its directory and last suffix; where a server of another store has that socket, a part
+ * of the volume's UUID is added. A server whose socket is elsewhere leaves a record
  * there: NAME.ctl is then a symbolic link to it, so a client treats both alike. Clients look
  * into both directories. SAMEBLK_CONTROL_DIR, if set, is the only directory instead.
  *
@@ -16,6 +17,7 @@
 #define SERVER_CTL_PATH_H
 
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 #define CTL_PATH_BYTES	  4096u
@@ -28,7 +30,9 @@ void ctl_path_name(const char *store_path, char ret_name[CTL_PATH_NAME_MAX + 1])
 
 /* The directory a server of this environment uses. */
 int ctl_path_dir(char ret_dir[CTL_PATH_BYTES]);
-int ctl_path_default(const char *store_path, char ret_path[CTL_PATH_BYTES]);
+/* uuid NULL: NAME.ctl. Else NAME-UUID8.ctl, with the first 8 of its digits: for a store whose NAME
+ * another one has, in another directory. */
+int ctl_path_default(const char *store_path, const uint8_t *uuid, char ret_path[CTL_PATH_BYTES]);
 
 /* Makes the directory with mode 0700 if it is missing (not its parents); a group may pass through
  * (0710). One that is there is used as it is. EPERM: it belongs to someone else, or others may
@@ -53,6 +57,10 @@ struct ctl_path_list {
 int ctl_path_list(struct ctl_path_list *ret_list);
 /* The same for other files there. */
 int ctl_path_list_ending(const char *suffix, struct ctl_path_list *ret_list);
+/* The same for what is in folders of all users, which only root can look into; nothing where
+ * SAMEBLK_CONTROL_DIR names the only directory. */
+#define CTL_PATH_USERS_DIR "/run/user"
+int ctl_path_list_users(const char *users_dir, struct ctl_path_list *ret_list);
 void ctl_path_list_done(struct ctl_path_list *list);
 
 #endif

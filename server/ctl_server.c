@@ -571,6 +571,22 @@ static int make_dir_of(const char *path)
 	return ctl_path_dir_make(dir, (gid_t)-1);
 }
 
+/* The default socket. A server of another store that is called the same may have it. */
+static int open_default(struct ctl_server *server)
+{
+	const struct ctl_server_options *options = &server->options;
+	int r = ctl_path_default(options->store_path, NULL, server->path);
+
+	if (r == 0)
+		r = ctl_listen_open(server->path, options->group, &server->listener);
+	if (r != -EADDRINUSE)
+		return r;
+	r = ctl_path_default(options->store_path, volume_uuid(options->volume), server->path);
+	if (r == 0)
+		r = ctl_listen_open(server->path, options->group, &server->listener);
+	return r;
+}
+
 static int open_listener(struct ctl_server *server, const char **reterr_message)
 {
 	const struct ctl_server_options *options = &server->options;
@@ -596,15 +612,15 @@ static int open_listener(struct ctl_server *server, const char **reterr_message)
 					    dir_error(r));
 		/* One of them may have the name. */
 		ctl_path_drop_dead(dir);
-		r = ctl_path_default(options->store_path, server->path);
+		r = open_default(server);
 	} else if (strlen(options->path) < CTL_PATH_BYTES) {
 		strcpy(server->path, options->path);
 		r = make_dir_of(server->path);
+		if (r == 0)
+			r = ctl_listen_open(server->path, options->group, &server->listener);
 	} else {
 		r = -ENAMETOOLONG;
 	}
-	if (r == 0)
-		r = ctl_listen_open(server->path, options->group, &server->listener);
 	if (r < 0)
 		return start_failed(
 			r, reterr_message, "cannot make the control socket, on %.2000s: %s",

@@ -35,6 +35,7 @@
 #include "core/volume.h"
 #include "server/ctl_server.h"
 #include "server/farewell.h"
+#include "server/full_path.h"
 #include "server/log.h"
 #include "server/loop.h"
 #include "server/nbd_conn.h"
@@ -265,10 +266,12 @@ static int open_unix(struct daemon *daemon)
 {
 	const char *path = daemon->options.unix_path, *message;
 	struct nbd_uri_options options;
+	char full[FULL_PATH_BYTES];
 	int r;
 
 	if (path == NULL)
 		return 0;
+	/* The short form may fit in a socket's address where the long one does not. */
 	r = nbd_listen_unix(path, &daemon->listen_socket, &message);
 	if (r < 0) {
 		log_error("cannot serve NBD: %s", message);
@@ -276,7 +279,8 @@ static int open_unix(struct daemon *daemon)
 	}
 	daemon->has_socket = true;
 	options = uri_options(daemon, daemon->listen_socket.fd);
-	nbd_uri_of_path(new_uri(daemon), path, &options);
+	full_path(path, full);
+	nbd_uri_of_path(new_uri(daemon), full, &options);
 	add_uri(daemon);
 	return 0;
 }

@@ -12,6 +12,7 @@
 
 #include "core/base/units.h"
 #include "core/volume.h"
+#include "server/full_path.h"
 #include "server/log.h"
 #include "server/nbd_guests.h"
 #include "server/nbd_wire.h"
@@ -405,9 +406,13 @@ static int check(const struct options *options)
 	return check_tls(options);
 }
 
-/* What was not said, where it depends on something else. */
+/* What was not said, where it depends on something else; and STORE as it is told. */
 static void complete(struct options *options)
 {
+	static char store[FULL_PATH_BYTES];
+
+	full_path(options->store, store);
+	options->store = store;
 	if (options->queues == 0)
 		options->queues = options->workers;
 	if (options->depth == 0)

@@ -15,7 +15,7 @@
 #define OPTIONS_BUFFER_BYTES_PER_WORKER_MIN (2ull << 20)
 
 struct options {
-	const char *store;
+	const char *store; /* from the root, where it is there */
 	const char *unix_path;
 	bool has_tcp;
 	const char *address; /* NULL: all */

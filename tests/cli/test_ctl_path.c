@@ -95,17 +95,26 @@ Test(ctl_path, the_environment_chooses_the_directory)
 {
 	char path[CTL_PATH_BYTES];
 
-	cr_assert_eq(ctl_path_default("/x/vm.img", path), 0);
+	cr_assert_eq(ctl_path_default("/x/vm.img", NULL, path), 0);
 	cr_assert_str_eq(path, in_folder("sameblk/vm.ctl"));
 	setenv("XDG_RUNTIME_DIR", "relative", 1);
-	cr_assert_eq(ctl_path_default("/x/vm.img", path), 0);
+	cr_assert_eq(ctl_path_default("/x/vm.img", NULL, path), 0);
 	cr_assert_str_eq(path, "/run/sameblk/vm.ctl");
 	unsetenv("XDG_RUNTIME_DIR");
-	cr_assert_eq(ctl_path_default("/x/vm.img", path), 0);
+	cr_assert_eq(ctl_path_default("/x/vm.img", NULL, path), 0);
 	cr_assert_str_eq(path, "/run/sameblk/vm.ctl");
 	setenv("SAMEBLK_CONTROL_DIR", "/other", 1);
-	cr_assert_eq(ctl_path_default("/x/vm.img", path), 0);
+	cr_assert_eq(ctl_path_default("/x/vm.img", NULL, path), 0);
 	cr_assert_str_eq(path, "/other/vm.ctl");
+}
+
+Test(ctl_path, a_part_of_the_uuid_tells_stores_of_one_name_apart)
+{
+	static const uint8_t uuid[16] = {0x01, 0xab, 0x20, 0xff, 0x77};
+	char path[CTL_PATH_BYTES];
+
+	cr_assert_eq(ctl_path_default("/x/vm.img", uuid, path), 0);
+	cr_assert_str_eq(path, in_folder("sameblk/vm-01ab20ff.ctl"));
 }
 
 Test(ctl_path, the_directory_is_private)
@@ -376,7 +385,7 @@ Test(ctl_path, a_socket_in_the_default_directory_needs_no_record)
 	char path[CTL_PATH_BYTES], record[CTL_PATH_BYTES];
 	struct ctl_listen listener;
 
-	cr_assert_eq(ctl_path_default("vm.img", path), 0);
+	cr_assert_eq(ctl_path_default("vm.img", NULL, path), 0);
 	cr_assert_eq(ctl_path_dir_make(in_folder("sameblk"), NO_GROUP), 0);
 	cr_assert_eq(ctl_listen_open(path, NO_GROUP, &listener), 0);
 	cr_assert_eq(ctl_path_record("vm.img", path, record), 0);
