@@ -212,8 +212,9 @@ int ublk_record_is_of_another(const struct ublk_record *record, const char *stor
 		return 0;
 	if (r < 0)
 		return r;
+	/* And ENOENT means that there is no device. */
 	if (stat(store, &ours) < 0)
-		return -errno;
+		return errno == ENOENT ? -ESTALE : -errno;
 	/* A device may have several nodes. */
 	if (S_ISBLK(theirs.mode) && S_ISBLK(ours.st_mode))
 		return theirs.rdev != ours.st_rdev;

@@ -195,6 +195,19 @@ Test(ublk_record, a_store_that_cannot_be_looked_at_is_not_taken_to_be_gone)
 	ublk_records_done(&records);
 }
 
+/* Unlinked below its own server, or the server would take it that no device waits. */
+Test(ublk_record, that_ones_own_store_is_gone_is_not_that_there_is_no_device)
+{
+	struct ublk_records records;
+	char gone[200];
+
+	snprintf(gone, sizeof(gone), "%s/gone", folder);
+	cr_assert_eq(save(uuid_a, 3), 0);
+	cr_assert_eq(ublk_records_load(&records), 0);
+	cr_assert_eq(ublk_record_is_of_another(&records.records[0], gone), -ESTALE);
+	ublk_records_done(&records);
+}
+
 Test(ublk_record, a_store_that_is_not_there_has_none)
 {
 	cr_assert_eq(unlink(store), 0);
