@@ -237,6 +237,20 @@ static void make_absent(struct cache *cache, page_t page, struct wait *wait)
 		wait_wake(wait, r);
 }
 
+/* Few frames that can change hands are as bad as none: pages that are needed together would push
+ * each other out for ever. */
+static bool is_short(const struct cache *cache)
+{
+	return cache->dirty_count + cache->busy_pages > cache->frame_count / 2;
+}
+
+static bool is_nearly_dirty(const struct cache *cache)
+{
+	uint32_t spare = min_u32(CACHE_FRAMES_SPARE, cache->frame_count / 4);
+
+	return cache->dirty_count + cache->copying_count > cache->frame_count - spare;
+}
+
 void cache_load(struct cache *cache, page_t page, struct wait *wait)
 {
 	struct cache_load *load = find_load(cache, page);
@@ -245,6 +259,11 @@ void cache_load(struct cache *cache, page_t page, struct wait *wait)
 	assert(cache->frame_of[page] == 0);
 	if (load) {
 		list_add_tail(&load->waits, &wait->node);
+		return;
+	}
+	if (is_short(cache) && cache->ops->on_short(cache->context, wait->task.worker) &&
+	    is_nearly_dirty(cache)) {
+		list_add_tail(&cache->free_waits, &wait->node);
 		return;
 	}
 	home = cache->ops->home(cache->context, page);
@@ -257,10 +276,6 @@ void cache_load(struct cache *cache, page_t page, struct wait *wait)
 		list_add_tail(&cache->free_waits, &wait->node);
 		return;
 	}
-	/* Few frames that can change hands are as bad as none: pages that are needed together would
-	 * push each other out for ever. */
-	if (cache->dirty_count > cache->frame_count / 2)
-		cache->ops->on_short(cache->context, wait->task.worker);
 	load->page = page;
 	load->generation = home.generation;
 	list_add_tail(&load->waits, &wait->node);
@@ -441,13 +456,14 @@ void cache_copied(struct cache *cache, struct frame *frame)
 	assert(!frame->copying);
 	clean(cache, frame);
 	frame->copying = true;
+	cache->copying_count++;
 }
 
 void cache_home_written(struct cache *cache, struct frame *frame)
 {
-	(void)cache;
 	assert(frame->copying);
 	frame->copying = false;
+	cache->copying_count--;
 }
 
 void cache_forget(struct cache *cache, page_t page)

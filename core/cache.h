@@ -19,7 +19,9 @@
  *
  * Nobody keeps a frame while waiting: a request that lacks a page waits for it holding none, and
  * looks again. Only the checkpoint writes pages, so a full cache waits for a checkpoint, which
- * needs no frame.
+ * needs no frame. Pages that are needed together, a leaf and the counts of its blocks, would push
+ * each other out of a few frames for ever: so on_short() is told when less than half can change
+ * hands, and the last CACHE_FRAMES_SPARE are left alone while a checkpoint is about to clean some.
  *
  * In memory a leaf is 512 64-bit words; a refs page is its counts and, beside the frame, a table of
  * *busy* counts: reasons why a block is not to be judged by its count alone (see refs.h).
@@ -47,10 +49,11 @@
 #include "core/store.h"
 #include "core/wait.h"
 
-#define CACHE_FRAMES_MIN 96u
-#define CACHE_LOADS	 64u
-#define CACHE_TOLD	 32u
-#define PAGE_NONE	 UINT32_MAX
+#define CACHE_FRAMES_MIN   96u
+#define CACHE_FRAMES_SPARE (CACHE_FRAMES_MIN / 4)
+#define CACHE_LOADS	   64u
+#define CACHE_TOLD	   32u
+#define PAGE_NONE	   UINT32_MAX
 
 typedef uint32_t page_t;
 
@@ -86,8 +89,9 @@ struct cache_ops {
 	bool (*one_lock)(void *context, uint32_t region_a, uint32_t region_b);
 	void (*lock_region)(void *context, uint32_t region);
 	void (*unlock_region)(void *context, uint32_t region);
-	/* No frame can be had: clean some. */
-	void (*on_short)(void *context, struct worker *worker);
+	/* No frame can be had, or few can change hands: clean some. Whether cache_wake() is sure to
+	 * come. */
+	bool (*on_short)(void *context, struct worker *worker);
 	/* The zeros of a new refs page found no space. */
 	void (*lacks_space)(void *context, int error);
 	void (*damage)(void *context, const char *text);
@@ -124,6 +128,8 @@ struct cache {
 	uint32_t *frame_of; /* by page: frame index + 1, 0 when absent */
 	struct list dirty; /* by first_lsn */
 	uint32_t dirty_count;
+	uint32_t copying_count;
+	uint32_t busy_pages; /* refs pages of which something is busy (refs.h); they stay */
 	struct list free_waits; /* for a frame or a load slot */
 	struct cache_load loads[CACHE_LOADS];
 	uint8_t *load_memory;

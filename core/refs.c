@@ -261,6 +261,7 @@ void refs_busy_add(struct refs *refs, pbn_t pbn, uint32_t blocks)
 	struct slab *slab = &refs->slabs[geometry_slab(refs->geometry, pbn)];
 	uint32_t first = geometry_slab_index(refs->geometry, pbn);
 
+	refs->cache->busy_pages += frame->busy == 0;
 	for (uint32_t i = first; i < first + blocks; i++) {
 		assert(frame->busy_counts[i] < UINT16_MAX);
 		if (frame->busy_counts[i]++ > 0)
@@ -291,6 +292,7 @@ void refs_busy_sub(struct refs *refs, pbn_t pbn, uint32_t blocks)
 			refs->busy_free--;
 		}
 	}
+	refs->cache->busy_pages -= frame->busy == 0;
 	if (slab->piece < PIECE_MAX && slab->busy_free < slab->free_blocks)
 		measure_around(refs, geometry_slab(refs->geometry, pbn), frame, first,
 			       first + blocks);

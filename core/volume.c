@@ -164,6 +164,7 @@ static void backing_changed(void *context, bool data, int error)
 		   strerror(-error));
 	journal_refuse(&volume->journal, -ENOSPC);
 	wait_wake_all(&volume->space_waits, -ENOSPC);
+	cache_wake(&volume->cache);
 }
 
 static void update_space(struct volume *volume)
@@ -209,17 +210,24 @@ static void on_journal_short(void *context, struct worker *worker)
 	checkpoint_start(&volume->checkpoint, worker, NULL);
 }
 
-static void on_cache_short(void *context, struct worker *worker)
+static bool on_cache_short(void *context, struct worker *worker)
 {
 	struct volume *volume = context;
+	const struct cache *cache = &volume->cache;
 
 	/* Replay sees to it itself, before it loads a page: a checkpoint in the midst of its steps
 	 * would be none of a state that it knows. */
 	if (volume->opening)
-		return;
+		return false;
+	/* Pages stay for what is to be given back to the backing, which may be slow. */
+	if (cache->busy_pages > cache->frame_count / 4)
+		pending_reuse(&volume->pending);
 	/* One that runs wakes who waits for a frame when it is over; they come back here. */
 	if (!volume->options.read_only && volume->checkpoint.state == CHECKPOINT_IDLE)
 		checkpoint_start(&volume->checkpoint, worker, NULL);
+	/* One that waits for the backing's space may take for ever; reads go on. */
+	return !volume->options.read_only && !volume_latched(volume) &&
+	       !backing_is_lacking(&volume->backing);
 }
 
 static void on_settled(void *context)

@@ -44,10 +44,11 @@ static void unlock_region(void *context, uint32_t region)
 	pages.held[region % PAGES_STRIPES]--;
 }
 
-static void note_short(void *context, struct worker *on)
+static bool note_short(void *context, struct worker *on)
 {
 	assert(context == &pages && on == &pages.worker);
 	pages.shorts++;
+	return pages.checkpoint_comes;
 }
 
 static void note_damage(void *context, const char *text)

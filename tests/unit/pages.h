@@ -36,6 +36,7 @@ struct pages {
 	struct cache_home homes[PAGES_REGIONS + PAGES_SLABS];
 	unsigned held[PAGES_STRIPES]; /* by the cache, or by the test */
 	unsigned shorts; /* how often cleaning was asked for */
+	bool checkpoint_comes; /* the answer to that */
 	unsigned damages;
 	char damage[320]; /* the last one */
 	uint64_t lsn_limit;

@@ -460,6 +460,24 @@ Test(cache, cleaning_is_asked_for_before_all_frames_are_dirty)
 	cr_expect_eq(pages.shorts, 1);
 }
 
+/* A page that was never written takes a frame without any I/O: then it is a loop of tasks alone. */
+Test(cache, the_last_frames_are_left_alone_while_a_checkpoint_is_under_way)
+{
+	pages_make(8);
+	for (page_t page = 0; page < 7; page++) {
+		pages_load(page);
+		pages_dirty(page, 100 + page);
+	}
+	cr_assert_eq(pages.shorts, 2);
+	cr_expect_eq(pages_load(7), 0, "none is under way");
+	pages.checkpoint_comes = true;
+	pages_ask(8, &pages.waiters[0]);
+	cr_assert_eq(pages_answer(&pages.waiters[0]), -EAGAIN);
+	pages_bring_home(0);
+	cr_expect_eq(pages_answer(&pages.waiters[0]), 0);
+	cr_expect(pages_resident(7), "and is not pushed out");
+}
+
 /* --- dirty --- */
 
 Test(cache, the_oldest_dirty_frame_is_the_one_that_was_changed_first)

@@ -19,7 +19,7 @@
 #define SCATTERED 3u /* that region */
 
 static struct engine engine;
-static bool hold_tops, hold_reads;
+static bool hold_tops, hold_reads, hold_discards;
 static struct op *leaving; /* the read that is answered in the middle of settling */
 
 static bool is_top(uint64_t off_bytes)
@@ -39,7 +39,7 @@ static int hook(void *context, const struct store_io *io)
 		leaving = NULL;
 		store_mem_deliver_at(&engine.mem, 1, 0, 0);
 	}
-	if (io->op == STORE_READ && hold_reads)
+	if ((io->op == STORE_READ && hold_reads) || (io->op == STORE_DISCARD && hold_discards))
 		return MEM_HOLD;
 	return io->op == STORE_WRITE && hold_tops && is_top(io->off_bytes) ? MEM_HOLD : 0;
 }
@@ -53,7 +53,7 @@ static void no_homes(void)
 
 static void start(const struct engine_options *options)
 {
-	hold_tops = hold_reads = false;
+	hold_tops = hold_reads = hold_discards = false;
 	leaving = NULL;
 	engine_init(&engine, options);
 	no_homes();
@@ -244,7 +244,7 @@ Test(regressions, a_discard_that_waits_for_many_pages_stays_within_its_journal_r
 	cr_expect_eq(op_finish(&discard), 0);
 	cr_expect_eq(engine_flush(&engine), 0);
 	cr_expect_leq(journal_used_blocks(journal), used + room);
-	hold_tops = hold_reads = false;
+	hold_tops = hold_reads = hold_discards = false;
 	store_mem_release(&engine.mem, 0);
 	cr_expect(engine_holds(&engine, region(SCATTERED), REGION_BLOCKS, 0));
 	engine_done(&engine);
@@ -346,7 +346,7 @@ static void check_damaged(uint64_t cache_bytes, bool homes)
 	struct geometry geometry;
 	uint64_t free_bytes;
 
-	hold_tops = hold_reads = false;
+	hold_tops = hold_reads = hold_discards = false;
 	engine_init(&engine,
 		    &(struct engine_options){.logical_bytes = bytes(60ull * SLAB_DATA_BLOCKS),
 					     .ring_blocks = 256,
@@ -392,4 +392,54 @@ Test(regressions, a_damaged_refs_page_is_no_matter_of_other_slabs)
 Test(regressions, a_damaged_refs_page_is_no_matter_of_those_whose_home_it_is)
 {
 	check_damaged(64ull << 20, true);
+}
+
+/* Submitted, and driven until it is answered with success; false: it goes round for ever. */
+static bool ends(struct op *op)
+{
+	op_submit(&engine, op, 0);
+	for (unsigned steps = 0; !op->done && steps < STEPS_MAX && engine_step(&engine); steps++)
+		;
+	return op->done && op_finish(op) == 0;
+}
+
+/* What is to be given back keeps its page of counts in memory, and a backing that is slow to take
+ * it back left one frame of the smallest cache for a leaf and a page of counts. */
+Test(regressions, a_slow_backing_leaves_frames_for_pages_that_are_needed_together)
+{
+	uint8_t *buf = aligned_alloc(BLOCK_BYTES, BLOCK_BYTES);
+	uint64_t slabs = CACHE_FRAMES_MIN + 24;
+
+	start(&(struct engine_options){.logical_bytes = bytes(slabs * SLAB_DATA_BLOCKS),
+				       .ring_blocks = 1024,
+				       .volume = {.cache_bytes = 64ull << 20, .discard = true}});
+	alloc_use_homes(&engine.volume->alloc);
+	for (uint32_t s = 0; s < slabs; s++) {
+		cr_assert_eq(engine_write(&engine, s * SLAB_DATA_BLOCKS + 700, 1, 1 + s), 0);
+		cr_assert_eq(engine_write(&engine, s * SLAB_DATA_BLOCKS + 1500, 1, 1), 0);
+	}
+	engine.options.volume.cache_bytes = 1;
+	engine_reopen(&engine);
+	cr_assert_eq(engine.volume->cache.frame_count, CACHE_FRAMES_MIN);
+	hold_discards = true;
+	for (uint32_t s = 0; s < slabs; s++) {
+		uint64_t at = bytes(s * SLAB_DATA_BLOCKS);
+		struct op discard = {
+			.request = {REQUEST_DISCARD, .off_bytes = at + bytes(700),
+				    .len_bytes = BLOCK_BYTES},
+		};
+		struct op read = {
+			.request = {REQUEST_READ, .off_bytes = at + bytes(1500),
+				    .len_bytes = BLOCK_BYTES, .data = buf},
+		};
+
+		cr_assert(ends(&discard), "discard in slab %u", s);
+		cr_assert(ends(&read), "read in slab %u", s);
+		if (s % 8 == 7)
+			cr_assert_eq(engine_flush(&engine), 0);
+	}
+	hold_discards = false;
+	store_mem_release(&engine.mem, 0);
+	engine_done(&engine);
+	free(buf);
 }
