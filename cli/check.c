@@ -118,6 +118,7 @@ int check_run(struct check *check)
 	if (r < 0)
 		return r;
 	check->report->replayed_records = check->log.record_count;
+	check->look_at_spares = !check->super.clean && !check->incomplete;
 	r = check_super_other(check);
 	if (r == 0)
 		r = check_count(check);

@@ -49,6 +49,7 @@ struct check_report {
 	uint64_t free_blocks;
 	uint64_t replayed_records;
 	bool clean_shutdown;
+	bool copied_in_use; /* a finding proves it; false proves nothing */
 };
 
 int check_store(const struct check_source *source, bool repair, struct check_report *ret_report);

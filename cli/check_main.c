@@ -109,6 +109,8 @@ static int print_json(const char *store, const struct check_report *report)
 			     (json_int_t)blocks_to_bytes(report->shared_blocks), "free_bytes",
 			     (json_int_t)blocks_to_bytes(report->free_blocks), "replayed_records",
 			     (json_int_t)report->replayed_records);
+	if (document && report->copied_in_use)
+		json_object_set_new(document, "copied_in_use", json_true());
 	if (!document) {
 		fprintf(stderr, "sameblk: printing failed, on %s: no memory\n", store);
 		return -ENOMEM;
@@ -133,7 +135,12 @@ static void print_text(const char *store, const struct check_report *report)
 	       blocks_to_bytes(report->mapped_blocks), blocks_to_bytes(report->used_blocks),
 	       blocks_to_bytes(report->shared_blocks), blocks_to_bytes(report->free_blocks));
 	if (!report->clean_shutdown)
-		printf("not shut down cleanly: %" PRIu64 " journal records are to be replayed\n",
+		printf("not shut down cleanly: %" PRIu64 " journal records are to be replayed\n"
+		       "If this is a copy, it has to be one of a single moment, as a snapshot is: "
+		       "of "
+		       "a store that\nwas in use, check cannot see everything that a plain copy "
+		       "mixed "
+		       "up\n",
 		       report->replayed_records);
 	if (report->findings_total == 0)
 		printf("%s: clean\n", store);

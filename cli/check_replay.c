@@ -235,7 +235,10 @@ int check_replay_root(struct check *check, uint32_t page, struct check_root *roo
 	memset(root->entries, 0, sizeof(root->entries[0]) * root->count);
 	*ret_good = true;
 	if (generation != 0) {
-		r = check_read(check, block, 1, check->page);
+		r = check_spare(check,
+				geometry_top_block(&check->super.geometry, page, generation + 1));
+		if (r == 0)
+			r = check_read(check, block, 1, check->page);
 		if (r < 0)
 			return r;
 		if (!page_verify(check->page, &header, check->super.uuid, &root->lsn, &why) ||
@@ -370,6 +373,21 @@ static int leaf_load(struct check *check, const struct root_entry *home, struct 
 	return 0;
 }
 
+/* In the place that it had, or got in the journal: then neither slot is in force. */
+static int leaf_look_at_spares(struct check *check, const struct root_entry *home,
+			       const struct root_entry *now)
+{
+	const struct root_entry *entry = pbn_is_none(home->place) ? now : home;
+	int r;
+
+	if (pbn_is_none(entry->place))
+		return 0;
+	r = check_spare(check, root_entry_slot(entry, entry->generation + 1).v);
+	if (r == 0 && !home->written)
+		r = check_spare(check, root_entry_slot(entry, entry->generation).v);
+	return r;
+}
+
 int check_replay_leaf(struct check *check, const struct check_root *root, uint32_t region,
 		      struct check_leaf *leaf, bool *ret_good)
 {
@@ -382,6 +400,9 @@ int check_replay_leaf(struct check *check, const struct check_root *root, uint32
 	leaf->exists = false;
 	leaf->lsn = 0;
 	*ret_good = true;
+	r = leaf_look_at_spares(check, home, &root->entries[region % ROOT_ENTRIES]);
+	if (r < 0)
+		return r;
 	if (home->written) {
 		r = leaf_load(check, home, leaf, ret_good);
 		if (r < 0 || !*ret_good)

@@ -5,6 +5,7 @@
  *   check_super   chooses the superblock
  *   check_log     finds the valid journal, and which record touches which page
  *   check_replay  one page as recovery would make it: home slot, and the records that touch it
+ *   check_spare   the slots that are not in force: whether this is a copy of a store in use
  *   check_map     walks all regions in that state
  *   check_count   recounts from the walk and compares with refs pages, summaries and counters
  *   check_tracking  the pages of change tracking
@@ -95,6 +96,7 @@ struct check {
 	struct check_report *report;
 	uint64_t size_blocks;
 	bool quiet; /* a second walk: what it finds is known already */
+	bool look_at_spares; /* whether a slot that is not in force is newer than the log */
 	bool incomplete; /* a part of the map or journal is missing: the recount is too low */
 	uint64_t fatal_total;
 	struct check_finding scratch;
@@ -157,6 +159,9 @@ int check_replay_leaf(struct check *check, const struct check_root *root, uint32
 		      struct check_leaf *leaf, bool *ret_good);
 int check_replay_refs(struct check *check, uint32_t slab, uint32_t generation,
 		      struct check_refs *refs, bool *ret_good);
+
+/* check_spare.c: whether a page in a slot that is not in force proves that the log went on. */
+int check_spare(struct check *check, uint64_t block);
 
 /* check_map.c */
 struct map_visitor {

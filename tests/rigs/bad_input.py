@@ -158,6 +158,32 @@ def test_a_superblock_that_is_gone_is_found_and_the_other_one_serves(r):
         rig.offline_check(server.store)
 
 
+def test_a_copy_of_two_moments_is_told(r):
+    """What cp does to a store in use: the end of the file is read later than its beginning."""
+    server = r.server(r.create("--size", "64M"))
+    disk = server.connect()
+    for i in range(0, 1024, 2):
+        disk.write(i * BLOCK, blocks(i))
+    disk.flush()
+    server.kill()
+    done = json.loads(sameblk("check", "--json", server.store).stdout)
+    expect_equal((done["clean_shutdown"], "copied_in_use" in done), (False, False), "killed")
+    expect("single moment" in sameblk("check", server.store).stdout, "nothing is said of copies")
+    with open(server.store, "rb") as f:
+        data_start, = struct.unpack_from("<Q", f.read(BLOCK), 128)
+        f.seek(0)
+        first = f.read(data_start * BLOCK)
+    server.start()
+    disk = server.connect()
+    disk.write(BLOCK, blocks(1))
+    disk.flush()
+    server.stop()
+    with open(server.store, "r+b") as f:
+        f.write(first)
+    done = json.loads(sameblk("check", "--json", server.store, ok=(1,)).stdout)
+    expect(done["findings_total"] > 0 and done.get("copied_in_use"), f"it found {done}")
+
+
 def test_sizes(r):
     bad = [("--size", size) for size in ("4097", "0", "512K", "65T", "-4096", "1G1", "9" * 20)]
     bad += [("--size", "64M", "--store-size", size) for size in ("64K", "1000")]

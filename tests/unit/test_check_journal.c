@@ -176,6 +176,48 @@ Test(check, a_page_newer_than_the_superblock_allows_is_found)
 	}
 }
 
+static void put_spare(struct image *image, uint64_t block, enum page_kind kind, uint64_t number,
+		      uint64_t lsn)
+{
+	struct page_header header = {.kind = kind, .number = number, .generation = 99, .lsn = lsn};
+	uint8_t *page = image_block(image, block);
+
+	memset(page, 0, BLOCK_BYTES);
+	page_seal(page, &header, image->super.uuid);
+}
+
+/* Goal: a copy that was made while a server wrote is told from what a crash leaves: of a page that
+ * went home all records were durable before, also where no superblock names it. */
+Test(check, a_page_out_of_force_newer_than_the_log_shows_a_copy_of_a_store_in_use)
+{
+	const struct {
+		enum page_kind kind;
+		uint64_t number;
+	} pages[] = {{PAGE_ROOT, 0}, {PAGE_LEAF, 1}};
+
+	for (unsigned i = 0; i < 2; i++) {
+		struct image *image = image_new_filled();
+		uint64_t spare = geometry_top_block(&image->geometry, 0, image->generations[0] + 1);
+
+		if (pages[i].kind == PAGE_LEAF)
+			spare = root_entry_slot(&image->entries[1],
+						image->entries[1].generation + 1)
+					.v;
+		image_record(image, map_record(image, 522, 3, 0, 210));
+		image_seal(image, true);
+		put_spare(image, spare, pages[i].kind, pages[i].number, 100);
+		expect_clean(image); /* of a checkpoint that was cut short */
+		cr_expect_not(report.copied_in_use);
+		put_spare(image, spare, pages[i].kind, pages[i].number, 101);
+		expect_one(image, "spare slot", "101: this was copied while in use");
+		cr_expect(report.copied_in_use);
+		expect_refused(image);
+		image->bytes[blocks_to_bytes(spare) + 900] ^= 1;
+		expect_clean(image); /* no page */
+		image_free(image);
+	}
+}
+
 Test(check, an_older_epochs_blocks_are_not_replayed)
 {
 	struct image *image = image_new_filled();
