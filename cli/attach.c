@@ -149,7 +149,7 @@ int attach_main(int argc, char **argv)
 		return EXIT_FAILED;
 	}
 	if (attach.wait.bytes == 0 || attach.wait.bytes > BACKGROUND_SECONDS_MAX) {
-		say_error("cannot read", "wait", "1 to %u seconds", BACKGROUND_SECONDS_MAX);
+		say_error("--wait", "", "1 to %u seconds", BACKGROUND_SECONDS_MAX);
 		return EXIT_FAILED;
 	}
 	return say_finish(run_attach(&attach, argv + 1, count));

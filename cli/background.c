@@ -82,7 +82,7 @@ static int open_log(const struct background *what, char ret_path[CTL_PATH_BYTES]
 	else
 		r = default_log(what->store, ret_path);
 	if (r < 0) {
-		say_error("cannot make a log", what->store, "%s", strerror(-r));
+		say_error("cannot make a log of the server of", what->store, "%s", strerror(-r));
 		return -1;
 	}
 	fd = open(ret_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
@@ -192,16 +192,17 @@ static int wait_ready(const struct background *what, pid_t pid, int fd, const ch
 	if (r != -EPIPE)
 		kill(pid, SIGTERM);
 	if (r == 0)
-		say_error("the server has no block device", what->store, "it says %s", line);
+		say_error("cannot use the server of", what->store,
+			  "it has no block device; it says %s", line);
 	else if (r == -ETIMEDOUT)
-		say_error("the server is not ready", what->store,
-			  "not within %u seconds; it was told to stop. Its log is %s",
+		say_error("cannot start the server of", what->store,
+			  "it is not ready within %u seconds; it was told to stop. Its log is %s",
 			  what->wait_seconds, log_path);
 	else if (waitpid(pid, &status, 0) == pid && WIFSIGNALED(status))
-		say_error("the server has ended", what->store, "by signal %d. Its log is %s",
-			  WTERMSIG(status), log_path);
+		say_error("cannot start the server of", what->store,
+			  "ended by signal %d. Its log is %s", WTERMSIG(status), log_path);
 	else
-		say_error("the server could not start", what->store,
+		say_error("cannot start the server of", what->store,
 			  "its log is %s, and says:", log_path);
 	print_log(log_path, log_begin);
 	return -1;
@@ -217,7 +218,7 @@ int background_start(const struct background *what, char ret_device[BACKGROUND_D
 	if (log_fd < 0)
 		return -1;
 	if (pipe2(ready, O_CLOEXEC) < 0) {
-		say_error("cannot start a server", what->store, "%s", strerror(errno));
+		say_error("cannot start the server of", what->store, "%s", strerror(errno));
 		close(log_fd);
 		return -1;
 	}
@@ -228,7 +229,7 @@ int background_start(const struct background *what, char ret_device[BACKGROUND_D
 	close(log_fd);
 	close(ready[1]);
 	if (pid < 0) {
-		say_error("cannot start a server", what->store, "%s", strerror(errno));
+		say_error("cannot start the server of", what->store, "%s", strerror(errno));
 		r = -1;
 	} else {
 		r = wait_ready(what, pid, ready[0], log_path, log_begin, ret_device);

@@ -14,6 +14,7 @@
 #include <unistd.h>
 #include <linux/fs.h>
 
+#include "cli/say.h"
 #include "server/store_file.h"
 
 #define LOCK_PAUSE_MS 20u
@@ -163,26 +164,16 @@ void check_file_close(struct check_file *file)
 void check_file_say(const char *path, int error, pid_t pid)
 {
 	if (error == -EWOULDBLOCK && pid > 0)
-		fprintf(stderr, "sameblk: reading the store failed, on %s: in use by process %d\n",
-			path, (int)pid);
+		say_error("cannot read", path, "in use by process %d", (int)pid);
 	else if (error == -EWOULDBLOCK)
-		fprintf(stderr,
-			"sameblk: reading the store failed, on %s: in use by another process\n",
-			path);
+		say_error("cannot read", path, "in use by another process");
 	else if (error == -EMEDIUMTYPE)
-		fprintf(stderr,
-			"sameblk: reading the store failed, on %s: this is no sameblk store\n",
-			path);
+		say_error("cannot read", path, "this is no sameblk store");
 	else if (error == -ENOTSUP)
-		fprintf(stderr,
-			"sameblk: reading the store failed, on %s: it has a format version or "
-			"features that this program does not know\n",
-			path);
+		say_error("cannot read", path,
+			  "it has a format version or features that this program does not know");
 	else if (error == -ENOTBLK)
-		fprintf(stderr,
-			"sameblk: opening failed, on %s: neither a file nor a block device\n",
-			path);
+		say_error("cannot read", path, "neither a file nor a block device");
 	else
-		fprintf(stderr, "sameblk: reading the store failed, on %s: %s\n", path,
-			strerror(-error));
+		say_error("cannot read", path, "%s", strerror(-error));
 }

@@ -112,7 +112,7 @@ static int print_json(const char *store, const struct check_report *report)
 	if (document && report->copied_in_use)
 		json_object_set_new(document, "copied_in_use", json_true());
 	if (!document) {
-		fprintf(stderr, "sameblk: printing failed, on %s: no memory\n", store);
+		say_error("cannot print the result", "", "%s", strerror(ENOMEM));
 		return -ENOMEM;
 	}
 	json_dumpf(document, stdout, JSON_INDENT(2));

@@ -52,8 +52,7 @@ size_t client_keep_live(struct ctl_path_list *list)
 
 static void say_several(const struct ctl_path_list *list, size_t live)
 {
-	say_error("cannot choose a server", "this machine",
-		  "several are running; name one with -c:");
+	say_error("cannot choose a server", "", "several are running; name one with -c or -S:");
 	for (size_t i = 0; i < live; i++)
 		fprintf(stderr, "  %s\n", list->paths[i]);
 }
@@ -65,14 +64,14 @@ static int find_server(char ret_path[CTL_PATH_BYTES])
 	int r = ctl_path_list(&list);
 
 	if (r < 0) {
-		say_error("cannot look for a server", "this machine", "%s", strerror(-r));
+		say_error("cannot look for a server", "", "%s", strerror(-r));
 		return -1;
 	}
 	live = client_keep_live(&list);
 	if (live == 1)
 		strcpy(ret_path, list.paths[0]);
 	else if (live == 0)
-		say_error("cannot find a server", "this machine",
+		say_error("cannot find a server", "",
 			  "none is running for this user; start one with "
 			  "`sameblkd -U SOCKET STORE`, or name its control socket with -c");
 	else
@@ -126,11 +125,12 @@ int client_open_within(const char *path, unsigned limit_ms, struct client *ret_c
 		return -1;
 	if (path != NULL)
 		snprintf(client.path, sizeof(client.path), "%s", path);
+	snprintf(client.server, sizeof(client.server), "(server %s)", client.path);
 	client.fd = connect_to(client.path, limit_ms);
 	if (client.fd < 0) {
 		bool none = client.fd == -ECONNREFUSED || client.fd == -ENOENT;
 
-		say_error("cannot connect to the server", client.path, "%s%s", reason(client.fd),
+		say_error("cannot connect to the server at", client.path, "%s%s", reason(client.fd),
 			  none ? " (no server is running there)" : "");
 		return -1;
 	}
@@ -314,13 +314,13 @@ json_t *client_call(struct client *client, const char *what, const char *method,
 	if (r == 0)
 		r = client_answer(client, &answer);
 	if (r < 0) {
-		say_error(what, client->path, "%s", reason(r));
+		say_error(what, client->server, "%s", reason(r));
 		return NULL;
 	}
 	if (answer.result != NULL)
 		result = json_incref(answer.result);
 	else
-		say_error(what, client->path, "%s (%s)", answer.message, answer.error_name);
+		say_error(what, client->server, "%s (%s)", answer.message, answer.error_name);
 	client_answer_done(&answer);
 	return result;
 }

@@ -29,6 +29,7 @@ struct client {
 	int fd;
 	unsigned limit_ms; /* how long the server may be silent; 0: as long as it likes */
 	char path[4096];
+	char server[4096 + 16]; /* as messages call it: (server PATH) */
 	uint64_t next_id;
 	struct ctl_frame frame;
 	char *out;

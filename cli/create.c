@@ -124,8 +124,11 @@ static bool plan_file(struct create *create)
 							: store_bytes_for(create->size.bytes);
 	if (create->create_bytes > 0)
 		return true;
-	say_error("cannot create", create->path, "no store is large enough for --size %" PRIu64,
-		  create->size.bytes);
+	if (create->store_size.given)
+		say_error("cannot create", create->path, "--store-size 0 holds nothing");
+	else
+		say_error("cannot create", create->path,
+			  "no store is large enough for --size %" PRIu64, create->size.bytes);
 	return false;
 }
 

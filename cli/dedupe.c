@@ -194,7 +194,7 @@ static int find_and_merge(struct dedupe *dedupe)
 			dedupe_find_done(&dedupe->find);
 	}
 	if (r < 0) {
-		say_error("cannot look for duplicates", "this machine", "%s", strerror(-r));
+		say_error("cannot look for duplicates", "", "%s", strerror(-r));
 		return r;
 	}
 	dedupe_submit_init(&dedupe->submit, &dedupe->client, &dedupe->rate, &dedupe->progress);
@@ -256,8 +256,9 @@ static int run(struct dedupe *dedupe)
 		return EXIT_FAILED;
 	if (account->complete)
 		return EXIT_GOOD;
-	fprintf(stderr, "sameblk: interrupted%s\n",
-		dedupe->hashfile != NULL ? "; run it again with the same hashfile to go on" : "");
+	say_error("interrupted", "", "%s",
+		  dedupe->hashfile != NULL ? "run it again with the same hashfile to go on"
+					   : "what was merged stays so");
 	return EXIT_SEE;
 }
 
@@ -277,7 +278,8 @@ static int ask_volume(struct dedupe *dedupe)
 		 client_text(status, "uuid") != NULL ? client_text(status, "uuid") : "");
 	dedupe->volume.size_bytes = client_number(status, "size_bytes");
 	if (state != NULL && strcmp(state, "read-only") == 0 && !dedupe->progress.account.dry_run) {
-		say_error("cannot deduplicate", dedupe->client.path, "the volume is read-only: %s",
+		say_error("cannot deduplicate", dedupe->client.server,
+			  "the volume is read-only: %s",
 			  reason != NULL ? reason : "no reason is given");
 		r = -1;
 	}
@@ -297,15 +299,15 @@ static int read_range(struct dedupe *dedupe, const char *text)
 	snprintf(words, sizeof(words), "%s", text);
 	colon = strchr(words, ':');
 	if (colon == NULL) {
-		say_error("cannot read", "range", "%s is not OFF:LEN", text);
+		say_error("--range", "", "%s is not OFF:LEN", text);
 		return -1;
 	}
 	*colon = '\0';
-	if (parse_size_or_say("range", words, &off) < 0 ||
-	    parse_size_or_say("range", colon + 1, &len) < 0)
+	if (parse_size_or_say("--range", words, &off) < 0 ||
+	    parse_size_or_say("--range", colon + 1, &len) < 0)
 		return -1;
 	if (off % BLOCK_BYTES != 0 || len % BLOCK_BYTES != 0 || off > size || len > size - off) {
-		say_error("cannot read", "range",
+		say_error("--range", "",
 			  "%s: both must be multiples of %u, inside the volume's %" PRIu64 " bytes",
 			  text, BLOCK_BYTES, size);
 		return -1;
@@ -367,15 +369,15 @@ static int take_wishes(struct dedupe *dedupe, const struct wishes *wishes)
 							     : DEDUPE_SHOW_LINES;
 	if (wishes->min_run.given &&
 	    (dedupe->min_run_blocks == 0 || wishes->min_run.bytes % BLOCK_BYTES != 0)) {
-		say_error("cannot read", "min-run", "it must be a multiple of %u", BLOCK_BYTES);
+		say_error("--min-run", "", "it must be a multiple of %u", BLOCK_BYTES);
 		return -1;
 	}
 	if (dedupe->memory_bytes < MEMORY_LEAST_BYTES) {
-		say_error("cannot read", "memory", "it must be %llu or more", MEMORY_LEAST_BYTES);
+		say_error("--memory", "", "it must be %llu or more", MEMORY_LEAST_BYTES);
 		return -1;
 	}
 	if (wishes->max_rate.given && wishes->max_rate.bytes == 0) {
-		say_error("cannot read", "max-rate", "it must be more than 0");
+		say_error("--max-rate", "", "it must be more than 0");
 		return -1;
 	}
 	return 0;
@@ -418,7 +420,7 @@ int dedupe_main(int argc, char **argv)
 	}
 	dedupe = calloc(1, sizeof(*dedupe));
 	if (dedupe == NULL) {
-		say_error("cannot deduplicate", "this machine", "%s", strerror(ENOMEM));
+		say_error("cannot deduplicate", "", "%s", strerror(ENOMEM));
 		return EXIT_FAILED;
 	}
 	status = take_wishes(dedupe, &wishes) < 0

@@ -17,7 +17,7 @@ static int ask(struct client *client, json_t *params, json_t **ret_result)
 	if (r == 0)
 		r = client_answer(client, &answer);
 	if (r < 0) {
-		say_error("cannot ask for changes", client->path, "%s",
+		say_error("cannot ask for changes", client->server, "%s",
 			  r == -EPIPE ? "the server has closed the connection" : strerror(-r));
 		return r;
 	}
@@ -26,7 +26,7 @@ static int ask(struct client *client, json_t *params, json_t **ret_result)
 	} else if (strcmp(answer.error_name, "ENOSYS") == 0) {
 		r = -ENOSYS;
 	} else {
-		say_error("cannot ask for changes", client->path, "%s (%s)", answer.message,
+		say_error("cannot ask for changes", client->server, "%s (%s)", answer.message,
 			  answer.error_name);
 		r = -EIO;
 	}
@@ -51,7 +51,7 @@ static int take_list(struct client *client, struct dedupe_changes *changes, cons
 	uint64_t listed_to = client_number(result, "listed_to");
 
 	if (json_array_extend(changes->ranges, json_object_get(result, "ranges")) < 0) {
-		say_error("cannot ask for changes", client->path, "there is no list of ranges");
+		say_error("cannot ask for changes", client->server, "there is no list of ranges");
 		return -EBADMSG;
 	}
 	if (listed_to <= *from_bytes || listed_to >= size_bytes)

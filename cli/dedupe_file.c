@@ -102,7 +102,7 @@ static int make_tables(struct dedupe_file *file, const struct dedupe_volume *vol
 
 static int begin_anew(struct dedupe_file *file, const struct dedupe_volume *volume, const char *why)
 {
-	fprintf(stderr, "sameblk: the hashfile %s begins anew: %s\n", file->sql.name, why);
+	say_error("the hashfile", file->sql.name, "begins anew: %s", why);
 	return make_tables(file, volume);
 }
 

@@ -34,7 +34,7 @@ static int ask(struct dedupe_map *map)
 		return -EIO;
 	mapped_to = client_number(map->answer, "mapped_to");
 	if (mapped_to <= map->asked_to_bytes || mapped_to > map->end_bytes) {
-		say_error("cannot map", map->client->path, "the server made no progress");
+		say_error("cannot map", map->client->server, "the server made no progress");
 		return -EBADMSG;
 	}
 	map->asked_to_bytes = mapped_to;

@@ -2,15 +2,14 @@
 /* dedupe_plan - see the header */
 #include "cli/dedupe_plan.h"
 
-#include <stdio.h>
-
 #include "cli/dedupe_changes.h"
+#include "cli/say.h"
 #include "core/base/units.h"
 
 static int forget_all(struct dedupe_file *file, const char *why)
 {
 	if (why != NULL)
-		fprintf(stderr, "sameblk: the hashfile %s begins anew: %s\n", file->sql.name, why);
+		say_error("the hashfile", file->sql.name, "begins anew: %s", why);
 	return dedupe_file_forget_all(file);
 }
 

@@ -199,7 +199,7 @@ static int connect_thread(struct dedupe_reader_thread *thread, const char *contr
 		if (nbd_connect_socket(thread->nbd, fd) == 0)
 			return 0;
 	}
-	say_error("cannot read the volume", control_path, "%s", nbd_get_error());
+	say_error("cannot read the volume through", control_path, "%s", nbd_get_error());
 	return -EIO;
 }
 
@@ -215,7 +215,7 @@ static int start_thread(struct dedupe_reader *reader, struct dedupe_reader_threa
 	error = pthread_create(&thread->thread, NULL, run_thread, thread);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	if (error != 0)
-		say_error("cannot read the volume", "this machine", "%s", strerror(error));
+		say_error("cannot read the volume", "", "%s", strerror(error));
 	return -error;
 }
 
@@ -231,7 +231,7 @@ static int make_jobs(struct dedupe_reader *reader, uint64_t memory_bytes, unsign
 			      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (reader->memory == MAP_FAILED) {
 		reader->memory = NULL;
-		say_error("cannot read the volume", "this machine", "%s", strerror(ENOMEM));
+		say_error("cannot read the volume", "", "%s", strerror(ENOMEM));
 		return -ENOMEM;
 	}
 	for (unsigned i = 0; i < count; i++) {

@@ -263,7 +263,7 @@ static int take_job(struct dedupe_scan *scan, struct dedupe_job *job)
 
 	if (job->error == EPIPE) {
 		dedupe_progress_clear(scan->progress);
-		say_error("cannot read the volume", scan->client->path,
+		say_error("cannot read the volume", scan->client->server,
 			  "the server has closed the connection");
 		return -EPIPE;
 	}

@@ -272,7 +272,7 @@ int dedupe_submit_run(struct dedupe_submit *submit, struct dedupe_list *list)
 	if (r == 0)
 		return 0;
 	dedupe_progress_clear(submit->progress);
-	say_error("cannot merge", flight->client->path, "%s",
+	say_error("cannot merge", flight->client->server, "%s",
 		  r == -EPIPE ? "the server has closed the connection" : strerror(-r));
 	if (flight->broken == 0)
 		flight->broken = r;

@@ -34,7 +34,7 @@ static int wait_for_end(const struct server *server, const char *path)
 	close(poller.fd);
 	if (ready > 0)
 		return EXIT_GOOD;
-	say_error("the server has not ended", path, "the device is removed; its store is in use");
+	say_error("the server has not ended", "", "%s is removed; its store is in use", path);
 	return EXIT_FAILED;
 }
 

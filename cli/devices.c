@@ -73,7 +73,7 @@ static int load_devices(struct devices *devices)
 		r = devices->devices != NULL ? 0 : -ENOMEM;
 	}
 	if (r < 0) {
-		say_error("cannot list devices", "this machine", "%s", strerror(-r));
+		say_error("cannot list devices", "", "%s", strerror(-r));
 		return -1;
 	}
 	for (size_t i = 0; i < count; i++) {
@@ -113,7 +113,7 @@ int devices_load(struct devices *ret_devices)
 	/* Without a driver there are no devices, and none need not be asked about. */
 	if (r == -ENOENT || r == -ENODEV || r == -ENXIO || !has_devices())
 		return 0;
-	say_error("cannot ask for ublk devices", "this machine", "%s", why);
+	say_error("cannot ask for ublk devices", "", "%s", why);
 	return -1;
 }
 

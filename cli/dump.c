@@ -298,9 +298,8 @@ static int dump_store(const struct dump_kind *kind, const struct check_source *s
 	if (r == 0 && check->generations)
 		r = kind->dump(check);
 	for (uint32_t i = 0; i < report.finding_count; i++)
-		fprintf(stderr, "sameblk: damage, on %s: expected %s, found %s\n",
-			report.findings[i].where, report.findings[i].expected,
-			report.findings[i].found);
+		say_error("damage in", report.findings[i].where, "expected %s, found %s",
+			  report.findings[i].expected, report.findings[i].found);
 	if (r == 0 && report.findings_total > 0)
 		r = 1;
 	check_free(check);

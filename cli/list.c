@@ -129,7 +129,7 @@ static int print_udev(const char *name)
 	}
 	r = ublk_control_info(control, id, &info);
 	if (r < 0)
-		say_error("cannot ask for", name, "%s", ublk_control_why(control));
+		say_error("cannot ask for the device", name, "%s", ublk_control_why(control));
 	ublk_control_close(control);
 	if (r < 0)
 		return EXIT_FAILED;

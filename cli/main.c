@@ -68,8 +68,10 @@ int main(int argc, char **argv)
 		return say_finish(EXIT_GOOD);
 	}
 	for (size_t i = 0; i < ENTRY_COUNT; i++)
-		if (strcmp(entries[i].name, word) == 0)
+		if (strcmp(entries[i].name, word) == 0) {
+			say_command(entries[i].name);
 			return entries[i].run(argc - 1, argv + 1);
+		}
 	say_error("cannot run", word, "there is no such command (sameblk --help)");
 	return EXIT_FAILED;
 }

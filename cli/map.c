@@ -104,7 +104,7 @@ static bool map_part(struct client *client, struct map_print *print, uint64_t *o
 	mapped_to = client_number(result, "mapped_to");
 	json_decref(result);
 	if (mapped_to <= *off_bytes && *off_bytes < *end_bytes) {
-		say_error("cannot map", client->path, "the server made no progress");
+		say_error("cannot map", client->server, "the server made no progress");
 		return false;
 	}
 	*off_bytes = mapped_to;
@@ -153,7 +153,7 @@ int map_main(int argc, char **argv)
 		return EXIT_FAILED;
 	}
 	if (count == 1) {
-		say_error("cannot run", "map", "LEN is missing");
+		say_error("cannot run", "", "LEN is missing");
 		return EXIT_FAILED;
 	}
 	if (count == 2 && (parse_size_or_say("OFF", argv[1], &off) < 0 ||

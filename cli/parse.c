@@ -67,7 +67,7 @@ int parse_size_or_say(const char *name, const char *text, uint64_t *ret_bytes)
 
 	if (r == 0)
 		return 0;
-	say_error("cannot read", name, "%s is %s", text,
+	say_error(name, text,
 		  r == -ERANGE ? "too large" : "no size (bytes, 0x..., or with K, M, G or T)");
 	return -1;
 }
@@ -99,10 +99,9 @@ static void print_help(const struct parse_command *command)
 	printf("\nMore in sameblk-%s(1).\n", command->name);
 }
 
-static int bad_usage(const struct parse_command *command, const char *what, const char *on,
-		     const char *why)
+static int bad_usage(const struct parse_command *command, const char *what, const char *why)
 {
-	say_error(what, on, "%s (sameblk %s --help)", why, command->name);
+	say_error(what, "", "%s (sameblk %s --help)", why, command->name);
 	return -1;
 }
 
@@ -122,6 +121,7 @@ static const struct parse_option *find_option(const struct parse_command *comman
 static int set_option(const struct parse_option *option, const char *value)
 {
 	struct parse_size_value *size = option->target;
+	char name[64];
 
 	switch (option->kind) {
 	case PARSE_FLAG:
@@ -131,7 +131,8 @@ static int set_option(const struct parse_option *option, const char *value)
 		*(const char **)option->target = value;
 		return 0;
 	case PARSE_SIZE:
-		if (parse_size_or_say(option->name, value, &size->bytes) < 0)
+		snprintf(name, sizeof(name), "--%s", option->name);
+		if (parse_size_or_say(name, value, &size->bytes) < 0)
 			return -1;
 		size->given = true;
 		return 0;
@@ -144,14 +145,12 @@ static int take_option(const struct parse_command *command, const struct parse_o
 		       const char *word, const char *value, int argc, char **argv, int *index)
 {
 	if (option == NULL)
-		return bad_usage(command, "cannot read the options", word,
-				 "there is no such option");
+		return bad_usage(command, word, "there is no such option");
 	if (option->kind == PARSE_FLAG && value != NULL)
-		return bad_usage(command, "cannot read the options", word, "it takes no value");
+		return bad_usage(command, word, "it takes no value");
 	if (option->kind != PARSE_FLAG && value == NULL) {
 		if (*index + 1 >= argc)
-			return bad_usage(command, "cannot read the options", word,
-					 "its value is missing");
+			return bad_usage(command, word, "its value is missing");
 		value = argv[++*index];
 	}
 	return set_option(option, value);
@@ -225,7 +224,7 @@ enum parse_next parse_command(const struct parse_command *command, int argc, cha
 			return PARSE_BAD;
 	}
 	if (operands < command->operands_min || operands > command->operands_max) {
-		bad_usage(command, "cannot run", command->name,
+		bad_usage(command, "cannot run",
 			  operands < command->operands_min ? "an operand is missing"
 							   : "too many operands");
 		return PARSE_BAD;

@@ -77,7 +77,7 @@ int recover_main(int argc, char **argv)
 		return EXIT_FAILED;
 	}
 	if (wait.bytes == 0 || wait.bytes > BACKGROUND_SECONDS_MAX) {
-		say_error("cannot read", "wait", "1 to %u seconds", BACKGROUND_SECONDS_MAX);
+		say_error("--wait", "", "1 to %u seconds", BACKGROUND_SECONDS_MAX);
 		return EXIT_FAILED;
 	}
 	if (devices_load(&devices) == 0)

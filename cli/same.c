@@ -143,13 +143,13 @@ int same_main(int argc, char **argv)
 		return EXIT_FAILED;
 	}
 	if (batch != NULL ? count > 0 : count < 3) {
-		say_error("cannot run", "same", "%s",
+		say_error("cannot run", "", "%s",
 			  batch != NULL ? "--batch takes no operands"
 					: "SRC, LEN and at least one DST are needed");
 		return EXIT_FAILED;
 	}
 	if (json && (json_lines || batch != NULL)) {
-		say_error("cannot run", "same", "--json is one document; use --json-lines alone");
+		say_error("cannot run", "", "--json is one document; use --json-lines alone");
 		return EXIT_FAILED;
 	}
 	format = json ? SAME_JSON : json_lines ? SAME_JSON_LINES : SAME_TEXT;

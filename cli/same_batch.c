@@ -281,7 +281,7 @@ static void run_batch(struct batch *batch)
 		if (!same_flight_empty(flight) && flight->broken == 0)
 			same_flight_answer(flight);
 	}
-	say_error("the batch is broken off", flight->client->path, "%s, at line %" PRIu64,
+	say_error("the batch is broken off", flight->client->server, "%s, at line %" PRIu64,
 		  flight->broken == -EPIPE ? "the server has closed the connection"
 					   : strerror(-flight->broken),
 		  batch->number);

@@ -172,7 +172,7 @@ void same_flight_answer(struct same_flight *flight)
 		/* An error that belongs to no call: the server is about to hang up, and says
 		 * why. */
 		if (answer.error_name != NULL)
-			say_error("the server gives up", flight->client->path, "%s",
+			say_error("the server gives up", flight->client->server, "%s",
 				  answer.message);
 		flight->broken = -EPIPE;
 	}

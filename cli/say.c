@@ -10,6 +10,13 @@
 #include <string.h>
 #include <unistd.h>
 
+static const char *command = "";
+
+void say_command(const char *name)
+{
+	command = name;
+}
+
 void say_error(const char *what, const char *on, const char *why_format, ...)
 {
 	char why[1024];
@@ -19,7 +26,8 @@ void say_error(const char *what, const char *on, const char *why_format, ...)
 	vsnprintf(why, sizeof(why), why_format, args);
 	va_end(args);
 	fflush(stdout);
-	fprintf(stderr, "sameblk: %s, on %s: %s\n", what, on, why);
+	fprintf(stderr, "sameblk%s%s: %s%s%s: %s\n", command[0] != '\0' ? " " : "", command, what,
+		on[0] != '\0' ? " " : "", on, why);
 }
 
 /* The write that failed may be long ago, so errno does not tell. */
@@ -36,7 +44,7 @@ int say_finish(int status)
 	if (fflush(stdout) == 0 && !ferror(stdout))
 		return status;
 	if (!reader_is_gone())
-		say_error("cannot print the result", "standard output", "%s",
+		say_error("cannot print the result", "", "%s",
 			  errno != 0 ? strerror(errno) : "an earlier part could not be written");
 	return EXIT_FAILED;
 }

@@ -9,7 +9,10 @@
 #define EXIT_SEE    1 /* a result the user must see: differs, damage, read-only */
 #define EXIT_FAILED 2 /* anything was refused or failed */
 
-/* `sameblk: what, on on: why`. */
+/* The command that speaks; before that it is the program alone. */
+void say_command(const char *name);
+
+/* `sameblk COMMAND: what on: why`; "what on" reads as one, and on may be empty. */
 void say_error(const char *what, const char *on, const char *why_format, ...)
 	__attribute__((format(printf, 3, 4)));
 

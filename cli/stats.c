@@ -351,7 +351,7 @@ int stats_main(int argc, char **argv)
 	}
 	fault = find_fault(&chosen);
 	if (fault != NULL) {
-		say_error("cannot run", "stats", "%s", fault);
+		say_error("cannot run", "", "%s", fault);
 		return EXIT_FAILED;
 	}
 	return run_stats(&chosen);

@@ -31,7 +31,7 @@ static int wait_for(pid_t pid, uint64_t seconds)
 	poller.fd = (int)syscall(SYS_pidfd_open, pid, 0);
 	if (poller.fd < 0 && errno == ESRCH)
 		return EXIT_GOOD;
-	snprintf(name, sizeof(name), "process %d", (int)pid);
+	snprintf(name, sizeof(name), "(process %d)", (int)pid);
 	if (poller.fd < 0) {
 		say_error("cannot wait for the server", name, "%s", strerror(errno));
 		return EXIT_FAILED;
@@ -76,7 +76,7 @@ static int run_stop(const struct server_choice *choice, uint64_t seconds)
 	result = client_call(&client, "cannot stop the server", "stop", NULL);
 	pid = (pid_t)client_number(result, "pid");
 	follows = json_is_true(json_object_get(result, "end_follows"));
-	snprintf(name, sizeof(name), "process %d", (int)pid);
+	snprintf(name, sizeof(name), "(process %d)", (int)pid);
 	if (result != NULL && seconds > 0 && follows)
 		end = hear_end(&client, name, seconds);
 	client_close(&client);
@@ -114,7 +114,7 @@ int stop_main(int argc, char **argv)
 		return EXIT_FAILED;
 	}
 	if (wait.bytes > WAIT_SECONDS_MAX) {
-		say_error("cannot read", "wait", "at most %u seconds", WAIT_SECONDS_MAX);
+		say_error("--wait", "", "at most %u seconds", WAIT_SECONDS_MAX);
 		return EXIT_FAILED;
 	}
 	return say_finish(run_stop(&choice, wait.bytes));

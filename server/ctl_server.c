@@ -557,20 +557,6 @@ static const char *dir_error(int r)
 	}
 }
 
-/* The directory of a path given with -c is made if its parent is there, and else left as it is. */
-static int make_dir_of(const char *path)
-{
-	char dir[CTL_PATH_BYTES];
-	const char *slash = strrchr(path, '/');
-
-	if (slash == NULL || slash == path)
-		return 0;
-	*(char *)mempcpy(dir, path, (size_t)(slash - path)) = '\0';
-	if (access(dir, F_OK) == 0)
-		return 0;
-	return ctl_path_dir_make(dir, (gid_t)-1);
-}
-
 /* The default socket. A server of another store that is called the same may have it. */
 static int open_default(struct ctl_server *server)
 {
@@ -608,23 +594,22 @@ static int open_listener(struct ctl_server *server, const char **reterr_message)
 			r = ctl_path_dir_make(dir, options->group);
 		if (r < 0)
 			return start_failed(r, reterr_message,
-					    "cannot make the control directory, on %s: %s", dir,
+					    "cannot make the control directory %s: %s", dir,
 					    dir_error(r));
 		/* One of them may have the name. */
 		ctl_path_drop_dead(dir);
 		r = open_default(server);
 	} else if (strlen(options->path) < CTL_PATH_BYTES) {
+		/* A directory that is not there is a mistake in the path: none is made. */
 		strcpy(server->path, options->path);
-		r = make_dir_of(server->path);
-		if (r == 0)
-			r = ctl_listen_open(server->path, options->group, &server->listener);
+		r = ctl_listen_open(server->path, options->group, &server->listener);
 	} else {
 		r = -ENAMETOOLONG;
 	}
 	if (r < 0)
-		return start_failed(
-			r, reterr_message, "cannot make the control socket, on %.2000s: %s",
-			options->path != NULL ? options->path : server->path, listen_error(r));
+		return start_failed(r, reterr_message, "cannot make the control socket %.2000s: %s",
+				    options->path != NULL ? options->path : server->path,
+				    listen_error(r));
 	/* Without a record `sameblk` finds the server by -c alone: no reason to refuse service. */
 	if (options->path != NULL)
 		ctl_path_record(options->store_path, server->path, server->record);

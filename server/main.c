@@ -586,7 +586,7 @@ static int start_control(struct daemon *daemon)
 		r = ctl_server_start(&daemon->control_options, &daemon->control, &message);
 	}
 	if (r < 0)
-		log_error("cannot make the control socket (-c PATH): %s", message);
+		log_error("%s", message);
 	return r;
 }
 

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -69,7 +70,9 @@ void session_begin(struct session *session, const struct ctl_times *times)
 	cr_assert_not_null(mkdtemp(session->folder));
 	snprintf(session->path, sizeof(session->path), "%s/sameblk", session->folder);
 	setenv("SAMEBLK_CONTROL_DIR", session->path, 1);
-	snprintf(session->path, sizeof(session->path), "%s/sock/c", session->folder);
+	snprintf(session->path, sizeof(session->path), "%s/sock", session->folder);
+	cr_assert_eq(mkdir(session->path, 0700), 0);
+	strcat(session->path, "/c");
 	atomic_init(&session->stops, 0);
 	atomic_init(&session->nbd_error, 0);
 	atomic_init(&session->nbd_fd, -1);

@@ -144,7 +144,7 @@ Test(commands, same_json_is_one_document)
 Test(commands, a_refused_request_says_what_on_what_and_why)
 {
 	cr_assert_eq(run("same 1 4096 8192"), 2);
-	cr_assert_eq(strncmp(output, "sameblk: cannot merge, on 1 4096: ", 34), 0, "%s", output);
+	cr_assert_eq(strncmp(output, "sameblk same: cannot merge 1 4096: ", 35), 0, "%s", output);
 	cr_assert_not_null(strstr(output, "EINVAL"));
 	fake_set_state(session.volume, VOLUME_READ_ONLY);
 	cr_assert_eq(run("same 0 4096 8192"), 2);
@@ -450,7 +450,7 @@ Test(commands, a_server_that_hangs_keeps_nobody_from_listing_the_others)
 	cr_assert_eq(listen(fd, 8), 0);
 	sameblk = "timeout 30 \"$SAMEBLK\"";
 	cr_assert_eq(run("list"), 0, "%s", output);
-	cr_assert_not_null(strstr(output, "hung.ctl: the server does not answer"), "%s", output);
+	cr_assert_not_null(strstr(output, "hung.ctl): the server does not answer"), "%s", output);
 	cr_assert_not_null(strstr(output, "/var/lib/images/disk.img"), "%s", output);
 	close(fd);
 }
@@ -498,5 +498,45 @@ Test(commands, a_reader_that_went_away_is_not_told_of_it)
 		expect(2, "",
 		       offline ? run("%s %s/store >&0; }", commands[i], session.folder)
 			       : run("%s >&0; }", commands[i]));
+	}
+}
+
+/* `sameblk COMMAND: what: why`, and nothing is said twice. */
+Test(commands, errors_have_one_form)
+{
+	static const struct {
+		const char *words;
+		const char *want;
+	} table[] = {
+		{"creat", "sameblk: cannot run creat: there is no such command (sameblk --help)\n"},
+		{"same 0 4096",
+		 "sameblk same: cannot run: SRC, LEN and at least one DST are needed\n"},
+		{"map --off 1",
+		 "sameblk map: --off: there is no such option (sameblk map --help)\n"},
+		{"map 1x 4096",
+		 "sameblk map: OFF 1x: no size (bytes, 0x..., or with K, M, G or T)\n"},
+		{"map 1 4096", "sameblk map: cannot map (server ./sock/c): offset and length must "
+			       "be multiples of "
+			       "4096 inside the volume's 536870912 bytes (EINVAL)\n"},
+		{"dedupe --memory 99X",
+		 "sameblk dedupe: --memory 99X: no size (bytes, 0x..., or with K, "
+		 "M, G or T)\n"},
+		{"dedupe --memory 1K", "sameblk dedupe: --memory: it must be 16777216 or more\n"},
+		{"stop --wait 1T", "sameblk stop: --wait: at most 86400 seconds\n"},
+		{"create --store-size 0 new",
+		 "sameblk create: cannot create new: --store-size 0 holds nothing\n"},
+		{"check /dev/null",
+		 "sameblk check: cannot read /dev/null: neither a file nor a block device\n"},
+		{"dump map none", "sameblk dump: cannot read none: No such file or directory\n"},
+		{"status -c ./none",
+		 "sameblk status: cannot connect to the server at ./none: No such file "
+		 "or directory (no server is running there)\n"},
+	};
+
+	cr_assert_eq(chdir(session.folder), 0);
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+		bool served = strncmp(table[i].words, "map 1 ", 6) == 0;
+
+		expect(2, table[i].want, run("%s%s", table[i].words, served ? " -c ./sock/c" : ""));
 	}
 }

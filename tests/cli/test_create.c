@@ -149,7 +149,7 @@ Test(create, sizes_out_of_range_are_refused_and_leave_no_file)
 
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
 		cr_assert_eq(run("create %s store", bad[i]), 2, "%s: %s", bad[i], output);
-		cr_assert_eq(strncmp(output, "sameblk: ", 9), 0, "%s", output);
+		cr_assert_eq(strncmp(output, "sameblk create: ", 16), 0, "%s", output);
 		cr_assert_eq(length_of("store"), -1, "%s", bad[i]);
 	}
 }

@@ -82,7 +82,7 @@ static struct parsed run(char *const *words, int count)
 {
 	struct parsed parsed = {.next = PARSE_BAD};
 	const struct parse_option options[] = {
-		PARSE_CONTROL(&parsed.control),
+		{"control", 'c', PARSE_TEXT, &parsed.control, "PATH", ""},
 		{"sync", 's', PARSE_FLAG, &parsed.sync, NULL, ""},
 		PARSE_JSON(&parsed.json),
 		{"size", 0, PARSE_SIZE, &parsed.size, "SIZE", ""},

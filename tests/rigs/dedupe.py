@@ -448,7 +448,7 @@ def test_output(r):
                 ["--range", "1:4096"], ["--range", "0:1T"], ["--max-rate", "0"], ["operand"]):
         done = server.cli("dedupe", *bad, ok=(2,))
         expect_equal(done.stdout, "", f"stdout of dedupe {' '.join(bad)}")
-        expect(done.stderr.startswith("sameblk: "), f"stderr: {done.stderr!r}")
+        expect(done.stderr.startswith("sameblk dedupe: "), f"stderr: {done.stderr!r}")
     finish(server, disk)
 
 

@@ -98,5 +98,14 @@ def test_root_lists_the_servers_of_all_users(r):
     stop(process)
 
 
+def test_a_control_socket_in_no_folder_is_refused(r):
+    folder = make(r, "a")
+    path = os.path.join(r.folder, "none", "x.ctl")
+    done = rig.run(SAMEBLKD, "-U", os.path.join(r.folder, "nbd"), "-c", path,
+                   os.path.join(folder, "disk.img"), ok=(2,))
+    expect_equal(done.stderr.count(path), 1, f"how often the path is named: {done.stderr}")
+    expect(not os.path.exists(os.path.dirname(path)), "no folder is made")
+
+
 if __name__ == "__main__":
     rig.main(globals())
