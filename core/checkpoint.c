@@ -222,7 +222,7 @@ static void encode_root(const struct volume *volume, uint32_t number, uint32_t g
 
 	memset(out, 0, BLOCK_BYTES);
 	for (uint32_t i = 0; i < ROOT_ENTRIES && first + i < volume->super.geometry.regions; i++)
-		root_page_put(out, i, volume->map.entries[first + i]);
+		root_page_put(out, i, map_home_words(&volume->map, first + i));
 	page_seal(out, &header, volume->super.uuid);
 }
 

@@ -7,6 +7,10 @@
 
 #include "core/base/mutant.h"
 
+/* Beyond the bits that go home: no block of the LINEAR run has another owner, whatever the shared
+ * bit says. entry_set() takes it away. */
+#define WORD_PRIVATE (1ull << 63)
+
 int map_init(struct map *map, const struct geometry *geometry, struct cache *cache)
 {
 	map->geometry = geometry;
@@ -88,6 +92,7 @@ uint32_t map_lookup(struct map *map, lbn_t lbn, uint32_t blocks, struct extent *
 	const struct frame *leaf;
 
 	assert(blocks > 0 && max > 0 && index + blocks <= REGION_BLOCKS);
+	entry.shared = entry.shared && !(words.map & WORD_PRIVATE);
 	if (entry.kind != REGION_LEAF)
 		return lookup_linear(&entry, index, blocks, ret_extents, max);
 	leaf = cache_find(map->cache, page_of_leaf(region));
@@ -140,6 +145,25 @@ void map_clear_shared(struct map *map, lbn_t lbn)
 	leaf_set(leaf, lbn_index(lbn), leaf_get(leaf, lbn_index(lbn)) & ~LEAF_MAYBE_SHARED);
 }
 
+void map_set_private(struct map *map, uint32_t region)
+{
+	assert(map_kind(map, region) == REGION_LINEAR);
+	map->entries[region].map |= WORD_PRIVATE;
+}
+
+static bool is_private(const struct map *map, uint32_t region)
+{
+	return map->entries[region].map & WORD_PRIVATE;
+}
+
+struct root_words map_home_words(const struct map *map, uint32_t region)
+{
+	struct root_words words = map->entries[region];
+
+	words.map &= ~WORD_PRIVATE;
+	return words;
+}
+
 static void entry_set(struct map *map, uint32_t region, const struct root_entry *entry)
 {
 	map->entries[region] = root_entry_encode(entry);
@@ -185,6 +209,7 @@ void map_root_map(struct map *map, lbn_t lbn, uint32_t blocks, pbn_t pbn, bool s
 {
 	struct root_entry entry = map_entry(map, lbn_region(lbn));
 	uint32_t index = lbn_index(lbn);
+	bool stays_private = !shared && is_private(map, lbn_region(lbn));
 
 	if (index == 0) {
 		entry.kind = REGION_LINEAR;
@@ -195,11 +220,14 @@ void map_root_map(struct map *map, lbn_t lbn, uint32_t blocks, pbn_t pbn, bool s
 	entry.length = index + blocks;
 	entry.shared = entry.shared || shared;
 	entry_set(map, lbn_region(lbn), &entry);
+	if (stays_private)
+		map_set_private(map, lbn_region(lbn));
 }
 
 void map_root_unmap(struct map *map, lbn_t lbn, uint32_t blocks)
 {
 	struct root_entry entry = map_entry(map, lbn_region(lbn));
+	bool stays_private = is_private(map, lbn_region(lbn));
 
 	(void)blocks;
 	assert(entry.kind == REGION_LINEAR);
@@ -210,6 +238,8 @@ void map_root_unmap(struct map *map, lbn_t lbn, uint32_t blocks)
 		entry.shared = false;
 	}
 	entry_set(map, lbn_region(lbn), &entry);
+	if (stays_private && entry.length > 0)
+		map_set_private(map, lbn_region(lbn));
 }
 
 void map_root_share(struct map *map, uint32_t region)

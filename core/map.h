@@ -10,7 +10,9 @@
  *
  * A count greater than 1 implies that every owner's entry is maybe_shared, or its LINEAR region's
  * shared bit is set. The reverse need not hold: a stale flag costs one look at the count, and is
- * then cleared in memory.
+ * then cleared in memory. A stale bit costs one look at the whole run and stays: records that go
+ * home later have to fit it. Beside it, in memory alone, the word then says that the run is
+ * private, until something changes that.
  *
  * Units     blocks; index is a block's place in its region.
  * Threads   changing: the stripe of the region and the metadata lock. Reading the mapping: either
@@ -36,11 +38,15 @@ struct top {
 	_Atomic uint64_t lsn; /* root: of the last edit in it */
 };
 
+#define MAP_GUESSES 1024u
+
 struct map {
 	const struct geometry *geometry;
 	struct cache *cache;
 	struct root_words *entries; /* by region */
 	struct top *tops; /* root pages */
+	/* By region, modulo: the block of a LINEAR run that was found shared last. A guess. */
+	uint16_t shared_at[MAP_GUESSES];
 };
 
 int map_init(struct map *map, const struct geometry *geometry, struct cache *cache);
@@ -73,6 +79,10 @@ bool map_fits_unmap(const struct map *map, lbn_t lbn, uint32_t blocks);
 /* Clears a stale maybe_shared flag of one block of a LEAF (stripe held). No edit: nothing is
  * dirtied. */
 void map_clear_shared(struct map *map, lbn_t lbn);
+/* The same of all blocks of a LINEAR region (stripe held). */
+void map_set_private(struct map *map, uint32_t region);
+/* The entry as it goes home. */
+struct root_words map_home_words(const struct map *map, uint32_t region);
 
 /* The effects of edits, on one page each (see edit.h). */
 void map_root_place(struct map *map, uint32_t region, pbn_t place);

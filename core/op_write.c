@@ -125,6 +125,26 @@ static bool is_private(struct volume *volume, pbn_t pbn)
 	return refs_count(&volume->refs, pbn) == 1 && refs_busy_count(&volume->refs, pbn) == 0;
 }
 
+/* A LINEAR region has one flag for all of its run. What was found shared the last time is looked at
+ * first, so that a run of which something stays shared costs one look more each time, not 512. */
+static void look_at_run(struct volume *volume, uint32_t region)
+{
+	struct root_entry entry = map_entry(&volume->map, region);
+	uint16_t *at = &volume->map.shared_at[region % MAP_GUESSES];
+
+	if (entry.kind != REGION_LINEAR)
+		return;
+	for (uint32_t i = 0; i < entry.length; i++) {
+		uint32_t index = (*at + i) % entry.length;
+
+		if (!is_private(volume, pbn_add(entry.base, index))) {
+			*at = (uint16_t)index;
+			return;
+		}
+	}
+	map_set_private(&volume->map, region);
+}
+
 /* A flagged run: 1 if all its blocks are private after all (their flags are cleared), 0 if not,
  * -EAGAIN if its refs page is absent. Stripe held. */
 static int look_at_counts(struct request *request, lbn_t lbn, const struct extent *extent,
@@ -146,6 +166,8 @@ static int look_at_counts(struct request *request, lbn_t lbn, const struct exten
 		else
 			all = false;
 	}
+	if (all)
+		look_at_run(volume, lbn_region(lbn));
 	pthread_mutex_unlock(&volume->meta);
 	return all;
 }

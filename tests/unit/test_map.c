@@ -506,6 +506,32 @@ Test(map, a_place_given_back_leaves_a_hole_and_its_generation)
 	EXPECT(lbn(0, 0), 512, hole(512));
 }
 
+/* The bit stays where it goes home: EXPLODE records are held against it. */
+Test(map, a_private_run_is_no_part_of_what_goes_home)
+{
+	struct extent extent;
+	uint64_t word;
+
+	map_root_place(&map, 0, at(1000));
+	map_root_map(&map, lbn(0, 0), 100, at(10), true);
+	word = map.entries[0].map;
+	map_set_private(&map, 0);
+	cr_assert_eq(map_lookup(&map, lbn(0, 5), 10, &extent, 1), 1);
+	cr_expect_not(extent.maybe_shared);
+	cr_expect(map_entry(&map, 0).shared);
+	cr_expect_eq(map_home_words(&map, 0).map, word);
+	map_root_map(&map, lbn(0, 100), 10, at(110), false);
+	cr_assert_eq(map_lookup(&map, lbn(0, 0), 110, &extent, 1), 1);
+	cr_expect(extent.blocks == 110 && !extent.maybe_shared, "appended by a first write");
+	map_root_share(&map, 0);
+	cr_assert_eq(map_lookup(&map, lbn(0, 5), 10, &extent, 1), 1);
+	cr_expect(extent.maybe_shared);
+	map_set_private(&map, 0);
+	map_root_map(&map, lbn(0, 110), 10, at(120), true);
+	cr_assert_eq(map_lookup(&map, lbn(0, 5), 10, &extent, 1), 1);
+	cr_expect(extent.maybe_shared);
+}
+
 Test(map, a_leaf_that_came_home_says_so_and_reads_as_before)
 {
 	struct root_entry entry;

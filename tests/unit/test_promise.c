@@ -154,6 +154,90 @@ Test(promise, the_last_owner_of_merged_regions_from_the_first_overwrite_on)
 	expect_no_metadata(20);
 }
 
+/* Nobody takes the metadata lock meanwhile. It is ours, and of a kind that refuses to be taken
+ * twice: so whoever takes it goes on without, and gives it away. */
+static bool overwrites_without_the_lock(uint32_t pattern)
+{
+	pthread_mutex_t *meta = &engine.volume->meta;
+	pthread_mutexattr_t kind;
+	bool untouched;
+
+	pthread_mutexattr_init(&kind);
+	pthread_mutexattr_settype(&kind, PTHREAD_MUTEX_ERRORCHECK);
+	pthread_mutex_destroy(meta);
+	pthread_mutex_init(meta, &kind);
+	pthread_mutexattr_destroy(&kind);
+	pthread_mutex_lock(meta);
+	for (uint32_t i = 0; i < REGIONS; i++)
+		cr_assert_eq(engine_write(&engine, i * REGION_BLOCKS + 10 * i, 3, pattern), 0);
+	untouched = pthread_mutex_unlock(meta) == 0;
+	for (uint32_t i = 0; i < REGIONS; i++)
+		cr_assert(engine_holds(&engine, i * REGION_BLOCKS + 10 * i, 3, pattern));
+	return untouched;
+}
+
+static void write_and_clone(void)
+{
+	for (uint32_t block = 0; block < BLOCKS; block += 64)
+		cr_assert_eq(engine_write(&engine, block, 64, 1), 0);
+	cr_assert_eq(engine_clone(&engine, 0, BLOCKS, BLOCKS), 0);
+	engine_flush(&engine);
+	expect_kind(REGION_LINEAR);
+}
+
+/* A region's bit that says "shared" stayed for good: each overwrite took the metadata lock and
+ * looked at its counts. */
+Test(promise, linear_regions_that_were_cloned_once_take_no_lock)
+{
+	write_and_clone();
+	cr_assert_eq(engine_discard(&engine, BLOCKS, BLOCKS), 0);
+	engine_flush(&engine);
+	for (unsigned life = 0; life < 3; life++) {
+		expect_no_metadata(10 * life + 10);
+		cr_expect(overwrites_without_the_lock(10 * life + 15), "life %u", life);
+		expect_kind(REGION_LINEAR);
+		if (life == 0)
+			engine_reopen(&engine);
+		if (life == 1) {
+			engine_kill(&engine);
+			cr_assert_eq(engine_open(&engine), 0, "%s", engine.damage.text);
+		}
+		/* The counts are read, once. */
+		for (uint32_t i = 0; life < 2 && i < REGIONS; i++)
+			cr_assert_eq(engine_write(&engine, i * REGION_BLOCKS, 1, 1), 0);
+	}
+}
+
+/* What is appended to the run, or cut off its end, leaves it private; what shares it does not. */
+Test(promise, a_cloned_region_is_private_until_it_is_shared_again)
+{
+	write_and_clone();
+	cr_assert_eq(engine_discard(&engine, BLOCKS, BLOCKS), 0);
+	engine_flush(&engine);
+	overwrite_all(2);
+	cr_assert_eq(engine_discard(&engine, REGION_BLOCKS - 64, 64), 0);
+	cr_expect(overwrites_without_the_lock(3));
+	cr_assert_eq(engine_clone(&engine, REGION_BLOCKS, 100, BLOCKS), 0);
+	cr_expect_not(overwrites_without_the_lock(4));
+	cr_expect_neq(kind(1), REGION_LINEAR, "its shared blocks were overwritten in place");
+	cr_expect(engine_holds(&engine, BLOCKS + 10, 3, 3), "so says the clone");
+}
+
+/* One block of the run is still shared: the others go in place, that one does not. */
+Test(promise, of_a_cloned_region_the_blocks_that_stay_shared_are_copied)
+{
+	write_and_clone();
+	cr_assert_eq(engine_discard(&engine, BLOCKS, 300), 0);
+	cr_assert_eq(engine_discard(&engine, BLOCKS + 301, BLOCKS - 301), 0);
+	engine_flush(&engine);
+	for (uint32_t block = 0; block < 300; block++)
+		cr_assert_eq(engine_write(&engine, block, 1, 2), 0);
+	cr_expect_eq(kind(0), REGION_LINEAR);
+	cr_assert_eq(engine_write(&engine, 300, 1, 2), 0);
+	cr_expect(engine_holds(&engine, BLOCKS + 300, 1, 1), "the clone's is another");
+	cr_expect_eq(kind(0), REGION_LEAF);
+}
+
 Test(promise, durable_overwrites_of_committed_regions)
 {
 	struct volume_stats before, after;
