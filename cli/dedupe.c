@@ -363,10 +363,10 @@ static int take_wishes(struct dedupe *dedupe, const struct wishes *wishes)
 	dedupe->rate.bytes_per_second = wishes->max_rate.bytes;
 	dedupe->progress.account.dry_run = wishes->dry_run;
 	dedupe->progress.json = wishes->json_lines;
-	dedupe->progress.show = wishes->no_progress	     ? DEDUPE_SHOW_NOTHING
-				: wishes->json_lines	     ? DEDUPE_SHOW_JSON
-				: isatty(STDERR_FILENO) == 1 ? DEDUPE_SHOW_BAR
-							     : DEDUPE_SHOW_LINES;
+	dedupe->progress.show = wishes->no_progress	      ? DEDUPE_SHOW_NOTHING
+				: wishes->json_lines	      ? DEDUPE_SHOW_JSON
+				: say_can_draw(STDERR_FILENO) ? DEDUPE_SHOW_BAR
+							      : DEDUPE_SHOW_LINES;
 	if (wishes->min_run.given &&
 	    (dedupe->min_run_blocks == 0 || wishes->min_run.bytes % BLOCK_BYTES != 0)) {
 		say_error("--min-run", "", "it must be a multiple of %u", BLOCK_BYTES);

@@ -4,6 +4,8 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
 
 #include "cli/dedupe_rate.h"
 
@@ -12,6 +14,8 @@
 #define LINES_NS      10000000000ull
 #define SECOND_NS     1000000000ull
 #define BAR_WIDTH     20
+#define COLUMNS	      80 /* where the terminal does not tell */
+#define TEXT_BYTES    256
 #define RATE_LEAST_NS 50000000ull /* a rate over less time says nothing */
 
 void dedupe_progress_start(struct dedupe_progress *progress)
@@ -64,11 +68,25 @@ static uint64_t eta_of(const struct dedupe_progress *progress, uint64_t rate)
 
 /* --- showing --- */
 
+/* What fits in the window as it is now: a line that goes over its edge could not be drawn over. The
+ * last column stays free, since some terminals go on to the next line there. */
+static void draw(struct dedupe_progress *progress, const char *text)
+{
+	struct winsize window;
+	int columns = COLUMNS;
+
+	if (ioctl(STDERR_FILENO, TIOCGWINSZ, &window) == 0 && window.ws_col > 0)
+		columns = window.ws_col;
+	fprintf(stderr, "\r%.*s\033[K", columns - 1, text);
+	fflush(stderr);
+	progress->drawn = true;
+}
+
 static void show_bar(struct dedupe_progress *progress, uint64_t rate, uint64_t eta)
 {
 	const struct dedupe_account *account = &progress->account;
 	char bar[BAR_WIDTH + 1], done[16], total[16], speed[16], found[16], freed[16],
-		left[24] = "";
+		left[24] = "", text[TEXT_BYTES];
 	unsigned full = progress->total_bytes == 0
 				? 0
 				: (unsigned)((double)progress->done_bytes * BAR_WIDTH /
@@ -79,12 +97,11 @@ static void show_bar(struct dedupe_progress *progress, uint64_t rate, uint64_t e
 	bar[BAR_WIDTH] = '\0';
 	if (eta != UINT64_MAX)
 		snprintf(left, sizeof(left), " %" PRIu64 ":%02" PRIu64, eta / 60, eta % 60);
-	fprintf(stderr, "\r%-5s [%s] %s/%s %s/s%s  found %s freed %s\033[K", progress->phase, bar,
-		human(progress->done_bytes, done), human(progress->total_bytes, total),
-		human(rate, speed), left, human(account->duplicate_bytes, found),
-		human(account->freed_bytes, freed));
-	fflush(stderr);
-	progress->drawn = true;
+	snprintf(text, sizeof(text), "%-5s [%s] %s/%s %s/s%s  found %s freed %s", progress->phase,
+		 bar, human(progress->done_bytes, done), human(progress->total_bytes, total),
+		 human(rate, speed), left, human(account->duplicate_bytes, found),
+		 human(account->freed_bytes, freed));
+	draw(progress, text);
 }
 
 static void show_line(const struct dedupe_progress *progress, uint64_t rate, uint64_t eta)

@@ -2,7 +2,8 @@
 /*
  * dedupe_account - what a run has done so far, and how that is told
  *
- * On a terminal a bar that is drawn over itself, else lines, both on stderr; with --json-lines a
+ * On a terminal a bar that is drawn over itself, cut to the window, else lines (also where TERM is
+ * dumb), both on stderr; with --json-lines a
  * document a line on stdout. At the end the account, on stdout.
  */
 #ifndef CLI_DEDUPE_ACCOUNT_H

@@ -5,8 +5,8 @@
 #include <errno.h>
 #include <poll.h>
 #include <stdarg.h>
-#include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -47,4 +47,11 @@ int say_finish(int status)
 		say_error("cannot print the result", "", "%s",
 			  errno != 0 ? strerror(errno) : "an earlier part could not be written");
 	return EXIT_FAILED;
+}
+
+bool say_can_draw(int fd)
+{
+	const char *term = getenv("TERM");
+
+	return isatty(fd) == 1 && term != NULL && term[0] != '\0' && strcmp(term, "dumb") != 0;
 }

@@ -5,6 +5,8 @@
 #ifndef CLI_SAY_H
 #define CLI_SAY_H
 
+#include <stdbool.h>
+
 #define EXIT_GOOD   0
 #define EXIT_SEE    1 /* a result the user must see: differs, damage, read-only */
 #define EXIT_FAILED 2 /* anything was refused or failed */
@@ -28,5 +30,8 @@ static inline int exit_worse(int a, int b)
  * ferror(stdout) tells that nothing arrives any more.
  */
 int say_finish(int status);
+
+/* Whether it is a terminal on which the cursor can be moved: TERM is neither dumb nor missing. */
+bool say_can_draw(int fd);
 
 #endif

@@ -255,7 +255,7 @@ static bool print_once(struct client *client, enum stats_format format)
 static int watch(struct client *client, enum stats_format format, uint64_t seconds)
 {
 	struct sigaction action = {.sa_handler = on_signal};
-	bool screen = format == STATS_TEXT && isatty(STDOUT_FILENO);
+	bool screen = format == STATS_TEXT && say_can_draw(STDOUT_FILENO);
 	uint64_t samples = 0;
 
 	sigaction(SIGINT, &action, NULL);
