@@ -28,7 +28,7 @@ static void tally(int res)
 	static const int errors[] = {0, EIO, ENOSPC, EMLINK, ECANCELED, EINVAL, EROFS};
 
 	for (unsigned i = 0; i < sizeof(errors) / sizeof(errors[0]); i++)
-		if (res == -errors[i] || (errors[i] == ENOSPC && res == -EDQUOT))
+		if (res == -errors[i])
 			table_add(DIM_ANSWER, i);
 }
 
@@ -43,7 +43,9 @@ static void check_full(const struct client *client)
 	bool data = request->op == REQUEST_WRITE || request->op == REQUEST_ZERO;
 	uint64_t needs = regions * 3 * BLOCK_BYTES + (data ? request->len_bytes : 0);
 
-	if (world->disk.full != client->full || world->disk.limit_blocks != DISK_NEVER)
+	/* While metadata waits for space, nobody is given any. */
+	if (world->disk.full != client->full || world->disk.limit_blocks != DISK_NEVER ||
+	    world->life.fault == FAULT_MOVING)
 		return;
 	if (world_provisioned(world))
 		fail("promised space",
@@ -67,14 +69,10 @@ static bool is_excused(const struct client *client, int res)
 
 	switch (-res) {
 	case EIO:
-		/* Until clients are told of a quota, it is an error like any other. */
-		return faulty || world->disk.undecided ||
-		       (world->disk.full_error == -EDQUOT && world->disk.full > 0);
+		return faulty || world->disk.undecided;
 	case ENOSPC:
 		check_full(client);
 		return true;
-	case EDQUOT:
-		return world->disk.full_error == -EDQUOT;
 	case EMLINK:
 		return client->request.op == REQUEST_CLONE || client->request.op == REQUEST_SAME;
 	case ECANCELED:
@@ -210,8 +208,7 @@ static void check_map(const struct client *client)
 		     request->off_bytes, request->mapped_to_bytes);
 }
 
-/* A write that was submitted after the cut was answered, and answered before this was asked, is
- * among the changes. */
+/* A write that was answered after the cut was, and before this was asked, is among the changes. */
 static void check_changes(struct client *client)
 {
 	struct world *world = client->world;
@@ -260,8 +257,8 @@ static void note_written(struct client *client, const struct claim *claim)
 	for (uint64_t r = claim->first / REGION_BLOCKS; r * REGION_BLOCKS < claim->end; r++) {
 		struct model_region *region = model_region(model, (uint32_t)r);
 
-		if (model->ops[claim->op].submitted > region->written)
-			region->written = model->ops[claim->op].submitted;
+		if (model->ops[claim->op].ended > region->written)
+			region->written = model->ops[claim->op].ended;
 	}
 }
 

@@ -352,6 +352,10 @@ uint64_t ask_block(struct world *world)
 	const struct plan *plan = &world->plan;
 	uint64_t block;
 
+	if (chance(world, world->life.again_percent))
+		return world->last_block;
+	if (rng_once_in(rng, 10)) /* where a region in order begins, and its clones do */
+		return plan->starts[rng_below(rng, plan->zones)] / REGION_BLOCKS * REGION_BLOCKS;
 	if ((plan->shape == SHAPE_FRAGMENTED || plan->shape == SHAPE_LONG_LOG) &&
 	    !rng_once_in(rng, 4))
 		block = rng_below(rng, (uint32_t)plan->spread) * (uint64_t)REGION_BLOCKS +
@@ -360,7 +364,8 @@ uint64_t ask_block(struct world *world)
 		block = plan->starts[rng_below(rng, plan->zones)] +
 			rng_below(rng, (uint32_t)plan->width);
 	/* The last block is as likely to be hit as any edge is. */
-	return min_u64(block, plan->logical_blocks - 1);
+	world->last_block = min_u64(block, plan->logical_blocks - 1);
+	return world->last_block;
 }
 
 static uint64_t random_blocks(struct world *world, enum op_kind kind, uint64_t block)

@@ -4,11 +4,89 @@
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #define ALL_SECTORS   0xffu
 #define FOREIGN_NO_IN 16u /* foreign memory is refused once in so many times */
+#define SLOW_MAX      600u
+#define POOL_BYTES    (2u << 20) /* of contents that are made at once */
 
 static const struct store_ops disk_ops;
+
+/* --- contents --- */
+
+static void pool_new(struct disk *disk)
+{
+	uint8_t *pool = aligned_alloc(POOL_BYTES, POOL_BYTES);
+
+	assert(pool);
+	/* A page at a time these are most of what a large world costs. */
+	madvise(pool, POOL_BYTES, MADV_HUGEPAGE);
+	*(void **)pool = disk->pools;
+	disk->pools = pool;
+	for (unsigned i = 0; i < (POOL_BYTES - BLOCK_BYTES) / sizeof(struct disk_content); i++) {
+		struct disk_content *content = (struct disk_content *)(pool + sizeof(void *)) + i;
+
+		content->next = disk->spare_contents;
+		disk->spare_contents = content;
+	}
+}
+
+static struct disk_content *content_new(struct disk *disk)
+{
+	struct disk_content *content;
+
+	if (disk->spare_contents == NULL)
+		pool_new(disk);
+	content = disk->spare_contents;
+	disk->spare_contents = content->next;
+	content->names = 1;
+	return content;
+}
+
+static struct disk_content *content_name(struct disk_content *content)
+{
+	content->names++;
+	return content;
+}
+
+static void content_drop(struct disk *disk, struct disk_content **content)
+{
+	struct disk_content *c = *content;
+
+	*content = NULL;
+	if (c == NULL || --c->names > 0)
+		return;
+	c->next = disk->spare_contents;
+	disk->spare_contents = c;
+}
+
+/* The sectors of the mask; what was not there reads as junk. */
+static void content_put(struct disk *disk, struct disk_content **content,
+			struct disk_content *other, uint8_t mask)
+{
+	struct disk_content *mixed;
+
+	if (mask == 0)
+		return;
+	if (mask == ALL_SECTORS) {
+		content_name(other);
+		content_drop(disk, content);
+		*content = other;
+		return;
+	}
+	mixed = content_new(disk);
+	if (*content == NULL)
+		memset(mixed->data, disk->junk, BLOCK_BYTES);
+	else
+		memcpy(mixed->data, (*content)->data, BLOCK_BYTES);
+	for (unsigned s = 0; s < BLOCK_BYTES / SECTOR_BYTES; s++)
+		if (mask & (1u << s))
+			memcpy(mixed->data + s * SECTOR_BYTES, other->data + s * SECTOR_BYTES,
+			       SECTOR_BYTES);
+	content_drop(disk, content);
+	*content = mixed;
+}
 
 void disk_init(struct disk *disk, uint64_t size_bytes, unsigned lanes, uint64_t seed)
 {
@@ -48,13 +126,14 @@ void disk_done(struct disk *disk)
 {
 	free_changes(&disk->changes);
 	free_changes(&disk->spare);
-	for (uint64_t i = 0; i < disk->cell_slots; i++) {
-		if (disk->cells[i] == NULL)
-			continue;
-		free(disk->cells[i]->newest);
-		free(disk->cells[i]->durable);
-		free(disk->cells[i]);
+	while (disk->pools != NULL) {
+		void *pool = disk->pools;
+
+		disk->pools = *(void **)pool;
+		free(pool);
 	}
+	for (uint64_t i = 0; i < disk->cell_slots; i++)
+		free(disk->cells[i]);
 	free(disk->cells);
 	for (unsigned i = 0; i < DISK_LANES_MAX; i++)
 		free(disk->lanes[i].ios);
@@ -102,42 +181,17 @@ static struct disk_cell *cell_get(struct disk *disk, uint64_t block)
 	return cell;
 }
 
-static void content_drop(uint8_t **content)
-{
-	free(*content);
-	*content = NULL;
-}
-
-/* The sectors of the mask; what was not there reads as junk. */
-static void content_put(const struct disk *disk, uint8_t **content, const uint8_t *data,
-			uint8_t mask)
-{
-	if (mask == 0)
-		return;
-	if (*content == NULL) {
-		*content = malloc(BLOCK_BYTES);
-		assert(*content);
-		memset(*content, disk->junk, BLOCK_BYTES);
-	}
-	if (mask == ALL_SECTORS) {
-		memcpy(*content, data, BLOCK_BYTES);
-		return;
-	}
-	for (unsigned s = 0; s < BLOCK_BYTES / SECTOR_BYTES; s++)
-		if (mask & (1u << s))
-			memcpy(*content + s * SECTOR_BYTES, data + s * SECTOR_BYTES, SECTOR_BYTES);
-}
-
-static void newest_put(struct disk *disk, struct disk_cell *cell, const uint8_t *data, uint8_t mask)
+static void newest_put(struct disk *disk, struct disk_cell *cell, struct disk_content *content,
+		       uint8_t mask)
 {
 	disk->allocated += cell->newest == NULL && mask != 0;
-	content_put(disk, &cell->newest, data, mask);
+	content_put(disk, &cell->newest, content, mask);
 }
 
 static void newest_drop(struct disk *disk, struct disk_cell *cell)
 {
 	disk->allocated -= cell->newest != NULL;
-	content_drop(&cell->newest);
+	content_drop(disk, &cell->newest);
 }
 
 /* --- changes --- */
@@ -156,7 +210,7 @@ static struct disk_change *change_new(struct disk *disk, struct disk_cell *cell)
 	change->cell = cell;
 	change->number = ++disk->delivered;
 	change->undecided = false;
-	change->discard = false;
+	change->content = NULL;
 	list_add_tail(&disk->changes, &change->node);
 	list_add_tail(&cell->changes, &change->of_cell);
 	return change;
@@ -166,6 +220,7 @@ static void change_end(struct disk *disk, struct disk_change *change)
 {
 	list_del(&change->node);
 	list_del(&change->of_cell);
+	content_drop(disk, &change->content);
 	list_add_tail(&disk->spare, &change->node);
 }
 
@@ -173,10 +228,10 @@ static void change_end(struct disk *disk, struct disk_change *change)
 static void change_harden(struct disk *disk, struct disk_change *change, uint8_t mask)
 {
 	mask &= change->mask;
-	if (!change->discard)
-		content_put(disk, &change->cell->durable, change->data, mask);
+	if (change->content != NULL)
+		content_put(disk, &change->cell->durable, change->content, mask);
 	else if (mask == ALL_SECTORS)
-		content_drop(&change->cell->durable);
+		content_drop(disk, &change->cell->durable);
 }
 
 static void flushed(struct disk *disk, uint64_t before, bool good)
@@ -202,23 +257,28 @@ static void overrule(struct disk_cell *cell, uint8_t mask)
 		container_of(pos, struct disk_change, of_cell)->mask &= (uint8_t)~mask;
 }
 
-static void put_block(struct disk *disk, uint64_t block, const uint8_t *data, uint8_t mask,
-		      bool fua)
+/* Those sectors of a part of a block that are in the mask. */
+static void put_block(struct disk *disk, uint64_t block, const uint8_t *data, uint64_t in_bytes,
+		      uint64_t len_bytes, uint8_t mask, bool fua)
 {
 	struct disk_cell *cell = cell_get(disk, block);
-	struct disk_change *change;
+	struct disk_content *content;
 
 	if (mask == 0)
 		return;
-	newest_put(disk, cell, data, mask);
+	content = content_new(disk);
+	memcpy(content->data + in_bytes, data, len_bytes);
+	newest_put(disk, cell, content, mask);
 	if (fua) {
-		content_put(disk, &cell->durable, data, mask);
+		content_put(disk, &cell->durable, content, mask);
 		overrule(cell, mask);
-		return;
+		content_drop(disk, &content);
+	} else {
+		struct disk_change *change = change_new(disk, cell);
+
+		change->mask = mask;
+		change->content = content;
 	}
-	change = change_new(disk, cell);
-	change->mask = mask;
-	memcpy(change->data, data, BLOCK_BYTES);
 }
 
 /* --- what an I/O does --- */
@@ -240,7 +300,6 @@ static void write_blocks(struct disk *disk, const struct store_io *io, bool some
 {
 	const uint8_t *from = memory_of(disk, io);
 	uint64_t at = io->off_bytes, end = at + io->len_bytes;
-	uint8_t block[BLOCK_BYTES];
 
 	while (at < end) {
 		uint64_t in = at % BLOCK_BYTES, len = min_u64(end - at, BLOCK_BYTES - in);
@@ -249,12 +308,7 @@ static void write_blocks(struct disk *disk, const struct store_io *io, bool some
 
 		if (some)
 			mask &= random_mask(disk);
-		if (len == BLOCK_BYTES) {
-			put_block(disk, at / BLOCK_BYTES, from, mask, io->fua && !some);
-		} else {
-			memcpy(block + in, from, len);
-			put_block(disk, at / BLOCK_BYTES, block, mask, io->fua && !some);
-		}
+		put_block(disk, at / BLOCK_BYTES, from, in, len, mask, io->fua && !some);
 		from += len;
 		at += len;
 	}
@@ -273,7 +327,6 @@ static void discard_blocks(struct disk *disk, const struct store_io *io)
 		newest_drop(disk, cell);
 		change = change_new(disk, cell);
 		change->mask = ALL_SECTORS;
-		change->discard = true;
 	}
 }
 
@@ -286,7 +339,7 @@ void disk_read(const struct disk *disk, uint64_t off_bytes, void *buf, uint64_t 
 		const struct disk_cell *cell = disk->cells[slot_of(disk, off_bytes / BLOCK_BYTES)];
 
 		if (cell != NULL && cell->newest != NULL)
-			memcpy(to, cell->newest + in, len);
+			memcpy(to, cell->newest->data + in, len);
 		else
 			memset(to, disk->junk, len);
 		to += len;
@@ -320,7 +373,7 @@ static void perform(struct disk *disk, const struct disk_io *d)
 
 	if (io->op == STORE_READ)
 		disk_read(disk, io->off_bytes, memory_of(disk, io), io->len_bytes);
-	else if (io->op == STORE_WRITE)
+	else if (io->op == STORE_WRITE && !store_lacks_space(d->error))
 		write_blocks(disk, io, d->error != 0);
 	else if (io->op == STORE_DISCARD && d->error == 0)
 		discard_blocks(disk, io);
@@ -357,9 +410,10 @@ static int verdict(struct disk *disk, const struct store_io *io)
 		return STORE_NEEDS_BYTES;
 	if (fault->one_in != 0 && fault->op == io->op && disk->submitted >= fault->from &&
 	    disk->submitted < fault->to && rng_once_in(&disk->rng, fault->one_in)) {
-		disk->faults++;
+		disk->faults += fault->error == -EIO;
+		disk->full += fault->error != -EIO;
 		fault->one_in = fault->once ? 0 : fault->one_in;
-		return -EIO;
+		return fault->error;
 	}
 	return 0;
 }
@@ -404,17 +458,37 @@ static void submit(struct store *store, struct store_io *io)
 		.error = verdict(disk, io),
 		.before = disk->delivered,
 	};
+	if (disk->slow_in != 0 && rng_once_in(&disk->rng, disk->slow_in))
+		lane->ios[lane->count - 1].due = disk->asked + rng_below(&disk->rng, SLOW_MAX);
 }
 
-bool disk_deliver(struct disk *disk, unsigned l)
+/* One of the lane's that is due, if there is. */
+static bool choose(struct disk *disk, const struct disk_lane *lane, bool slow_too, uint32_t *ret_i)
+{
+	uint32_t i;
+
+	disk->asked++;
+	if (lane->count == 0)
+		return false;
+	*ret_i = i = rng_below(&disk->rng, lane->count);
+	do {
+		if (lane->ios[i].due <= disk->asked) {
+			*ret_i = i;
+			return true;
+		}
+		i = (i + 1) % lane->count;
+	} while (i != *ret_i);
+	return slow_too;
+}
+
+bool disk_deliver(struct disk *disk, unsigned l, bool slow_too)
 {
 	struct disk_lane *lane = &disk->lanes[l];
 	struct disk_io d;
 	uint32_t i;
 
-	if (lane->count == 0)
+	if (!choose(disk, lane, slow_too, &i))
 		return false;
-	i = rng_below(&disk->rng, lane->count);
 	d = lane->ios[i];
 	lane->ios[i] = lane->ios[--lane->count];
 	/* At delivery, since what was submitted before may have taken the space. */
@@ -440,7 +514,7 @@ bool disk_idle(const struct disk *disk)
 
 static void wait(struct store *store, unsigned lane)
 {
-	bool any = disk_deliver(container_of(store, struct disk, store), lane);
+	bool any = disk_deliver(container_of(store, struct disk, store), lane, true);
 
 	assert(any); /* nothing is in flight that could ever come */
 }
@@ -517,6 +591,6 @@ uint64_t disk_undurable(const struct disk *disk)
 	uint64_t n = 0;
 
 	list_for_each (pos, &disk->changes)
-		n += !container_of(pos, struct disk_change, node)->discard;
+		n += container_of(pos, struct disk_change, node)->content != NULL;
 	return n;
 }

@@ -26,7 +26,10 @@
  *
  * Space     limit_blocks is what the backing can allocate. A first write of a block beyond that is
  *           refused with full_error; discards give blocks back.
- * Faults    one in so many I/Os of an operation fails, after a part of a write was done.
+ * Faults    one in so many I/Os of an operation fails: after a part of a write was done, or because
+ *           a backing that puts what is overwritten into a new place has none.
+ * Time      I/Os of a lane are delivered in any order, and some are slow: others pass them by until
+ *           the disk was asked some hundred times more.
  * Memory    foreign memory is what disk_reach() was told; it is refused now and then.
  * Threads   one.
  */
@@ -45,10 +48,17 @@
 #define DISK_FOREIGN_MAX 20u
 #define DISK_NEVER	 UINT64_MAX
 
+/* Of a block: never changed, since several name it. */
+struct disk_content {
+	uint32_t names;
+	struct disk_content *next; /* of those that nobody names */
+	uint8_t data[BLOCK_BYTES];
+};
+
 struct disk_cell {
 	uint64_t block;
-	uint8_t *newest; /* NULL: nothing is allocated */
-	uint8_t *durable;
+	struct disk_content *newest; /* NULL: nothing is allocated */
+	struct disk_content *durable;
 	struct list changes; /* of this block, by delivery */
 };
 
@@ -58,14 +68,14 @@ struct disk_change {
 	struct disk_cell *cell;
 	uint64_t number;
 	uint8_t mask; /* sectors that it still may change */
-	bool discard;
 	bool undecided;
-	uint8_t data[BLOCK_BYTES];
+	struct disk_content *content; /* NULL: a discard */
 };
 
 struct disk_io {
 	struct store_io *io;
 	int error; /* that it will be answered with */
+	uint64_t due; /* not before the disk was asked so often, if it has the choice */
 	uint64_t before; /* of a flush: what it covers */
 };
 
@@ -78,6 +88,7 @@ struct disk_lane {
 /* One I/O of the operation in so many fails, between the two counts of submitted I/Os. */
 struct disk_fault {
 	enum store_op op;
+	int error; /* EIO, after a part was written; want of space, and nothing was */
 	uint32_t one_in; /* 0: none */
 	bool once; /* one only */
 	uint64_t from;
@@ -96,6 +107,10 @@ struct disk {
 	uint8_t junk; /* what reads where nothing is */
 	struct list changes;
 	struct list spare; /* changes to use again */
+	struct disk_content *spare_contents;
+	void *pools; /* that they lie in; the first word leads on */
+	uint32_t slow_in; /* one I/O in so many takes its time; 0: none */
+	uint64_t asked; /* for I/Os to deliver */
 	uint64_t delivered; /* changes so far */
 	struct disk_lane lanes[DISK_LANES_MAX];
 	struct disk_fault fault;
@@ -113,8 +128,9 @@ struct disk {
 void disk_init(struct disk *disk, uint64_t size_bytes, unsigned lanes, uint64_t seed);
 void disk_done(struct disk *disk);
 
-/* Delivers one I/O of the lane, chosen at random. False: there is none. */
-bool disk_deliver(struct disk *disk, unsigned lane);
+/* Delivers one I/O of the lane, chosen at random. False: there is none, or none but slow ones and
+ * those can wait. */
+bool disk_deliver(struct disk *disk, unsigned lane, bool slow_too);
 bool disk_idle(const struct disk *disk);
 
 /* The process dies at the n-th I/O from now; 0 takes it back. */

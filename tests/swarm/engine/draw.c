@@ -3,11 +3,14 @@
 
 #include <string.h>
 
+#include "core/format.h"
 #include "core/geometry.h"
 #include "core/volume.h"
 #include "tests/swarm/engine/table.h"
 
-#define LIVES_MAX 6u
+#define LIVES_MAX	6u
+#define SHORT_LIVES_MAX 24u
+#define LARGE_IN	40u /* a world in so many is of 1 TiB, one in twice as many of 64 TiB */
 
 /* An index, as often as its weight says. */
 static unsigned weighted(struct rng *rng, const uint8_t *weights, unsigned count)
@@ -101,7 +104,7 @@ static uint64_t scarce_blocks(const struct plan *plan, uint64_t most)
 
 static void draw_store(struct rng *rng, struct plan *plan)
 {
-	static const uint8_t kinds[STORE_KINDS] = {8, 4, 4, 2};
+	static const uint8_t kinds[STORE_KINDS] = {8, 3, 5, 2};
 	uint64_t created = created_blocks(plan->logical_blocks, plan->ring_blocks, plan->tracking);
 	uint64_t scarce = scarce_blocks(plan, created);
 
@@ -124,12 +127,16 @@ static void draw_store(struct rng *rng, struct plan *plan)
 
 static void draw_ring(struct rng *rng, struct plan *plan)
 {
-	unsigned kind = plan->shape == SHAPE_LONG_LOG ? 3 : rng_below(rng, 4);
+	/* All of it is read at each opening, and what is chosen for a large volume is large. */
+	static const uint8_t small[] = {4, 4, 4, 2}, large[] = {1, 5, 5, 1};
+	unsigned kind = plan->shape == SHAPE_LONG_LOG
+				? 3
+				: weighted(rng, plan->size < SIZE_AREA ? small : large, 4);
 
 	plan->ring_blocks = kind == 0	? 0
 			    : kind == 1 ? RING_BLOCKS_MIN
 			    : kind == 2 ? RING_BLOCKS_MIN + 1 + rng_below(rng, 223)
-					: 256 + rng_below(rng, 1793);
+					: 256 + rng_below(rng, 1025);
 	table_add(DIM_RING, kind);
 }
 
@@ -171,6 +178,10 @@ static void draw_zones(struct rng *rng, struct plan *plan)
 		default:
 			break;
 		}
+		/* What is in order begins where a region does. */
+		if ((plan->shape == SHAPE_LINEAR || plan->shape == SHAPE_LINEAR_CLONED) &&
+		    rng_once_in(rng, 2))
+			at = at / REGION_BLOCKS * REGION_BLOCKS;
 		plan->starts[i] = at;
 	}
 }
@@ -184,8 +195,8 @@ static unsigned tail_bucket(uint64_t logical_blocks)
 
 void draw_plan(uint64_t seed, struct plan *ret_plan)
 {
-	static const uint8_t sizes[SIZE_KINDS] = {60, 60, 40, 24, 30, 4, 1};
-	static const uint8_t shapes[SHAPE_KINDS] = {6, 5, 8, 6, 3, 6, 2};
+	static const uint8_t sizes[SIZE_KINDS] = {60, 60, 40, 24, 30, 0, 0};
+	static const uint8_t shapes[SHAPE_KINDS] = {5, 4, 9, 5, 5, 5, 3};
 	struct rng rng = rng_for(seed, 1);
 	struct plan *plan = ret_plan;
 
@@ -193,8 +204,13 @@ void draw_plan(uint64_t seed, struct plan *ret_plan)
 	plan->shape = weighted(&rng, shapes, SHAPE_KINDS);
 	plan->size = weighted(&rng, sizes, SIZE_KINDS);
 	/* So many owners need as many blocks. */
-	if (plan->shape == SHAPE_SATURATED && plan->size < SIZE_AREA)
-		plan->size = SIZE_AREA;
+	if (plan->shape == SHAPE_SATURATED)
+		plan->size = SIZE_MEDIUM;
+	/* Dear, so they are dealt out: a run of two minutes has one, and not three. */
+	if (seed % LARGE_IN == LARGE_IN / 2) {
+		plan->size = seed / LARGE_IN % 2 ? SIZE_LARGE : SIZE_HUGE;
+		plan->shape = rng_below(&rng, SHAPE_LONG_LOG);
+	}
 	if (plan->shape == SHAPE_FULL && plan->size > SIZE_SLAB)
 		plan->size = SIZE_REGION + rng_below(&rng, 2);
 	/* So that there are as many regions. */
@@ -202,6 +218,9 @@ void draw_plan(uint64_t seed, struct plan *ret_plan)
 				       (plan->shape == SHAPE_FRAGMENTED && rng_once_in(&rng, 2))))
 		plan->size = SIZE_AREA + rng_below(&rng, 2);
 	plan->logical_blocks = draw_size(&rng, plan->size);
+	if (plan->shape == SHAPE_SATURATED)
+		plan->logical_blocks = (REFS_MAX + 1) / REGION_BLOCKS * REGION_BLOCKS +
+				       rng_below(&rng, 30 * REGION_BLOCKS);
 	plan->tracking = !rng_once_in(&rng, 3);
 	draw_ring(&rng, plan);
 	draw_store(&rng, plan);
@@ -211,8 +230,11 @@ void draw_plan(uint64_t seed, struct plan *ret_plan)
 	plan->junk = rng_once_in(&rng, 2) ? 0 : 0xee;
 	plan->always_discards = !rng_once_in(&rng, 3);
 	plan->lives = 1 + rng_below(&rng, LIVES_MAX);
+	plan->short_lives = plan->size < SIZE_AREA && !rng_once_in(&rng, 3);
+	if (plan->short_lives)
+		plan->lives = 4 + rng_below(&rng, SHORT_LIVES_MAX - 3);
 	if (plan->shape == SHAPE_SATURATED)
-		plan->lives = min_u32(plan->lives, 3);
+		plan->lives = 1 + rng_below(&rng, 2);
 	/* Its root alone is half a gigabyte, read at each opening. */
 	if (plan->size == SIZE_HUGE)
 		plan->lives = 1;
@@ -229,6 +251,7 @@ void draw_plan(uint64_t seed, struct plan *ret_plan)
 	table_add(DIM_WORLD, plan->tracking ? 0 : 1);
 	table_add(DIM_WORLD, plan->foreign ? 2 : 3);
 	table_add(DIM_WORLD, plan->junk ? 4 : 5);
+	table_add(DIM_WORLD, plan->short_lives ? 6 : 7);
 }
 
 /* --- a life --- */
@@ -263,7 +286,7 @@ static void draw_taste(struct rng *rng, struct life_plan *life)
 		[OP_FLUSH] = 6,	   [OP_ZERO_KEEP] = 6,	   [OP_ZERO_BYTES] = 5,
 		[OP_DISCARD] = 12, [OP_DISCARD_BYTES] = 5, [OP_SAME] = 12,
 		[OP_CLONE] = 12,   [OP_SAME_ZERO] = 4,	   [OP_SAME_MANY] = 8,
-		[OP_MAP] = 3,	   [OP_CLONE_MANY] = 8,	   [OP_CHANGES] = 3,
+		[OP_MAP] = 3,	   [OP_CLONE_MANY] = 8,	   [OP_CHANGES] = 6,
 		[OP_INVALID] = 1,
 	};
 	static const uint8_t lengths[LENGTH_KINDS] = {80, 80, 16, 5, 2};
@@ -279,7 +302,7 @@ static void draw_taste(struct rng *rng, struct life_plan *life)
 
 static void draw_fault(struct rng *rng, struct life_plan *life)
 {
-	static const uint8_t kinds[FAULT_KINDS] = {56, 3, 4, 3, 2, 2, 8, 4};
+	static const uint8_t kinds[FAULT_KINDS] = {54, 3, 4, 3, 2, 2, 8, 4, 5};
 
 	life->fault = weighted(rng, kinds, FAULT_KINDS);
 	life->fault_once = rng_once_in(rng, 2);
@@ -296,6 +319,7 @@ static void tell_life(const struct life_plan *life)
 	table_add(DIM_LIFE, life->read_only ? 4 : 5);
 	table_add(DIM_LIFE, life->lasting_percent == 100 ? 6 : life->lasting_percent ? 7 : 8);
 	table_add(DIM_LIFE, life->cancel_percent ? 9 : 10);
+	table_add(DIM_LIFE, life->slow_in ? 11 : 12);
 	table_add(DIM_END, life->end);
 	table_add(DIM_NESTED, life->nested);
 }
@@ -309,7 +333,7 @@ static void draw_long_log(struct rng *rng, struct life_plan *life)
 	life->end = rng_once_in(rng, 2) ? END_KILL : END_CUT;
 	life->read_only = false;
 	life->depth = 1 + rng_below(rng, 4);
-	life->ops = 400 + rng_below(rng, 600);
+	life->ops = 150 + rng_below(rng, 500);
 	for (unsigned i = 0; i < OP_KINDS; i++)
 		life->weights[i] /= 8;
 	life->weights[OP_WRITE] = 40;
@@ -342,8 +366,10 @@ void draw_life(const struct plan *plan, unsigned number, struct life_plan *ret_l
 	life->tick_in = 20u << (2 * rng_below(&rng, 4));
 	life->checkpoint_in = rng_once_in(&rng, 3) ? 0 : 50u << (2 * rng_below(&rng, 4));
 	life->deliver_percent = 30 + rng_below(&rng, 66);
-	life->check = percent(&rng, 30);
-	life->quiet = percent(&rng, 40);
+	life->slow_in = rng_once_in(&rng, 2) ? 0 : 3 + rng_below(&rng, 40);
+	life->again_percent = (unsigned[]){0, 20, 50}[rng_below(&rng, 3)];
+	life->check = percent(&rng, plan->short_lives ? 10 : 30);
+	life->quiet = percent(&rng, plan->short_lives ? 10 : 40);
 	life->lasting_percent = (unsigned[]){0, 30, 100}[rng_below(&rng, 3)];
 	life->fua_percent = (unsigned[]){0, 5, 30}[rng_below(&rng, 3)];
 	life->cancel_percent = (unsigned[]){0, 0, 10}[rng_below(&rng, 3)];
@@ -352,6 +378,8 @@ void draw_life(const struct plan *plan, unsigned number, struct life_plan *ret_l
 		life->nested = weighted(&rng, nested, NESTED_MAX + 1);
 	draw_taste(&rng, life);
 	draw_fault(&rng, life);
+	if (plan->short_lives)
+		life->ops = 3 + rng_below(&rng, 60);
 	if (plan->shape == SHAPE_LONG_LOG && number % 3 != 2)
 		draw_long_log(&rng, life);
 	tell_life(life);
@@ -362,7 +390,7 @@ enum store_op draw_fault_op(enum fault_kind kind)
 	static const enum store_op ops[FAULT_KINDS] = {
 		[FAULT_READ] = STORE_READ,	 [FAULT_WRITE] = STORE_WRITE,
 		[FAULT_FLUSH] = STORE_FLUSH,	 [FAULT_DISCARD] = STORE_DISCARD,
-		[FAULT_COMPARE] = STORE_COMPARE,
+		[FAULT_COMPARE] = STORE_COMPARE, [FAULT_MOVING] = STORE_WRITE,
 	};
 
 	return ops[kind];

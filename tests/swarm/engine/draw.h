@@ -56,6 +56,7 @@ enum fault_kind {
 	FAULT_COMPARE,
 	FAULT_FULL, /* the backing has no more space: ENOSPC */
 	FAULT_QUOTA, /* the same, EDQUOT */
+	FAULT_MOVING, /* the backing has none for what is overwritten, either */
 	FAULT_KINDS,
 };
 
@@ -118,6 +119,7 @@ struct plan {
 	uint8_t junk; /* what the backing reads where nothing was written */
 	enum shape shape;
 	bool always_discards; /* no life is without */
+	bool short_lives; /* many, each of a few requests: most of what is wrong shows in a crash */
 	unsigned lives;
 	unsigned zones;
 	uint64_t starts[ZONES_MAX]; /* of zones, in blocks */
@@ -142,6 +144,8 @@ struct life_plan {
 	unsigned tick_in; /* one step in so many */
 	unsigned checkpoint_in; /* 0: never */
 	unsigned deliver_percent; /* of the steps: a slow store has many in flight */
+	unsigned slow_in; /* of so many I/Os one is passed by others; 0: none */
+	unsigned again_percent; /* of requests: where the last one was */
 	uint8_t weights[OP_KINDS];
 	uint8_t lengths[LENGTH_KINDS];
 	enum fault_kind fault;

@@ -32,26 +32,56 @@ static void write_zones(struct world *world)
 	world_drain(world);
 }
 
+/* Where a clone of it goes: over what is there, or into a region where nothing is, which is in
+ * order then, too, if the source is from the beginning of one. */
+static uint64_t clone_target(struct world *world, uint64_t src)
+{
+	struct rng *rng = &world->rng;
+	uint64_t dst = world->plan.starts[rng_below(rng, world->plan.zones)];
+	uint64_t regions = world->plan.logical_blocks / REGION_BLOCKS + 1;
+
+	if (rng_once_in(rng, 4))
+		return dst + rng_below(rng, REGION_BLOCKS);
+	if (!rng_once_in(rng, 3))
+		dst = (dst / REGION_BLOCKS + rng_below(rng, 12)) % regions * REGION_BLOCKS;
+	return dst / REGION_BLOCKS * REGION_BLOCKS + src % REGION_BLOCKS;
+}
+
+/* The source has a hole now, or other content; then the clone is made anew, from somewhere on, and
+ * longer than it was: what refreshing an image does. */
+static void refresh(struct world *world, uint64_t src, uint64_t dst, uint64_t blocks)
+{
+	struct rng *rng = &world->rng;
+	uint64_t at = rng_below(rng, (uint32_t)blocks), skip = rng_below(rng, (uint32_t)at + 1);
+
+	go(world, rng_once_in(rng, 3) ? OP_WRITE : OP_DISCARD, src + at, 1 + rng_below(rng, 8), 0);
+	world_drain(world);
+	blocks += rng_below(rng, 16);
+	if (src >= dst + blocks || dst >= src + blocks)
+		go(world, OP_CLONE, dst + skip, blocks - skip, src + skip);
+	world_drain(world);
+}
+
 /* Parts of regions that are in order, and so are their clones: what a merge of images makes. */
 static void clone_parts(struct world *world)
 {
 	struct rng *rng = &world->rng;
 
-	for (unsigned i = 0; i < 2 * world->plan.zones; i++) {
-		uint64_t src = world->plan.starts[rng_below(rng, world->plan.zones)];
-		uint64_t dst = world->plan.starts[rng_below(rng, world->plan.zones)];
+	for (unsigned i = 0; i < 2 + 2 * world->plan.zones; i++) {
+		uint64_t src = world->plan.starts[rng_below(rng, world->plan.zones)], dst;
 		uint64_t blocks = 1 + rng_below(rng, (uint32_t)world->plan.width);
 
 		if (rng_once_in(rng, 2))
+			src = src / REGION_BLOCKS * REGION_BLOCKS;
+		else if (rng_once_in(rng, 2))
 			src += rng_below(rng, (uint32_t)world->plan.width);
-		if (rng_once_in(rng, 2))
-			dst += rng_below(rng, REGION_BLOCKS);
-		else
-			dst = dst / REGION_BLOCKS * REGION_BLOCKS + src % REGION_BLOCKS;
+		dst = clone_target(world, src);
 		if (src < dst + blocks && dst < src + blocks)
 			dst = src + blocks;
 		go(world, OP_CLONE, dst, blocks, src);
 		world_drain(world);
+		if (rng_once_in(rng, 2))
+			refresh(world, src, dst, blocks);
 	}
 }
 

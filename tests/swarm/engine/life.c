@@ -6,9 +6,14 @@
  *   ever touched is read and judged, and is the truth from then on; the random load, with its
  *   faults; everything counted, perhaps; the end.
  */
+#include <assert.h>
+#include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "tests/swarm/engine/fail.h"
 #include "tests/swarm/engine/table.h"
@@ -75,22 +80,62 @@ static bool end_killed(struct world *world, bool power)
 	return !cut;
 }
 
+/* The I/Os of an opening, told by a child that makes them; 0 if it does not open. */
+static uint64_t count_opening(struct world *world)
+{
+	uint64_t before = world->disk.submitted, count = 0;
+	int fds[2], r = pipe(fds);
+	pid_t pid;
+
+	assert(r == 0);
+	pid = fork();
+	assert(pid >= 0);
+	if (pid == 0) {
+		/* What is wrong is seen again, and told, when it is opened in earnest. */
+		if (!freopen("/dev/null", "w", stdout) || !freopen("/dev/null", "w", stderr) ||
+		    world_open(world) < 0)
+			_exit(1);
+		count = world->disk.submitted - before;
+		_exit(write(fds[1], &count, sizeof(count)) != sizeof(count));
+	}
+	close(fds[1]);
+	if (read(fds[0], &count, sizeof(count)) != sizeof(count))
+		count = 0;
+	close(fds[0]);
+	waitpid(pid, NULL, 0);
+	return count;
+}
+
+/* At which I/O. A long log is read for a long time, and at the end most is under way. */
+static uint64_t draw_death(struct world *world)
+{
+	static const uint16_t scales[] = {3, 12, 50, 200, 800};
+	struct rng *rng = &world->rng;
+	uint32_t count;
+
+	if (world->plan.shape != SHAPE_LONG_LOG)
+		return 1 + rng_below(rng, scales[rng_below(rng, 5)]);
+	count = (uint32_t)count_opening(world);
+	if (count == 0)
+		return UINT32_MAX;
+	return rng_once_in(rng, 2) ? count - rng_below(rng, count / 3 + 1)
+				   : 1 + rng_below(rng, count);
+}
+
 /* One opening that does not live to see its end. */
 static bool die_opening(struct world *world)
 {
-	static const uint16_t scales[] = {3, 12, 50, 200, 800, 800, 1600};
 	struct rng *rng = &world->rng;
 	struct life_plan life = world->life;
-	unsigned scale;
 	bool process;
 	int r;
 
-	if (rng_once_in(rng, 2))
-		world->life.cache_bytes = rng_once_in(rng, 2) ? 1 : 0;
+	if (world->plan.shape == SHAPE_LONG_LOG ? !rng_once_in(rng, 4) : rng_once_in(rng, 4))
+		world->life.cache_bytes = 1;
+	else if (rng_once_in(rng, 3))
+		world->life.cache_bytes = 0;
 	world->life.read_only = rng_once_in(rng, 12);
-	/* A long log is read for a long time. */
-	scale = world->plan.shape == SHAPE_LONG_LOG ? 3 + rng_below(rng, 4) : rng_below(rng, 5);
-	disk_die_after(&world->disk, 1 + rng_below(rng, scales[scale]));
+	disk_die_after(&world->disk, draw_death(world));
 	r = world_open(world);
 	if (r < 0 && !world->disk.dead)
 		fail("opening", "%d %s", r, world->damage.text);
@@ -110,6 +155,7 @@ static bool fail_opening(struct world *world)
 
 	disk->fault = (struct disk_fault){
 		.op = ops[rng_below(&world->rng, 3)],
+		.error = -EIO,
 		.one_in = 1 + rng_below(&world->rng, 30),
 		.from = disk->submitted,
 		.to = DISK_NEVER,
@@ -203,7 +249,10 @@ static void begin_faults(struct world *world)
 	} else if (life->fault != FAULT_NONE) {
 		disk->fault = (struct disk_fault){
 			.op = draw_fault_op(life->fault),
-			.one_in = 1 + rng_below(rng, 20),
+			.error = life->fault != FAULT_MOVING ? -EIO
+				 : rng_once_in(rng, 2)	     ? -ENOSPC
+							     : -EDQUOT,
+			.one_in = 1 + rng_below(rng, life->fault == FAULT_MOVING ? 3 : 20),
 			.once = life->fault_once,
 			.from = from,
 			.to = from + rng_below(rng, 4 * life->ops),
@@ -220,6 +269,7 @@ static void end_faults(struct world *world)
 	world->disk.faults = 0;
 	world->disk.full = 0;
 	world->disk.written = 0;
+	world->disk.slow_in = 0;
 }
 
 /* --- the life --- */
@@ -251,6 +301,7 @@ static void live(struct world *world)
 		return;
 	}
 	begin_faults(world);
+	world->disk.slow_in = world->life.slow_in;
 	if (world->life_number == 0)
 		fill(world);
 	world_run(world, world->life.ops);

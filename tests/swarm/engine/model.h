@@ -71,7 +71,7 @@ struct history {
 
 struct model_region {
 	uint32_t region;
-	uint64_t written; /* when a write that changed it was last submitted, of those that ended */
+	uint64_t written; /* when a write that changed it was last answered */
 	struct history blocks[REGION_BLOCKS];
 };
 

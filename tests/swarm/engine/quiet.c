@@ -3,8 +3,9 @@
  * quiet - with nothing in flight: everything is counted from the whole map, and has to be what the
  * volume says
  *
- * Owners counted = references; mapped, used, shared and saved are exact; used, free, pending and
- * metadata make up the store; a merge frees what it says; what the model knows is what is read.
+ * Owners counted = references; no place without blocks; mapped, used, shared and saved are exact;
+ * used, free, pending and metadata make up the store; a merge frees what it says; what the model
+ * knows is what is read.
  * At the end of a world every free block is used once, and when all is discarded nothing is left.
  */
 #include <assert.h>
@@ -111,9 +112,23 @@ static void tally_run(struct world *world, struct tally *tally, const struct map
 	tally->mapped += blocks;
 }
 
+/* A place is of no use to a region without blocks. */
+static void check_place(struct world *world, uint32_t region)
+{
+	struct volume *volume = world->volume;
+	pbn_t place;
+
+	pthread_mutex_lock(&volume->meta);
+	place = map_entry(&volume->map, region).place;
+	pthread_mutex_unlock(&volume->meta);
+	if (!pbn_is_none(place))
+		fail("idle place", "region %" PRIu32 " has no block, and a place at %" PRIu64,
+		     region, place.v);
+}
+
 static void tally_region(struct world *world, struct tally *tally, uint32_t region)
 {
-	uint64_t at = (uint64_t)region * REGION_BYTES;
+	uint64_t at = (uint64_t)region * REGION_BYTES, mapped = tally->mapped;
 	uint64_t end = min_u64(at + REGION_BYTES, blocks_to_bytes(world->plan.logical_blocks));
 	struct map_run runs[RUNS_MAX];
 
@@ -134,6 +149,8 @@ static void tally_region(struct world *world, struct tally *tally, uint32_t regi
 			tally_run(world, tally, &runs[i]);
 		at += request.mapped_to_bytes;
 	}
+	if (tally->mapped == mapped)
+		check_place(world, region);
 }
 
 static void expect(const char *what, uint64_t expected, uint64_t found)

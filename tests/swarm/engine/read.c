@@ -40,7 +40,7 @@ int read_request(struct world *world, struct request *request)
 		for (unsigned i = 0; i < world->life.workers && !end.done; i++)
 			moved = worker_run(&world->workers[i]) || moved;
 		for (unsigned i = 0; i < world->life.workers && !end.done && !moved; i++)
-			moved = disk_deliver(&world->disk, i);
+			moved = disk_deliver(&world->disk, i, true);
 		if (!moved && !end.done && ++idle > STUCK_TICKS)
 			fail("stuck",
 			     "a request of operation %d at %" PRIu64 "+%" PRIu64

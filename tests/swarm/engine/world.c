@@ -143,7 +143,7 @@ static bool deliver_all(struct world *world)
 	bool moved = false;
 
 	for (unsigned i = 0; i < world->life.workers; i++)
-		moved = disk_deliver(&world->disk, i) || moved;
+		moved = disk_deliver(&world->disk, i, true) || moved;
 	return moved;
 }
 
@@ -189,7 +189,7 @@ void world_step(struct world *world, bool may_ask)
 		world->ops_left--;
 	worker_run(&world->workers[worker]);
 	if (rng_below(rng, 100) < world->life.deliver_percent)
-		disk_deliver(&world->disk, rng_below(rng, world->life.workers));
+		disk_deliver(&world->disk, rng_below(rng, world->life.workers), false);
 }
 
 void world_run(struct world *world, unsigned ops)

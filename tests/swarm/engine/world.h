@@ -90,6 +90,7 @@ struct world {
 	uint64_t ops_left; /* of the whole world, for shrinking a failure */
 	bool draining;
 	struct image image;
+	uint64_t last_block; /* that a request began with */
 	uint64_t moves; /* since the last request was answered */
 	int last_res; /* of the last request that was answered */
 	struct cut cut;
