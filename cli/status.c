@@ -40,6 +40,9 @@ static void print_status(const json_t *status)
 	print_text(status, "uuid", "uuid");
 	printf("%-14s %s%s%s\n", "state", client_text(status, "state"), reason != NULL ? ": " : "",
 	       reason != NULL ? reason : "");
+	if (client_number(status, "silent_seconds") > 0)
+		printf("%-14s the store has answered nothing for %" PRIu64 " s\n", "",
+		       client_number(status, "silent_seconds"));
 	printf("%-14s %" PRIu64 "\n", "size", client_number(status, "size_bytes"));
 	printf("%-14s %" PRIu64 "\n", "store size", client_number(status, "store_bytes"));
 	printf("%-14s length %" PRIu64 ", destinations %" PRIu64 "\n", "same limits",

@@ -4,6 +4,8 @@
 #include <assert.h>
 #include <string.h>
 
+#include "core/base/units.h"
+
 #define PAUSE_TICKS_MAX	  16u
 #define DATA_TICKS	  30u /* that a data write's lack of space is news for */
 #define SPACE_AGAIN_BYTES (4ull << 20)
@@ -38,7 +40,6 @@ static void hold(struct backing *backing, struct store_io *io, int res)
 	backing->pause_ticks = 1;
 	backing->ticks_left = 1;
 	atomic_store(&backing->metadata_error, res);
-	atomic_store(&backing->store->lacks_space, true);
 	backing->changed(backing->context, false, res);
 }
 
@@ -52,10 +53,21 @@ bool backing_holds(struct backing *backing, struct store_io *io, int res)
 	}
 	if (backing_is_lacking(backing) && backing->in_flight == 0 && backing->held == NULL) {
 		atomic_store(&backing->metadata_error, 0);
-		atomic_store(&backing->store->lacks_space, false);
 		backing->changed(backing->context, false, 0);
 	}
 	return false;
+}
+
+uint64_t backing_missing_bytes(const struct backing *backing)
+{
+	const struct store *store = backing->store;
+	uint64_t has;
+
+	if (!atomic_load(&store->backing_known))
+		return 0;
+	has = atomic_load(&store->backing_allocated_bytes) +
+	      atomic_load(&store->backing_free_bytes);
+	return store->size_bytes - min_u64(has, store->size_bytes);
 }
 
 bool backing_data_lacks(struct backing *backing, int error)

@@ -63,6 +63,10 @@ static inline bool backing_is_lacking(const struct backing *backing)
 	return atomic_load_explicit(&backing->metadata_error, memory_order_relaxed) != 0;
 }
 
+/* So much of the store is not there yet and there is no space for it: 0 where nobody knows. Any
+ * thread. */
+uint64_t backing_missing_bytes(const struct backing *backing);
+
 /* A data write found no space. True: for the first time in a while. No lock is needed. */
 bool backing_data_lacks(struct backing *backing, int error);
 

@@ -11,8 +11,8 @@
  *   BYTES    the name ends in _bytes
  *   COUNT    anything else: the words say of what
  *
- * At any moment used_bytes + free_bytes + pending_bytes + metadata_bytes + lost_bytes are
- * store_bytes.
+ * At any moment used_bytes + free_bytes + unbacked_bytes + pending_bytes + metadata_bytes +
+ * lost_bytes are store_bytes.
  */
 #ifndef CORE_COUNTERS_H
 #define CORE_COUNTERS_H
@@ -38,6 +38,7 @@ enum counter_unit {
 	C(GAUGE, BYTES, shared_bytes, "logical bytes whose block has more than one reference")     \
 	C(GAUGE, BYTES, saved_bytes, "mapped less used")                                           \
 	C(GAUGE, BYTES, free_bytes, "what can be allocated now")                                   \
+	C(GAUGE, BYTES, unbacked_bytes, "free, but the backing has no space for so much")          \
 	C(GAUGE, BYTES, pending_bytes,                                                             \
 	  "freed and not yet committed or given back, or taken by a write under way")              \
 	C(GAUGE, BYTES, metadata_bytes,                                                            \

@@ -94,9 +94,6 @@ struct store {
 	_Atomic bool backing_known;
 	_Atomic uint64_t backing_free_bytes;
 	_Atomic uint64_t backing_allocated_bytes;
-	/* The engine's word to the store: metadata lacks space; what is kept for that is given up.
-	 */
-	_Atomic bool lacks_space;
 };
 
 /* Whether the backing refused a write because it has no space for it, or none for this user or

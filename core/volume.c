@@ -16,6 +16,7 @@
 #define CACHE_BYTES_DEFAULT (128ull << 20)
 #define COW_HINT_DEFAULT    32u
 #define PENDING_MAX	    60000u
+#define LOW_BACKED_BLOCKS   65536u /* 256 MiB: more below a thin store is no news */
 #define WINDOW_FRAMES	    8u /* of the cache, for each reservation */
 #define HOMES_FRAMES	    4u /* for each slab, so that all counts can stay in the cache */
 
@@ -167,9 +168,25 @@ static void backing_changed(void *context, bool data, int error)
 	cache_wake(&volume->cache);
 }
 
+/* What is kept in windows is taken back when space is short. */
+static uint64_t free_blocks(const struct volume *volume)
+{
+	return refs_available(&volume->refs) + volume->alloc.reserved_blocks;
+}
+
+/* Of these, what the backing has no space for. That may be most of them for as long as a thin store
+ * lives, so it is for the statistics; what is nearly all of it is news (update_space()). */
+static uint64_t unbacked_blocks(const struct volume *volume)
+{
+	uint64_t missing = backing_missing_bytes(&volume->backing) / BLOCK_BYTES;
+
+	return min_u64(missing, free_blocks(volume));
+}
+
 static void update_space(struct volume *volume)
 {
-	uint64_t available = refs_available(&volume->refs) + volume->alloc.reserved_blocks;
+	uint64_t backed = free_blocks(volume) - unbacked_blocks(volume);
+	uint64_t available = backed < LOW_BACKED_BLOCKS ? backed : free_blocks(volume);
 	uint64_t all = geometry_data_blocks(&volume->super.geometry);
 	bool low = available < all / 20;
 
@@ -687,9 +704,9 @@ static void backing_stats(struct volume *volume, struct volume_stats *ret)
 static void space_stats(struct volume *volume, struct volume_stats *ret)
 {
 	const struct geometry *g = &volume->super.geometry;
-	const struct refs *refs = &volume->refs;
 	uint64_t data = geometry_data_blocks(g), places = volume->journal.counts.places;
-	uint64_t reserved = volume->alloc.reserved_blocks; /* and taken back when space is short */
+	const struct refs *refs = &volume->refs;
+	uint64_t unbacked = unbacked_blocks(volume);
 
 	ret->size_bytes = blocks_to_bytes(g->logical_blocks);
 	ret->store_bytes = blocks_to_bytes(g->store_blocks);
@@ -697,18 +714,17 @@ static void space_stats(struct volume *volume, struct volume_stats *ret)
 	ret->used_bytes = blocks_to_bytes(data - refs->free_blocks - 2 * places);
 	ret->shared_bytes = blocks_to_bytes(refs->shared_refs);
 	ret->saved_bytes = ret->mapped_bytes - ret->used_bytes;
-	ret->free_bytes = blocks_to_bytes(refs_available(refs) + reserved);
-	ret->pending_bytes = blocks_to_bytes(refs->busy_free - reserved);
+	ret->free_bytes = blocks_to_bytes(free_blocks(volume) - unbacked);
+	ret->unbacked_bytes = blocks_to_bytes(unbacked);
+	ret->pending_bytes = blocks_to_bytes(refs->busy_free - volume->alloc.reserved_blocks);
 	ret->metadata_bytes = blocks_to_bytes(g->store_blocks - data + 2 * places);
 	ret->lost_bytes = blocks_to_bytes(refs->lost_free);
 }
 
-void volume_stats(struct volume *volume, struct volume_stats *ret_stats)
+/* The lock is held, and given back. */
+static void stats_locked(struct volume *volume, struct volume_stats *ret)
 {
-	struct volume_stats *ret = ret_stats;
-
 	memset(ret, 0, sizeof(*ret));
-	pthread_mutex_lock(&volume->meta);
 	update_space(volume);
 	ret->state = state_of(volume);
 	ret->latched_error = -volume_latched(volume);
@@ -744,4 +760,18 @@ void volume_stats(struct volume *volume, struct volume_stats *ret_stats)
 	ret->read_errors = atomic_load(&volume->counters.read_errors);
 	ret->write_errors = atomic_load(&volume->counters.write_errors);
 	ret->no_space_errors = atomic_load(&volume->counters.no_space_errors);
+}
+
+void volume_stats(struct volume *volume, struct volume_stats *ret_stats)
+{
+	pthread_mutex_lock(&volume->meta);
+	stats_locked(volume, ret_stats);
+}
+
+bool volume_try_stats(struct volume *volume, struct volume_stats *ret_stats)
+{
+	if (pthread_mutex_trylock(&volume->meta) != 0)
+		return false;
+	stats_locked(volume, ret_stats);
+	return true;
 }

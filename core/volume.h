@@ -115,6 +115,8 @@ struct volume_stats {
 };
 
 void volume_stats(struct volume *volume, struct volume_stats *ret_stats);
+/* The same for who must not wait: false, somebody has the lock now. */
+bool volume_try_stats(struct volume *volume, struct volume_stats *ret_stats);
 
 const uint8_t *volume_uuid(const struct volume *volume);
 /* Whether requests may have foreign payload. */

@@ -267,6 +267,8 @@ static json_t *answer_status(const struct ctl_call *call, const struct ctl_answe
 		failed |= json_array_append_new(exports, json_string(server->uris[i]));
 	failed |= put_number(object, "clients", server->clients);
 	failed |= put_number(object, "uptime_seconds", server->uptime_seconds);
+	if (server->silent_seconds > 0)
+		failed |= put_number(object, "silent_seconds", server->silent_seconds);
 	return give_unless(failed, object);
 }
 

@@ -18,6 +18,7 @@ struct ctl_answer_server {
 	const char *const *uris; /* NULL-terminated; may be NULL */
 	unsigned clients;
 	uint64_t uptime_seconds;
+	uint64_t silent_seconds; /* that the store has answered nothing for; 0: it answers */
 	const struct latency_sums *latency; /* NULL: nobody measures */
 };
 

@@ -9,11 +9,14 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 #define ANSWER_BYTES_PER_DST	160u
 #define ANSWER_BYTES_PER_RUN	100u
 #define ANSWER_BYTES_PER_CHANGE 60u
+#define LOOK_PAUSE_NS		5000000
+#define LOOK_TRIES		100u
 #define RANGES_A_RUN		16u /* some 20 us; then others have their turn */
 
 static_assert(CTL_JOBS_MAX < 32, "slots are bits of a uint32_t");
@@ -45,6 +48,7 @@ int ctl_calls_init(struct ctl_calls *calls, struct volume *volume, struct worker
 	list_init(&calls->all);
 	list_init(&calls->finished);
 	pthread_mutex_init(&calls->lock, NULL);
+	volume_stats(volume, &calls->seen);
 	return 0;
 }
 
@@ -281,10 +285,9 @@ static void start_changes(struct ctl_call *call)
 static void run_call(struct task *task)
 {
 	struct ctl_call *call = container_of(task, struct ctl_call, task);
-	struct volume *volume = call->calls->volume;
 
 	assert(call->magic == CTL_CALL_MAGIC);
-	call->size_bytes = volume_size_bytes(volume);
+	call->size_bytes = volume_size_bytes(call->calls->volume);
 	switch (call->rpc.method) {
 	case CTL_METHOD_SAME:
 	case CTL_METHOD_CLONE:
@@ -301,10 +304,6 @@ static void run_call(struct task *task)
 		return;
 	case CTL_METHOD_STATUS:
 	case CTL_METHOD_STATS:
-		memcpy(call->uuid, volume_uuid(volume), CTL_UUID_BYTES);
-		volume_stats(volume, &call->stats);
-		finish_call(call);
-		return;
 	case CTL_METHOD_NBD:
 	case CTL_METHOD_STOP:
 	case CTL_METHOD_DETACH:
@@ -321,8 +320,36 @@ static bool needs_slot(const struct ctl_call *call)
 	       call->rpc.method == CTL_METHOD_CLONE;
 }
 
+static bool needs_worker(const struct ctl_call *call)
+{
+	return call->rpc.method != CTL_METHOD_STATUS && call->rpc.method != CTL_METHOD_STATS;
+}
+
+/* At once, whatever the store does to the workers. Should one of them keep the metadata lock, what
+ * was seen last has to do. */
+static void look(struct ctl_call *call)
+{
+	const struct timespec pause = {.tv_nsec = LOOK_PAUSE_NS};
+	struct ctl_calls *calls = call->calls;
+	unsigned tries = 1;
+
+	while (!volume_try_stats(calls->volume, &call->stats) && tries++ < LOOK_TRIES)
+		nanosleep(&pause, NULL);
+	if (tries > LOOK_TRIES)
+		call->stats = calls->seen;
+	else
+		calls->seen = call->stats;
+	call->size_bytes = volume_size_bytes(calls->volume);
+	memcpy(call->uuid, volume_uuid(calls->volume), CTL_UUID_BYTES);
+	finish_call(call);
+}
+
 static void post_call(struct ctl_call *call)
 {
+	if (!needs_worker(call)) {
+		look(call);
+		return;
+	}
 	if (needs_slot(call)) {
 		call->slot = (uint32_t)__builtin_ctz(call->calls->free_slots);
 		call->calls->free_slots &= ~(1u << call->slot);

@@ -5,6 +5,7 @@
  *   WAITING ----> POSTED ----> finished list ----> freed
  *      +------------------------^
  *
+ *   started -> finished  STATUS and STATS, which the control thread looks up itself
  *   WAITING -> POSTED    a job slot (with its scratch) came free; SAME and CLONE alone need one
  *   POSTED -> finished   the worker answered; the event descriptor says so
  *   WAITING -> finished  cancelled before it began
@@ -14,7 +15,7 @@
  * Threads   everything on the control thread but what the worker runs, which is static in
  *           ctl_call.c. The two meet in the worker's mailbox, in the finished list (under its
  *           lock) and in cancel.
- * Blocking  never.
+ * Blocking  never; STATUS and STATS for half a second at most.
  */
 #ifndef SERVER_CTL_CALL_H
 #define SERVER_CTL_CALL_H
@@ -47,6 +48,7 @@ struct ctl_calls {
 	int event_fd; /* readable: something is in the finished list */
 	uint32_t free_slots; /* a bit each */
 	uint8_t *scratch; /* SAME_SCRATCH_BYTES a slot */
+	struct volume_stats seen; /* the last */
 	struct list waiting;
 	struct list all;
 	pthread_mutex_t lock; /* of finished */

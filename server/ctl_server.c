@@ -101,6 +101,10 @@ static void answer_call(struct ctl_server *server, struct ctl_call *call)
 					   ? server->options.clients(server->options.context)
 					   : 0,
 			.uptime_seconds = (server->now_ms - server->started_ms) / 1000,
+			.silent_seconds =
+				server->options.silent_ms != NULL
+					? server->options.silent_ms(server->options.context) / 1000
+					: 0,
 		};
 
 		if (server->options.latency != NULL && call->rpc.method == CTL_METHOD_STATS) {

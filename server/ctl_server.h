@@ -59,6 +59,8 @@ struct ctl_server_options {
 	int (*detach)(void *context, bool force, char *ret_text);
 	/* A new NBD connection: the peer's end, or a negative errno. NULL: NBD is not spoken. */
 	int (*nbd)(void *context);
+	/* For how long the store has answered nothing; 0: it answers. May be NULL. */
+	uint64_t (*silent_ms)(void *context);
 	/* How long their requests took; may be NULL. */
 	void (*latency)(void *context, struct latency_sums *ret_sums);
 	void *context;

@@ -46,6 +46,7 @@
 #include "server/options.h"
 #include "server/process.h"
 #include "server/store_file.h"
+#include "server/store_watch.h"
 #include "server/systemd.h"
 #include "server/ublk_front.h"
 
@@ -57,6 +58,7 @@
 #define CONTROL_MS     1000u
 #define SPACE_MS       5000u
 #define SPACE_PAUSE_MS 100u
+#define LOOK_MS	       1000
 #define URIS_MAX       (3 + SYSTEMD_NBD_MAX)
 
 static_assert(1 + NBD_LISTEN_TCP_MAX + SYSTEMD_NBD_MAX <= NBD_LISTENERS_MAX,
@@ -66,6 +68,7 @@ struct daemon {
 	struct options options;
 	struct systemd_sockets sockets;
 	struct store *store;
+	struct store_watch *watch;
 	struct loop *loops;
 	struct loop *loop_pointers[VOLUME_WORKERS_MAX];
 	struct worker *workers[VOLUME_WORKERS_MAX];
@@ -139,7 +142,7 @@ static void wait_for_wake(void)
 	struct pollfd event = {.fd = stop_fd, .events = POLLIN};
 	uint64_t count;
 
-	while (poll(&event, 1, -1) < 0)
+	while (poll(&event, 1, LOOK_MS) < 0)
 		assert(errno == EINTR);
 	if (read(stop_fd, &count, sizeof(count)) < 0)
 		assert(errno == EAGAIN);
@@ -468,6 +471,15 @@ static void listen_on_all(struct daemon *daemon)
 		nbd_server_listen(nbd, daemon->sockets.nbd[i]);
 }
 
+static int start_watch(struct daemon *daemon)
+{
+	int r = store_watch_start(daemon->store, &daemon->watch);
+
+	if (r < 0)
+		log_error("cannot start the thread that watches the store: %s", strerror(-r));
+	return r;
+}
+
 static int start_nbd(struct daemon *daemon)
 {
 	const struct options *options = &daemon->options;
@@ -539,6 +551,13 @@ static unsigned count_clients(void *context)
 	return nbd_server_clients(&daemon->nbd);
 }
 
+static uint64_t ask_silent(void *context)
+{
+	struct daemon *daemon = context;
+
+	return store_watch_silent_ms(daemon->watch);
+}
+
 static int hand_out(void *context)
 {
 	struct daemon *daemon = context;
@@ -575,6 +594,7 @@ static int start_control(struct daemon *daemon)
 		.clients = count_clients,
 		.nbd = hand_out,
 		.latency = sum_latency,
+		.silent_ms = ask_silent,
 		.detach = options->ublk ? ask_detach : NULL,
 		.context = daemon,
 		.listen_fd = daemon->sockets.control,
@@ -609,8 +629,8 @@ static int say_ready(struct daemon *daemon)
 static int go_up(struct daemon *daemon)
 {
 	static int (*const steps[])(struct daemon *) = {
-		load_keys,   open_ublk, open_store, open_sockets,  make_loops, open_volume,
-		start_loops, start_nbd, start_ublk, start_control, say_ready,
+		load_keys,   open_ublk,	  open_store, open_sockets, make_loops,	   open_volume,
+		start_watch, start_loops, start_nbd,  start_ublk,   start_control, say_ready,
 	};
 	int r = 0;
 
@@ -639,6 +659,7 @@ static int serve(struct daemon *daemon)
 
 	while (!atomic_load(&stop_asked)) {
 		wait_for_wake();
+		store_watch_tell(daemon->watch, daemon->options.store);
 		if (ublk_front_serve(&daemon->ublk, forget_device, daemon) && !has_nbd)
 			stop_soon(NULL);
 		lost = lost || ublk_front_end_lost(&daemon->ublk);
@@ -726,6 +747,7 @@ static int go_down(struct daemon *daemon)
 			log_error("%s could not be closed cleanly: %s; recovery will do the rest",
 				  daemon->options.store, strerror(-r));
 	}
+	store_watch_stop(daemon->watch);
 	ublk_front_done(&daemon->ublk);
 	if (daemon->has_nbd)
 		nbd_server_done(&daemon->nbd);

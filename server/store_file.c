@@ -32,7 +32,8 @@
  * lose a tenth of their time at most. Not so when what it waited for may have been a piece of a
  * discard, which takes no more than a tenth of the time anyway: on a file system that passes
  * discards on to the disk nearly all writes beside merges went to the ring, and each waited there
- * for a thread's turn on a busy processor.
+ * for a thread's turn on a busy processor. And no write is tried while the file keeps even a write
+ * of nothing (store_watch.h): its filesystem is frozen, and the lane has other clients.
  */
 #include "server/store_file_internal.h"
 
@@ -47,6 +48,7 @@
 #include <unistd.h>
 
 #include "core/base/units.h"
+#include "server/store_watch.h"
 
 #define TRIES_MAX 64u
 /* Half a millisecond where the file system waits for the disk to forget them. */
@@ -59,6 +61,7 @@
 #define STALL_NS     4000000ull
 #define STALL_FACTOR 10u
 #define STALL_NS_MAX 1000000000ull
+#define STUCK_NS     (STORE_WATCH_STUCK_MS * 1000000ull)
 
 static struct store_file *file_of(struct store *store)
 {
@@ -82,14 +85,13 @@ static void finish_io(struct file_io *fio, int res)
 	struct store_lane *lane = fio->lane;
 	struct store_io *io = fio->io;
 
-	assert(io->magic == STORE_IO_MAGIC && lane->in_flight > 0);
+	assert(io->magic == STORE_IO_MAGIC);
 	if (fio->bounced)
 		lane->bounce_used = false;
 	fio->io = NULL;
 	fio->next_free = lane->free;
 	lane->free = fio;
-	lane->in_flight--;
-	lane->finished++;
+	store_lane_finish(lane);
 	if (lane->discarding == io)
 		lane->discarding = NULL;
 	start_discards(lane);
@@ -348,6 +350,14 @@ static void prepare_discard(struct file_io *fio, struct io_uring_sqe *sqe)
 				(off_t)fio->piece_bytes);
 }
 
+/* The file keeps a write of nothing (store_watch.h), so it would keep this thread as well. */
+static bool is_stuck(const struct store_file *file)
+{
+	uint64_t probed_ns = atomic_load_explicit(&file->probed_ns, memory_order_relaxed);
+
+	return probed_ns != 0 && clock_ns() > probed_ns + STUCK_NS;
+}
+
 /* Submits what is left of the I/O. */
 static void start_step(struct file_io *fio)
 {
@@ -367,6 +377,9 @@ static void start_step(struct file_io *fio)
 			prepare_discard(fio, sqe);
 	} else {
 		prepare_transfer(fio, sqe);
+		/* Some kernels wait for a frozen filesystem before they hand it over. */
+		if (io->op == STORE_WRITE && is_stuck(lane->file))
+			sqe->flags |= IOSQE_ASYNC;
 	}
 	ring_tag(&lane->ring, sqe, &fio->op);
 }
@@ -422,7 +435,7 @@ static bool write_now(struct store_lane *lane, struct store_io *io)
 	    file->piece_bytes != 0)
 		return false;
 	begin_ns = clock_ns();
-	if (begin_ns < lane->write_now_after_ns)
+	if (begin_ns < lane->write_now_after_ns || is_stuck(file))
 		return false;
 	discards = atomic_load(&file->discards_begun);
 	discarding = atomic_load(&file->discarding) > 0;
@@ -447,8 +460,7 @@ bool store_file_deliver(struct store *store, unsigned index)
 	while (io != NULL) {
 		struct store_io *next = io->store_next;
 
-		lane->in_flight--;
-		lane->finished++;
+		store_lane_finish(lane);
 		io->magic = 0;
 		io->done(io, 0);
 		io = next;
@@ -505,7 +517,7 @@ static void submit(struct store *store, struct store_io *io)
 		lane->refused = io;
 		return;
 	}
-	lane->in_flight++;
+	store_lane_begin(lane);
 	if (io->op == STORE_DISCARD) {
 		*lane->discards_last = io;
 		lane->discards_last = &io->store_next;

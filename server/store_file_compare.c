@@ -60,7 +60,7 @@ static bool compare_now(struct store_lane *lane, struct store_io *io)
 
 void store_file_compare(struct store_lane *lane, struct store_io *io)
 {
-	lane->in_flight++;
+	store_lane_begin(lane);
 	if (compare_now(lane, io)) {
 		*lane->written_last = io;
 		lane->written_last = &io->store_next;
@@ -107,8 +107,7 @@ bool store_file_compared(struct store_lane *lane, bool wait)
 		struct store_io *next = io->store_next;
 
 		lane->comparing--;
-		lane->in_flight--;
-		lane->finished++;
+		store_lane_finish(lane);
 		io->magic = 0;
 		io->done(io, -(int)io->store_progress_bytes);
 		io = next;

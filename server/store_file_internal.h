@@ -5,6 +5,7 @@
 #ifndef SERVER_STORE_FILE_INTERNAL_H
 #define SERVER_STORE_FILE_INTERNAL_H
 
+#include <assert.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -39,8 +40,9 @@ struct store_lane {
 	struct ring ring;
 	bool has_ring;
 	uint64_t owner; /* a thread: see this_thread() */
-	unsigned in_flight; /* store_io, those that wait included */
-	uint64_t finished;
+	/* Set by the lane's thread alone; store_watch looks at them. */
+	_Atomic unsigned in_flight; /* store_io, those that wait included */
+	_Atomic uint64_t finished;
 	struct file_io *ios;
 	struct file_io *free;
 	struct store_io *waiting; /* for a file_io or for the bounce buffer */
@@ -76,6 +78,7 @@ struct store_file {
 	bool fresh; /* it was empty when it was locked, and was made as long as asked for */
 	uint32_t piece_bytes;
 	uint32_t memory_align_bytes; /* with direct */
+	_Atomic uint64_t probed_ns; /* store_watch waits for the file since then; 0: it does not */
 	_Atomic int sync_error; /* negative errno: something written was not made durable */
 	_Atomic unsigned discarding; /* pieces that the kernel has now */
 	_Atomic uint64_t discards_begun; /* pieces so far */
@@ -84,6 +87,23 @@ struct store_file {
 	struct store_map *map; /* NULL: nothing is compared here */
 	struct store_compare *compare;
 };
+
+static inline void store_lane_begin(struct store_lane *lane)
+{
+	unsigned before = atomic_load_explicit(&lane->in_flight, memory_order_relaxed);
+
+	atomic_store_explicit(&lane->in_flight, before + 1, memory_order_relaxed);
+}
+
+static inline void store_lane_finish(struct store_lane *lane)
+{
+	unsigned before = atomic_load_explicit(&lane->in_flight, memory_order_relaxed);
+	uint64_t finished = atomic_load_explicit(&lane->finished, memory_order_relaxed);
+
+	assert(before > 0);
+	atomic_store_explicit(&lane->in_flight, before - 1, memory_order_relaxed);
+	atomic_store_explicit(&lane->finished, finished + 1, memory_order_relaxed);
+}
 
 /* Allocates lanes and checks that rings can be made at all. */
 int store_file_lanes_init(struct store_file *file, unsigned lanes);

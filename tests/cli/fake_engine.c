@@ -343,6 +343,12 @@ void volume_stats(struct volume *volume, struct volume_stats *ret_stats)
 	pthread_mutex_unlock(&volume->lock);
 }
 
+bool volume_try_stats(struct volume *volume, struct volume_stats *ret_stats)
+{
+	volume_stats(volume, ret_stats);
+	return true;
+}
+
 const uint8_t *volume_uuid(const struct volume *volume)
 {
 	return volume->uuid;

@@ -42,12 +42,12 @@ static json_int_t id_of(const json_t *answer)
 Test(ctl_server, status_and_stats_say_what_is_documented)
 {
 	static const char *const keys[] = {
-		"size_bytes",	   "store_bytes",   "mapped_bytes",    "used_bytes",
-		"shared_bytes",	   "saved_bytes",   "free_bytes",      "pending_bytes",
-		"metadata_bytes",  "reads",	    "writes",	       "flushes",
-		"discards",	   "journal_edits", "journal_commits", "metadata_reads",
-		"metadata_writes", "cow_blocks",    "same_requests",   "same_bytes",
-		"differs",	   "fence_waits",
+		"size_bytes",	  "store_bytes",     "mapped_bytes",  "used_bytes",
+		"shared_bytes",	  "saved_bytes",     "free_bytes",    "pending_bytes",
+		"unbacked_bytes", "metadata_bytes",  "reads",	      "writes",
+		"flushes",	  "discards",	     "journal_edits", "journal_commits",
+		"metadata_reads", "metadata_writes", "cow_blocks",    "same_requests",
+		"same_bytes",	  "differs",	     "fence_waits",
 	};
 	json_t *answer, *result;
 	int fd;
@@ -109,14 +109,21 @@ Test(ctl_server, garbage_is_answered_and_the_connection_goes_on)
 
 Test(ctl_server, half_a_line_is_told_when_it_ends)
 {
-	int fd;
+	int fd, bad = 0, good = 0;
 
 	session_begin(&session, NULL);
 	fd = session_connect(&session);
 	session_send(fd, STATUS "{\"jsonrpc\":");
 	cr_assert_eq(shutdown(fd, SHUT_WR), 0);
-	cr_assert_str_eq(session_fault(session_answer(fd)), "EBADMSG");
-	cr_assert_str_eq(session_fault(session_answer(fd)), "", "the whole line is answered too");
+	/* Answers may overtake one another. */
+	for (int i = 0; i < 2; i++) {
+		const char *fault = session_fault(session_answer(fd));
+
+		bad += strcmp(fault, "EBADMSG") == 0;
+		good += fault[0] == '\0';
+	}
+	cr_assert_eq(bad, 1);
+	cr_assert_eq(good, 1, "the whole line is answered too");
 	cr_assert_null(session_answer(fd));
 	close(fd);
 	expect_alive();

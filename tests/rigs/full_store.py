@@ -148,6 +148,12 @@ def below(r, kind):
     expect_equal(state(server), "backing full", "state above a full filesystem")
     expect_equal(server.log().count("no space for data"), 1, "lines of the log about space")
     expect(server.stats()["no_space_errors"] > 0, "no error is counted")
+    rig.wait_until(lambda: server.stats()["free_bytes"] < 8 * MIB,
+                   "stats know that there is no space below")
+    stats = server.stats()
+    expect_equal(sum(stats[key + "_bytes"] for key in ("used", "free", "unbacked", "pending",
+                                                       "metadata", "lost")),
+                 stats["store_bytes"], "all parts of the store together")
     goes_on(disk, written)
     # Giving back makes room again: the freed blocks are punched out of the file after their commit.
     gone = list(written)[8:24]
