@@ -355,11 +355,6 @@ struct wishes {
 	bool dry_run, no_progress, json_lines;
 };
 
-static uint64_t machine_bytes(void)
-{
-	return (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
-}
-
 static int take_wishes(struct dedupe *dedupe, const struct wishes *wishes)
 {
 	dedupe->hashfile = wishes->hashfile;
@@ -379,16 +374,6 @@ static int take_wishes(struct dedupe *dedupe, const struct wishes *wishes)
 	}
 	if (dedupe->memory_bytes < MEMORY_LEAST_BYTES) {
 		say_error("--memory", "", "it must be %llu or more", MEMORY_LEAST_BYTES);
-		return -1;
-	}
-	if (dedupe->memory_bytes > machine_bytes()) {
-		say_error("--memory", "", "this machine has %" PRIu64 " bytes", machine_bytes());
-		return -1;
-	}
-	/* SQLite means databases that are gone at the end of the run. */
-	if (wishes->hashfile != NULL &&
-	    (wishes->hashfile[0] == '\0' || strcmp(wishes->hashfile, ":memory:") == 0)) {
-		say_error("--hashfile", "", "'%s' is no file that could be kept", wishes->hashfile);
 		return -1;
 	}
 	if (wishes->max_rate.given && wishes->max_rate.bytes == 0) {

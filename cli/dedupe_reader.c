@@ -300,7 +300,6 @@ struct dedupe_job *dedupe_reader_job(struct dedupe_reader *reader)
 void dedupe_reader_put(struct dedupe_reader *reader, struct dedupe_job *job)
 {
 	job->error = 0;
-	job->out = true;
 	pthread_mutex_lock(&reader->lock);
 	push(&reader->waiting, job);
 	pthread_cond_signal(&reader->work);
@@ -319,7 +318,6 @@ struct dedupe_job *dedupe_reader_take(struct dedupe_reader *reader)
 		pthread_cond_wait(&reader->done, &reader->lock);
 	pthread_mutex_unlock(&reader->lock);
 	reader->out--;
-	job->out = false;
 	return job;
 }
 

@@ -52,10 +52,6 @@ struct dedupe_job {
 	struct dedupe_hash hashes[DEDUPE_REGION_BLOCKS]; /* of the pieces, when finished */
 	uint64_t places[DEDUPE_REGION_BLOCKS]; /* the owner's */
 	uint16_t copy_of[DEDUPE_REGION_BLOCKS]; /* the owner's */
-	uint64_t shared
-		[DEDUPE_REGION_BLOCKS]; /* the owner's: which shared blocks it reads, in order */
-	uint32_t shared_count;
-	bool out; /* put, and not taken yet */
 };
 
 struct dedupe_jobs {

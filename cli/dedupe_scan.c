@@ -152,9 +152,6 @@ static void find_copies(struct dedupe_job *job, bool wanted[DEDUPE_REGION_BLOCKS
 				dedupe_place_block(job->places[i]) << DEDUPE_REGION_SHIFT | i;
 	}
 	qsort(words, count, sizeof(words[0]), compare_words);
-	for (uint32_t i = 0; i < count; i++)
-		job->shared[i] = dedupe_region_of(words[i]);
-	job->shared_count = count;
 	for (uint32_t i = 1, first = 0; i < count; i++) {
 		if (dedupe_region_of(words[i]) != dedupe_region_of(words[first])) {
 			first = i;
@@ -164,30 +161,6 @@ static void find_copies(struct dedupe_job *job, bool wanted[DEDUPE_REGION_BLOCKS
 			(uint16_t)dedupe_region_index(words[first]);
 		wanted[dedupe_region_index(words[i])] = false;
 	}
-}
-
-static bool reads_same_block(const struct dedupe_job *a, const struct dedupe_job *b)
-{
-	uint32_t i = 0, j = 0;
-
-	while (i < a->shared_count && j < b->shared_count) {
-		if (a->shared[i] == b->shared[j])
-			return true;
-		if (a->shared[i] < b->shared[j])
-			i++;
-		else
-			j++;
-	}
-	return false;
-}
-
-/* Whether a block that it would read is being read already, for another region. */
-static bool is_being_read(const struct dedupe_scan *scan, const struct dedupe_job *job)
-{
-	for (unsigned i = 0; i < scan->reader.job_count; i++)
-		if (scan->reader.jobs[i].out && reads_same_block(job, &scan->reader.jobs[i]))
-			return true;
-	return false;
 }
 
 static void make_pieces(struct dedupe_job *job, const bool wanted[DEDUPE_REGION_BLOCKS])
@@ -323,22 +296,6 @@ static int get_job(struct dedupe_scan *scan, struct dedupe_job **ret_job)
 	return r;
 }
 
-/* Waits for others that read the same blocks, which are read once; then the rest is planned. */
-static int plan_patiently(struct dedupe_scan *scan, struct dedupe_job *job, uint64_t number)
-{
-	int r = plan_job(scan, job, number);
-
-	while (r == 0 && is_being_read(scan, job)) {
-		struct dedupe_job *other = dedupe_reader_take(&scan->reader);
-
-		r = take_job(scan, other);
-		dedupe_reader_release(&scan->reader, other);
-		if (r == 0)
-			r = plan_job(scan, job, number);
-	}
-	return r;
-}
-
 static int read_regions(struct dedupe_scan *scan)
 {
 	struct dedupe_job *job;
@@ -351,7 +308,7 @@ static int read_regions(struct dedupe_scan *scan)
 			break;
 		r = get_job(scan, &job);
 		if (r == 0)
-			r = plan_patiently(scan, job, number);
+			r = plan_job(scan, job, number);
 		if (r < 0)
 			break;
 		if (job->piece_count == 0) {

@@ -9,6 +9,8 @@
 #include "core/base/mutant.h"
 #include "core/volume_internal.h"
 
+#define REST_TICKS 5u
+
 static void advance(struct task *task);
 static void slot_done(struct store_io *io, int res);
 
@@ -66,6 +68,20 @@ void checkpoint_start(struct checkpoint *checkpoint, struct worker *worker, stru
 	if (wait)
 		list_add_tail(&checkpoint->waits, &wait->node);
 	begin(checkpoint, worker);
+}
+
+/* Once for each rest: what that does not free waits for something else. */
+void checkpoint_tick(struct checkpoint *checkpoint, struct worker *worker)
+{
+	struct volume *volume = checkpoint->volume;
+	uint64_t lsn = journal_next_lsn(&volume->journal);
+
+	if (lsn != checkpoint->rest_lsn || volume->pending.quarantine.count == 0) {
+		checkpoint->rest_lsn = lsn;
+		checkpoint->rest_ticks = 0;
+	} else if (checkpoint->rest_ticks < REST_TICKS && ++checkpoint->rest_ticks == REST_TICKS) {
+		checkpoint_start(checkpoint, worker, NULL);
+	}
 }
 
 void checkpoint_kill(struct checkpoint *checkpoint, int error)

@@ -24,6 +24,9 @@
  *                               (I21)
  *   any         -> DEAD         the volume is latched
  *
+ * Who lacks journal room, frames or blocks starts one. Where nobody edits any more, places that
+ * were given back would wait for good: then the timer does (checkpoint_tick).
+ *
  * A page goes home at most once in a checkpoint and only by a checkpoint, so the slot that the
  * durable parent names is never written: until the new superblock is durable, the old state is
  * whole on the store, and recovery reads exactly the pages that the durable parents name (see
@@ -90,6 +93,8 @@ struct checkpoint {
 	uint8_t *super_buf;
 	uint32_t *generations;
 	struct store_io super_io;
+	uint64_t rest_lsn; /* the next edit's at the last tick; none since: the volume rests */
+	uint32_t rest_ticks;
 	uint64_t checkpoints;
 	uint64_t pages_written;
 };
@@ -100,6 +105,9 @@ void checkpoint_done(struct checkpoint *checkpoint);
 /* Starts one, or another after the one that runs. The wait (may be NULL) is woken when a checkpoint
  * that began after this call is durable, or with an error. */
 void checkpoint_start(struct checkpoint *checkpoint, struct worker *worker, struct wait *wait);
+
+/* The timer's: where places wait for a checkpoint and no edit came for some ticks, starts one. */
+void checkpoint_tick(struct checkpoint *checkpoint, struct worker *worker);
 
 void checkpoint_kill(struct checkpoint *checkpoint, int error);
 

@@ -638,6 +638,7 @@ void volume_tick(struct volume *volume, struct worker *worker)
 	journal_kick(&volume->journal, worker);
 	volume_settle(volume, worker->lane);
 	alloc_retry(&volume->alloc);
+	checkpoint_tick(&volume->checkpoint, worker);
 	pthread_mutex_unlock(&volume->meta);
 	tracking_tick(&volume->tracking, worker);
 }

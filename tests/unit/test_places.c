@@ -206,6 +206,62 @@ Test(places, a_refused_clone_takes_no_place)
 	expect_nothing_left("all discarded");
 }
 
+/* An image of whole runs, cloned many times, of which some are written to, as machines are that are
+ * made of one image: what the clones took for their leaves is given back with them. */
+Test(places, clones_of_an_image_leave_nothing_when_they_are_trimmed)
+{
+	const uint64_t image = 12, clones = 20;
+
+	start((clones + 1) * image, 0);
+	for (uint64_t block = 0; block < region(image); block += REGION_BLOCKS)
+		cr_assert_eq(engine_write(&engine, block, REGION_BLOCKS, 1), 0);
+	for (uint64_t n = 1; n <= clones; n++)
+		for (uint64_t r = 0; r < image; r++)
+			cr_assert_eq(engine_clone(&engine, region(r), REGION_BLOCKS,
+						  region(n * image + r)),
+				     0);
+	for (uint64_t n = 1; n <= clones; n += 4)
+		for (uint64_t i = 0; i < 40; i++)
+			cr_assert_eq(engine_write(&engine,
+						  region(n * image) + i * 1031 % region(image), 1,
+						  2),
+				     0);
+	cr_assert_eq(engine_flush(&engine), 0);
+	cr_expect_eq(places(), (clones + 1) * image);
+	engine_reopen(&engine); /* neither leaves nor counts are at hand */
+	for (uint64_t n = clones; n <= clones; n--)
+		cr_assert_eq(engine_discard(&engine, region(n * image), region(image)), 0);
+	expect_nothing_left("trimmed");
+	cr_assert_eq(engine_close(&engine), 0);
+	expect_clean_check();
+}
+
+/* They waited for the next checkpoint, which only some thousands of edits more would start. */
+Test(places, what_is_given_back_is_free_when_the_volume_rests)
+{
+	uint64_t before;
+
+	start(64, 0);
+	for (uint64_t r = 0; r < 64; r++)
+		cr_assert_eq(engine_write(&engine, region(r) + 3, 1, 1), 0);
+	cr_assert_eq(engine_discard(&engine, 0, region(64)), 0);
+	cr_assert_eq(engine_flush(&engine), 0);
+	engine_settle(&engine);
+	cr_expect_eq(engine_stats(&engine).pending_bytes, 64 * 2 * BLOCK_BYTES);
+	for (unsigned i = 0; i < 10; i++) {
+		volume_tick(engine.volume, &engine.workers[0]);
+		engine_settle(&engine);
+	}
+	cr_expect_eq(engine_stats(&engine).pending_bytes, 0);
+	cr_expect_eq(engine_stats(&engine).used_bytes, 0);
+	before = engine_stats(&engine).checkpoints;
+	for (unsigned i = 0; i < 20; i++) {
+		volume_tick(engine.volume, &engine.workers[0]);
+		engine_settle(&engine);
+	}
+	cr_expect_eq(engine_stats(&engine).checkpoints, before, "one is enough");
+}
+
 /* An empty region with a place: older programs left them behind, and so does this one where the
  * counts of the place cannot be read. The discard is not refused for that. */
 Test(places, an_empty_region_that_has_a_place_loses_it_at_the_next_discard)
