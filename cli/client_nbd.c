@@ -66,7 +66,7 @@ static int ask(struct client *client, int *ret_fd)
 	if (r < 0)
 		return r;
 	if (answer.error_name != NULL) {
-		say_error("cannot read the volume", client->server, "%s (%s)", answer.message,
+		say_error("cannot use the volume", client->server, "%s (%s)", answer.message,
 			  answer.error_name);
 		r = -EREMOTEIO;
 	} else if (*ret_fd < 0) {
@@ -85,7 +85,7 @@ int client_nbd_connect(const char *path)
 		return -1;
 	r = ask(&client, &fd);
 	if (r < 0 && r != -EREMOTEIO)
-		say_error("cannot read the volume through", path, "%s",
+		say_error("cannot use the volume through", path, "%s",
 			  r == -EPIPE ? "the server has closed the connection" : strerror(-r));
 	if (r < 0 && fd >= 0)
 		close(fd);

@@ -11,6 +11,7 @@
 int create_main(int argc, char **argv);
 int same_main(int argc, char **argv);
 int clone_main(int argc, char **argv);
+int discard_main(int argc, char **argv);
 int dedupe_main(int argc, char **argv);
 int map_main(int argc, char **argv);
 int status_main(int argc, char **argv);

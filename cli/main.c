@@ -21,6 +21,7 @@ static const struct entry entries[] = {
 	{"create", create_main, "make an empty volume in a file or block device"},
 	{"same", same_main, "merge ranges that hold the same bytes"},
 	{"clone", clone_main, "make a range read as another does"},
+	{"discard", discard_main, "make a range read zeros, and free what only it used"},
 	{"dedupe", dedupe_main, "find equal runs of blocks, and merge them"},
 	{"map", map_main, "print runs of the remap table"},
 	{"status", status_main, "print which server this is and how it is"},

@@ -457,8 +457,9 @@ Test(commands, a_server_that_hangs_keeps_nobody_from_listing_the_others)
 
 Test(commands, every_command_has_help_and_version)
 {
-	static const char *const commands[] = {"create", "same", "clone", "dedupe", "map", "status",
-					       "stats",	 "stop", "check", "dump",   ""};
+	static const char *const commands[] = {"create", "same",  "clone",  "discard",
+					       "dedupe", "map",	  "status", "stats",
+					       "stop",	 "check", "dump",   ""};
 
 	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
 		cr_assert_eq(run("%s --help", commands[i]), 0, "%s", commands[i]);
