@@ -225,27 +225,39 @@ static bool recv_now(struct nbd_conn *conn)
 
 /* --- turns --- */
 
-/* STARTTLS was answered. True: TLS has begun. */
-static bool turn_starttls(struct nbd_conn *conn)
+static void shaken(struct nbd_shake *shake)
 {
-	int r = 0;
+	struct nbd_conn *conn = container_of(shake, struct nbd_conn, shake);
 
+	assert(conn->magic == NBD_CONN_MAGIC && conn->shaking);
+	conn->shaking = false;
+	conn->tls = shake->tls;
+	nbd_conn_kick(conn);
+	if (conn->state != NBD_CONN_HANDSHAKE)
+		return;
+	if (shake->res == 0)
+		nbd_handshake_tls_began(&conn->handshake);
+	else if (shake->res == -EAGAIN)
+		start_poll(conn, nbd_tls_events(conn->tls));
+	else
+		nbd_conn_fail(conn, shake->res);
+}
+
+/* STARTTLS was answered. */
+static void turn_starttls(struct nbd_conn *conn)
+{
 	/* Nobody waits for the answer and sends something meanwhile: see nbd_handshake.h. */
 	if (conn->tls == NULL && nbd_rx_have(&conn->rx) > 0) {
 		nbd_conn_break(conn, "plain text behind STARTTLS");
-		return false;
+		return;
 	}
-	if (conn->tls == NULL)
-		r = nbd_tls_new(conn->lane->server->tls_keys, conn->fd, &conn->tls);
-	if (r == 0)
-		r = nbd_tls_handshake(conn->tls);
-	if (r == 0)
-		nbd_handshake_tls_began(&conn->handshake);
-	else if (r == -EAGAIN)
-		start_poll(conn, nbd_tls_events(conn->tls));
-	else
-		nbd_conn_fail(conn, r);
-	return r == 0;
+	conn->shake.owner = &conn->loop->worker;
+	conn->shake.keys = conn->lane->server->tls_keys;
+	conn->shake.fd = conn->fd;
+	conn->shake.tls = conn->tls;
+	conn->shake.done = shaken;
+	conn->shaking = true;
+	nbd_shaker_step(&conn->lane->server->shaker, &conn->shake);
 }
 
 static void open_now(struct nbd_conn *conn)
@@ -260,8 +272,10 @@ static bool turn_handshake(struct nbd_conn *conn)
 	while (conn->state == NBD_CONN_HANDSHAKE && conn->answer.len_bytes == 0) {
 		size_t taken;
 
-		if (conn->handshake.state == NBD_HANDSHAKE_STARTTLS && !turn_starttls(conn))
+		if (conn->handshake.state == NBD_HANDSHAKE_STARTTLS) {
+			turn_starttls(conn);
 			return false;
+		}
 		taken = nbd_handshake_step(&conn->handshake, nbd_rx_bytes(&conn->rx),
 					   nbd_rx_have(&conn->rx), &conn->answer);
 
@@ -307,7 +321,7 @@ static bool end_turn(struct nbd_conn *conn)
 		if (conn->commands_used > 0 || conn->answer.len_bytes > 0)
 			return false;
 	}
-	if (conn->commands_used > 0 || conn->send.resting)
+	if (conn->commands_used > 0 || conn->send.resting || conn->shaking)
 		return false;
 	if (conn->receiving || conn->send.waiting) {
 		shutdown(conn->fd, SHUT_RDWR);
@@ -351,7 +365,7 @@ static void turn(struct loop_soon *soon)
 	conn->now_ns = latency_clock_ns();
 	conn->commands_begun = 0;
 	/* While a receive is in flight, there is nothing new to look at. */
-	if (conn->state == NBD_CONN_HANDSHAKE && !conn->receiving)
+	if (conn->state == NBD_CONN_HANDSHAKE && !conn->receiving && !conn->shaking)
 		wants_input = turn_handshake(conn);
 	if (conn->state == NBD_CONN_OPEN && !conn->receiving)
 		wants_input = turn_open(conn);

@@ -24,7 +24,8 @@
  * (each look that is for nothing makes it look less often the next time): going to sleep and being
  * woken costs more than that.
  *
- * TLS begins within the handshake (nbd_tls.h) and from then on takes the place of the system calls;
+ * TLS begins within the handshake (nbd_tls.h), which a thread of its own computes (nbd_shaker.h),
+ * and from then on takes the place of the system calls;
  * the ring waits for the socket only when nothing is left inside TLS.
  *
  * Memory    a connection has fixed pools of commands and pieces, an input ring in which the
@@ -51,6 +52,7 @@
 #include "server/nbd_handshake.h"
 #include "server/nbd_rx.h"
 #include "server/nbd_send.h"
+#include "server/nbd_shaker.h"
 #include "server/nbd_tls.h"
 #include "server/nbd_wire.h"
 
@@ -127,6 +129,8 @@ struct nbd_conn {
 	struct buffers_waiter buffers_waiter;
 	int fd;
 	struct nbd_tls *tls; /* NULL: plain */
+	struct nbd_shake shake;
+	bool shaking; /* TLS and the socket are the shaker's for now */
 	struct nbd_handshake handshake;
 	struct nbd_answer answer;
 	uint32_t answer_sent_bytes;

@@ -297,6 +297,7 @@ int nbd_server_init(struct nbd_server *server, struct loop **loops, unsigned loo
 	if (server->lanes == NULL)
 		return -ENOMEM;
 	nbd_guests_init(&server->guests, clients_max);
+	nbd_shaker_init(&server->shaker);
 	for (unsigned i = 0; i < loop_count; i++)
 		lane_init(&server->lanes[i], server, loops[i]);
 	server->accept_task = (struct task){.worker = &loops[0]->worker, .run = accept_task};
@@ -307,6 +308,7 @@ int nbd_server_init(struct nbd_server *server, struct loop **loops, unsigned loo
 void nbd_server_done(struct nbd_server *server)
 {
 	assert(nbd_server_clients(server) == 0 && nbd_server_listening(server) == 0);
+	nbd_shaker_done(&server->shaker);
 	nbd_guests_done(&server->guests);
 	free(server->lanes);
 }

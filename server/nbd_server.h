@@ -25,6 +25,7 @@
 #include "server/nbd_handshake.h"
 #include "server/nbd_near.h"
 #include "server/nbd_place.h"
+#include "server/nbd_shaker.h"
 #include "server/nbd_tls_keys.h"
 #include "server/store_map.h"
 
@@ -70,6 +71,7 @@ struct nbd_server {
 	_Atomic unsigned listening; /* listeners that are open */
 	_Atomic unsigned clients;
 	struct nbd_guests guests;
+	struct nbd_shaker shaker;
 	struct log_pace refused;
 	struct nbd_export remote_export; /* as others do; init makes it equal, set it likewise */
 	struct nbd_export handed_export; /* on connections handed out: any name, no TLS */

@@ -21,7 +21,8 @@
  * Errors    0, a length, or a negative errno. -EPROTO: nbd_tls_why() says more.
  * Memory    nbd_tls_new() takes what is ours; GnuTLS takes memory for each record, and the
  *           handshake some more.
- * Threads   one. Blocking: never, but a handshake computes for about a millisecond.
+ * Threads   one. Blocking: never, but a handshake computes for about a millisecond
+ *           (nbd_shaker.h)
  */
 #ifndef SERVER_NBD_TLS_H
 #define SERVER_NBD_TLS_H

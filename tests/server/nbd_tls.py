@@ -31,6 +31,7 @@ SIZE = 96 * MIB
 TLS_REQD = 1 << 31 | 5
 STALLED = 12
 HANDSHAKE_SECONDS = 10
+HANDSHAKES = 60
 
 
 # Keys
@@ -527,6 +528,41 @@ def test_stalled_handshake(rig):
     expect(HANDSHAKE_SECONDS / 2 < took < 2 * HANDSHAKE_SECONDS * r.slowness(),
            f"dropped after {took:.0f} s")
     served.close()
+    finish(server, keys.context())
+
+
+def thread_seconds(server):
+    """Of processor, by each thread's name."""
+    folder = f"/proc/{server.process.pid}/task"
+    seconds = {}
+    for task in os.listdir(folder):
+        with open(os.path.join(folder, task, "schedstat"), encoding="ascii") as f:
+            ns = int(f.read().split()[0])
+        with open(os.path.join(folder, task, "comm"), encoding="ascii") as f:
+            seconds[f.read().strip()] = ns / 1e9
+    return seconds
+
+
+def test_handshakes_take_no_worker(rig):
+    """What strangers make the server compute is not the time of its clients."""
+    server, keys = serve_x509(rig)
+    context = keys.context("other")
+    before = thread_seconds(server)
+    for _ in range(HANDSHAKES):
+        stranger = Raw(connect(server)).greet()
+        try:
+            stranger.starttls(context)
+            stranger.receive(1)
+        except (ssl.SSLError, ConnectionError, n.Gone):
+            pass
+        stranger.close()
+    after = thread_seconds(server)
+    worker = after["worker-0"] - before["worker-0"]
+    others = sum(after.values()) - sum(before.values()) - worker
+    rig.note(f"{HANDSHAKES} handshakes: {worker * 1000:.0f} ms of the worker, "
+             f"{others * 1000:.0f} ms of others")
+    # A connection costs the worker some calls of the kernel, about as much as its handshake.
+    expect(others > worker / 4, "the worker computes them")
     finish(server, keys.context())
 
 
