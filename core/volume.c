@@ -489,8 +489,10 @@ static void drain(struct volume *volume)
 
 	while (ran || !volume_is_idle(volume)) {
 		ran = worker_run(volume->workers[0]);
-		if (!ran && !volume_is_idle(volume))
-			volume_wait_for_store(volume);
+		if (ran || volume_is_idle(volume))
+			continue;
+		volume_wait_for_store(volume);
+		ran = true; /* maybe: what came may have posted a task, and be the last */
 	}
 }
 

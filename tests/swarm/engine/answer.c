@@ -208,7 +208,8 @@ static void check_map(const struct client *client)
 		     request->off_bytes, request->mapped_to_bytes);
 }
 
-/* A write that was answered after the cut was, and before this was asked, is among the changes. */
+/* A write that changed something after the cut was answered, and before this was asked, is among
+ * the changes. */
 static void check_changes(struct client *client)
 {
 	struct world *world = client->world;
@@ -247,6 +248,18 @@ static void check_changes(struct client *client)
 
 /* --- the way back --- */
 
+/* When it changed what reads, at the earliest: just before it was answered, unless it went on
+ * afterwards, with other parts or waiting to be durable. */
+static uint64_t changed_at(const struct client *client, const struct claim *claim)
+{
+	const struct model_op *op = &client->world->model.ops[claim->op];
+	bool one_part = claim->first / REGION_BLOCKS == (claim->end - 1) / REGION_BLOCKS &&
+			client->request.len_bytes <= BLOCK_BYTES;
+
+	return one_part && !client->request.fua && !client->request.lasting ? op->ended
+									    : op->submitted;
+}
+
 /* A write that succeeded is a change of its regions. */
 static void note_written(struct client *client, const struct claim *claim)
 {
@@ -257,8 +270,8 @@ static void note_written(struct client *client, const struct claim *claim)
 	for (uint64_t r = claim->first / REGION_BLOCKS; r * REGION_BLOCKS < claim->end; r++) {
 		struct model_region *region = model_region(model, (uint32_t)r);
 
-		if (model->ops[claim->op].ended > region->written)
-			region->written = model->ops[claim->op].ended;
+		if (changed_at(client, claim) > region->written)
+			region->written = changed_at(client, claim);
 	}
 }
 

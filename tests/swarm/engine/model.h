@@ -71,7 +71,7 @@ struct history {
 
 struct model_region {
 	uint32_t region;
-	uint64_t written; /* when a write that changed it was last answered */
+	uint64_t written; /* when a write last changed it, at the earliest */
 	struct history blocks[REGION_BLOCKS];
 };
 

@@ -74,6 +74,13 @@ static void take_log(void *context, const char *text)
 	trace("log: %s", text);
 }
 
+/* Who opens and closes waits for the backing's space; it is told of none in vain for long. */
+static bool go_on(void *context)
+{
+	(void)context;
+	return true;
+}
+
 int world_open(struct world *world)
 {
 	struct worker *workers[DISK_LANES_MAX];
@@ -83,6 +90,7 @@ int world_open(struct world *world)
 		.read_only = world->life.read_only,
 		.discard = world->life.discard,
 		.log = take_log,
+		.lacking = go_on,
 	};
 	int r;
 
