@@ -74,10 +74,17 @@ void check_find_why(struct check *check, enum check_damage damage, const struct 
 
 int check_read(struct check *check, uint64_t block, uint32_t blocks, void *buf)
 {
-	if (block >= check->size_blocks || blocks > check->size_blocks - block)
-		return -EIO;
-	return check->source->read(check->source->context, blocks_to_bytes(block), buf,
-				   (size_t)blocks_to_bytes(blocks));
+	int r = -EIO;
+
+	if (block < check->size_blocks && blocks <= check->size_blocks - block)
+		r = check->source->read(check->source->context, blocks_to_bytes(block), buf,
+					(size_t)blocks_to_bytes(blocks));
+	if (r == 0 || !check->salvage)
+		return r;
+	memset(buf, 0, (size_t)blocks_to_bytes(blocks));
+	for (uint32_t i = 0; blocks > 1 && i < blocks; i++)
+		check_read(check, block + i, 1, (uint8_t *)buf + (size_t)i * BLOCK_BYTES);
+	return 0;
 }
 
 struct check *check_new(const struct check_source *source, struct check_report *report)

@@ -414,3 +414,196 @@ int check_log_load(struct check *check)
 		log_find_unclean(check);
 	return r;
 }
+
+/* --- salvage --- */
+
+/* Ring blocks of one epoch, first to end - 1, as far as they are there. */
+struct ring_window {
+	uint64_t epoch;
+	uint64_t first;
+	uint64_t end;
+	uint32_t records; /* in all of them */
+};
+
+static bool window_has(const struct check *check, const struct ring_slot *ring,
+		       const struct ring_window *window, uint64_t sequence)
+{
+	const struct ring_slot *slot = &ring[sequence % check->super.geometry.ring_blocks];
+
+	return slot->valid && slot->header.epoch == window->epoch &&
+	       slot->header.sequence == sequence;
+}
+
+static bool ring_is_empty(const struct check *check, const struct ring_slot *ring)
+{
+	for (uint32_t i = 0; i < check->super.geometry.ring_blocks; i++) {
+		if (ring[i].valid)
+			return false;
+	}
+	return true;
+}
+
+/* Nothing is left that could tell of a newer superblock, and one is missing. */
+static bool nothing_tells(const struct check *check, const struct ring_slot *ring)
+{
+	return check->super.checkpoint == 0 ||
+	       (check->salvage->other_lost && !check->super.clean && ring_is_empty(check, ring));
+}
+
+static bool super_is_newest(const struct check *check, const struct ring_slot *ring)
+{
+	const struct super *super = &check->super;
+
+	for (uint32_t i = 0; i < super->geometry.ring_blocks; i++) {
+		if (ring[i].valid && (ring[i].header.checkpoint > super->checkpoint ||
+				      ring[i].header.epoch > super->epoch))
+			return false;
+	}
+	return !nothing_tells(check, ring);
+}
+
+/* A group cut short at the end was never answered to anybody. */
+static struct ring_window window_find(const struct check *check, const struct ring_slot *ring)
+{
+	const struct super *super = &check->super;
+	uint32_t ring_blocks = super->geometry.ring_blocks;
+	struct ring_window window = {.epoch = super->epoch, .end = super->tail_sequence};
+
+	for (uint32_t i = 0; i < ring_blocks; i++) {
+		if (ring[i].valid)
+			window.epoch = max_u64(window.epoch, ring[i].header.epoch);
+	}
+	for (uint32_t i = 0; i < ring_blocks; i++) {
+		const struct journal_header *header = &ring[i].header;
+
+		if (ring[i].valid && header->epoch == window.epoch && header->last &&
+		    header->sequence % ring_blocks == i)
+			window.end = max_u64(window.end, header->sequence + 1);
+	}
+	/* The tail of a newer superblock was not before that of an older one. */
+	window.first = window.end > ring_blocks ? window.end - ring_blocks : 0;
+	if (window.epoch == super->epoch)
+		window.first = max_u64(window.first, super->tail_sequence);
+	for (uint64_t s = window.first; s < window.end; s++) {
+		if (window_has(check, ring, &window, s))
+			window.records += ring[s % ring_blocks].header.count;
+	}
+	return window;
+}
+
+/* Whether nothing that could matter was before the first block that is there. */
+static bool window_begins_at(const struct check *check, const struct ring_slot *ring,
+			     const struct ring_window *window, uint64_t sequence)
+{
+	const struct super *super = &check->super;
+	const struct journal_header *header = &ring[sequence % super->geometry.ring_blocks].header;
+	const struct ring_slot *before;
+
+	if (window->epoch == super->epoch && sequence == super->tail_sequence)
+		return header->prev == super->tail_prev && header->first_lsn == super->tail_lsn;
+	if (sequence == 0 || sequence + super->geometry.ring_blocks == window->end)
+		return true;
+	/* An epoch begins where the one before had come to, all of which is at home. */
+	before = &ring[(sequence - 1) % super->geometry.ring_blocks];
+	return before->valid && before->header.epoch < window->epoch &&
+	       before->checksum == header->prev;
+}
+
+void check_log_gap(struct check *check, uint64_t first, uint64_t last)
+{
+	struct check_salvage *salvage = check->salvage;
+	struct check_finding *finding;
+
+	salvage->doubt_lsn = max_u64(salvage->doubt_lsn, last == UINT64_MAX ? last : last + 1);
+	if (salvage->gap_count < SALVAGE_GAPS_MAX)
+		salvage->gaps[salvage->gap_count++].first = first;
+	salvage->gaps[salvage->gap_count - 1].last = last;
+	finding = check_find(check, DAMAGE_FATAL, "journal, from LSN %" PRIu64, first);
+	if (last == UINT64_MAX)
+		snprintf(finding->expected, sizeof(finding->expected), "records, or proof of none");
+	else
+		snprintf(finding->expected, sizeof(finding->expected), "records up to LSN %" PRIu64,
+			 last);
+	snprintf(finding->found, sizeof(finding->found), "they are missing");
+}
+
+/* Where blocks of the window are missing: what comes behind the last gap is known again. */
+static void window_find_gaps(struct check *check, const struct ring_slot *ring,
+			     const struct ring_window *window)
+{
+	const struct ring_slot *before = NULL;
+	uint64_t end_lsn = max_u64(check->super.tail_lsn, 1);
+
+	for (uint64_t s = window->first; s < window->end; s++) {
+		const struct ring_slot *slot = &ring[s % check->super.geometry.ring_blocks];
+		const struct journal_header *header = &slot->header;
+
+		if (!window_has(check, ring, window, s))
+			continue;
+		if (before ? header->prev != before->checksum
+			   : !window_begins_at(check, ring, window, s))
+			check_log_gap(check, min_u64(end_lsn, header->first_lsn - 1),
+				      header->first_lsn - 1);
+		before = slot;
+		end_lsn = header->first_lsn + header->count;
+	}
+	check->log.end_lsn = end_lsn;
+	if (nothing_tells(check, ring))
+		check_log_gap(check, end_lsn, UINT64_MAX);
+	else if (check->salvage->certain && end_lsn < check->super.log_reaches_lsn)
+		check_log_gap(check, end_lsn, check->super.log_reaches_lsn - 1);
+}
+
+static int window_load(struct check *check, const struct ring_slot *ring,
+		       const struct ring_window *window)
+{
+	const struct geometry *geometry = &check->super.geometry;
+	struct record record;
+	struct why why;
+	int r;
+
+	check->log.records = calloc(window->records + 1, sizeof(*check->log.records));
+	if (!check->log.records)
+		return -ENOMEM;
+	for (uint64_t s = window->first; s < window->end; s++) {
+		const struct journal_header *header = &ring[s % geometry->ring_blocks].header;
+
+		if (!window_has(check, ring, window, s))
+			continue;
+		r = check_read(check, geometry_ring_block(geometry, s), 1, check->page);
+		if (r < 0)
+			return r;
+		for (uint32_t i = 0; i < header->count; i++) {
+			if (record_get(check->page, i, geometry, &record, &why)) {
+				records_add(check, &record, header->first_lsn + i);
+				continue;
+			}
+			check_find_why(check, DAMAGE_FATAL, &why, "journal record %" PRIu64,
+				       header->first_lsn + i);
+			check_log_gap(check, header->first_lsn + i, header->first_lsn + i);
+		}
+	}
+	return 0;
+}
+
+int check_log_salvage(struct check *check)
+{
+	struct ring_slot *ring = calloc(check->super.geometry.ring_blocks, sizeof(*ring));
+	struct ring_window window;
+	int r;
+
+	if (!ring)
+		return -ENOMEM;
+	r = ring_load(check, ring);
+	if (r == 0) {
+		check->salvage->certain = super_is_newest(check, ring);
+		window = window_find(check, ring);
+		window_find_gaps(check, ring, &window);
+		r = window_load(check, ring, &window);
+	}
+	free(ring);
+	/* Pages that a newer superblock put in force may have more. */
+	if (!check->salvage->certain)
+		check->super.log_reaches_lsn = UINT64_MAX;
+	return r == 0 && check->log.record_count > 0 ? touches_make(check) : r;
+}

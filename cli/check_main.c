@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * check_main - sameblk check [--json] [--repair] STORE
+ * check_main - sameblk check [--json] [--repair | --salvage OUT [--force]] STORE
  *
- * Exit status: 0 clean, or everything mended; 1 damage; 2 the store could not be read or is in use.
+ * Exit status: 0 clean, or everything mended or salvaged; 1 damage; 2 the store could not be read
+ * or is in use.
  */
 #include "cli/check_main.h"
 
@@ -15,6 +16,7 @@
 
 #include "cli/check.h"
 #include "cli/check_file.h"
+#include "cli/salvage_main.h"
 #include "cli/say.h"
 #include "core/base/units.h"
 #include "server/ctl_rpc.h"
@@ -27,16 +29,21 @@ enum {
 struct check_options {
 	bool json;
 	bool repair;
+	bool force;
+	const char *salvage; /* the file to write to, or NULL */
 	const char *store;
 };
 
 static void usage(FILE *out)
 {
-	fputs("usage: sameblk check [--json] [--repair] STORE\n"
+	fputs("usage: sameblk check [--json] [--repair | --salvage OUT [--force]] STORE\n"
 	      "Verifies a store that no server has open. Nothing is written without --repair.\n"
 	      "  --json     one JSON document on standard output\n"
 	      "  --repair   mend counts, leaks, a bad slot of a refs or summary page, a bad "
 	      "superblock copy\n"
+	      "  --salvage  write what can be read to the new file OUT, a raw image, and list what "
+	      "is lost\n"
+	      "  --force    OUT may be there and is overwritten\n"
 	      "Exit status: 0 clean or mended, 1 damage, 2 could not be read or is in use.\n",
 	      out);
 }
@@ -47,6 +54,8 @@ static int options_parse(int argc, char **argv, struct check_options *options)
 	static const struct option known[] = {
 		{"json", no_argument, NULL, 'j'},
 		{"repair", no_argument, NULL, 'r'},
+		{"salvage", required_argument, NULL, 's'},
+		{"force", no_argument, NULL, 'f'},
 		{"help", no_argument, NULL, 'h'},
 		{"version", no_argument, NULL, 'V'},
 		{NULL, 0, NULL, 0},
@@ -62,6 +71,12 @@ static int options_parse(int argc, char **argv, struct check_options *options)
 		case 'r':
 			options->repair = true;
 			break;
+		case 'f':
+			options->force = true;
+			break;
+		case 's':
+			options->salvage = optarg;
+			break;
 		case 'h':
 			usage(stdout);
 			return EXIT_CLEAN;
@@ -73,7 +88,8 @@ static int options_parse(int argc, char **argv, struct check_options *options)
 			return EXIT_FAILED;
 		}
 	}
-	if (optind != argc - 1) {
+	if (optind != argc - 1 || (options->repair && options->salvage) ||
+	    (options->force && !options->salvage)) {
 		usage(stderr);
 		return EXIT_FAILED;
 	}
@@ -162,6 +178,8 @@ int check_main(int argc, char **argv)
 	r = options_parse(argc, argv, &options);
 	if (r >= 0)
 		return say_finish(r);
+	if (options.salvage)
+		return salvage_main(options.salvage, options.force, options.store, options.json);
 	r = check_file_open(options.store, options.repair, &file, &pid);
 	if (r == 0) {
 		r = check_store(&file.source, options.repair, &report);

@@ -42,7 +42,7 @@ static bool leaf_word_good(struct check *check, uint32_t index, uint32_t region_
 	return false;
 }
 
-static int leaf_walk(struct check *check, const struct map_visitor *visitor)
+int check_leaf_walk(struct check *check, const struct map_visitor *visitor)
 {
 	const uint64_t *words = check->leaf.words;
 	uint32_t blocks = geometry_region_blocks(&check->super.geometry, check->leaf.region);
@@ -78,7 +78,7 @@ static int region_walk_leaf(struct check *check, const struct map_visitor *visit
 	if (!good)
 		check->incomplete = true;
 	else if (check->root.entries[region % ROOT_ENTRIES].kind == REGION_LEAF)
-		return leaf_walk(check, visitor);
+		return check_leaf_walk(check, visitor);
 	return 0;
 }
 

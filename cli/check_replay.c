@@ -30,6 +30,9 @@ static void found_other_story(struct check *check, enum check_damage damage,
 	struct check_finding *finding;
 	const struct record *r = &record->record;
 
+	/* Counts are of no interest there: number is a region. */
+	if (check->salvage)
+		check_salvage_mark(check, (uint32_t)number, SALVAGE_OLDER_LOG);
 	finding = check_find(check, damage, "%s %" PRIu64 ", journal record %" PRIu64, page, number,
 			     record->lsn);
 	snprintf(finding->expected, sizeof(finding->expected), "%s", expected);
@@ -193,6 +196,7 @@ static void root_decode_entry(struct check *check, struct check_root *root, uint
 		return;
 	}
 	check_find_why(check, DAMAGE_FATAL, &why, "root entry of region %" PRIu32, region);
+	check_salvage_mark(check, region, SALVAGE_LOST_MAP);
 	check->incomplete = true;
 }
 
@@ -220,13 +224,39 @@ static void root_decode(struct check *check, struct check_root *root)
 	}
 }
 
+static int root_load(struct check *check, struct check_root *root, uint32_t generation,
+		     bool *ret_good)
+{
+	uint64_t block = geometry_top_block(&check->super.geometry, root->page, generation);
+	struct page_header header = {
+		.kind = PAGE_ROOT,
+		.number = root->page,
+		.generation = generation,
+	};
+	struct why why;
+	int r;
+
+	r = check_spare(check,
+			geometry_top_block(&check->super.geometry, root->page, generation + 1));
+	if (r == 0)
+		r = check_read(check, block, 1, check->page);
+	if (r < 0)
+		return r;
+	if (!page_verify(check->page, &header, check->super.uuid, &root->lsn, &why) ||
+	    !lsn_fits(check, root->lsn, &why)) {
+		check_find_why(check, DAMAGE_FATAL, &why,
+			       "root page %" PRIu32 " (block %" PRIu64 ")", root->page, block);
+		*ret_good = false;
+		return 0;
+	}
+	root_decode(check, root);
+	return 0;
+}
+
 int check_replay_root(struct check *check, uint32_t page, struct check_root *root, bool *ret_good)
 {
 	struct check_touches touches = check_log_touches(check, PAGE_ROOT, page);
 	uint32_t generation = check->generations[page];
-	uint64_t block = geometry_top_block(&check->super.geometry, page, generation);
-	struct page_header header = {.kind = PAGE_ROOT, .number = page, .generation = generation};
-	struct why why;
 	int r;
 
 	root->page = page;
@@ -234,22 +264,17 @@ int check_replay_root(struct check *check, uint32_t page, struct check_root *roo
 	root->count = min_u32(ROOT_ENTRIES, check->super.geometry.regions - page * ROOT_ENTRIES);
 	memset(root->entries, 0, sizeof(root->entries[0]) * root->count);
 	*ret_good = true;
-	if (generation != 0) {
-		r = check_spare(check,
-				geometry_top_block(&check->super.geometry, page, generation + 1));
-		if (r == 0)
-			r = check_read(check, block, 1, check->page);
-		if (r < 0)
+	if (check->salvage) {
+		r = check_salvage_root(check, page, &generation, ret_good);
+		if (r < 0 || !*ret_good)
 			return r;
-		if (!page_verify(check->page, &header, check->super.uuid, &root->lsn, &why) ||
-		    !lsn_fits(check, root->lsn, &why)) {
-			check_find_why(check, DAMAGE_FATAL, &why,
-				       "root page %" PRIu32 " (block %" PRIu64 ")", page, block);
-			*ret_good = false;
-			return 0;
-		}
-		root_decode(check, root);
 	}
+	if (generation != 0) {
+		r = root_load(check, root, generation, ret_good);
+		if (r < 0 || !*ret_good)
+			return r;
+	}
+	root->home_lsn = root->lsn;
 	memcpy(root->home, root->entries, sizeof(root->entries[0]) * root->count);
 	for (uint32_t i = 0; i < touches.count; i++) {
 		const struct check_record *record = &check->log.records[touches.first[i].record];
@@ -392,7 +417,7 @@ int check_replay_leaf(struct check *check, const struct check_root *root, uint32
 		      struct check_leaf *leaf, bool *ret_good)
 {
 	struct check_touches touches = check_log_touches(check, PAGE_LEAF, region);
-	const struct root_entry *home = &root->home[region % ROOT_ENTRIES];
+	struct root_entry home = root->home[region % ROOT_ENTRIES];
 	struct check_finding *finding;
 	int r;
 
@@ -400,14 +425,20 @@ int check_replay_leaf(struct check *check, const struct check_root *root, uint32
 	leaf->exists = false;
 	leaf->lsn = 0;
 	*ret_good = true;
-	r = leaf_look_at_spares(check, home, &root->entries[region % ROOT_ENTRIES]);
-	if (r < 0)
-		return r;
-	if (home->written) {
-		r = leaf_load(check, home, leaf, ret_good);
+	if (check->salvage) {
+		r = check_salvage_leaf(check, region, &home, ret_good);
 		if (r < 0 || !*ret_good)
 			return r;
 	}
+	r = leaf_look_at_spares(check, &home, &root->entries[region % ROOT_ENTRIES]);
+	if (r < 0)
+		return r;
+	if (home.written) {
+		r = leaf_load(check, &home, leaf, ret_good);
+		if (r < 0 || !*ret_good)
+			return r;
+	}
+	leaf->home_lsn = leaf->lsn;
 	for (uint32_t i = 0; i < touches.count; i++) {
 		const struct check_record *record = &check->log.records[touches.first[i].record];
 

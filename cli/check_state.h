@@ -10,6 +10,7 @@
  *   check_count   recounts from the walk and compares with refs pages, summaries and counters
  *   check_tracking  the pages of change tracking
  *   check_mend    writes what can be mended
+ *   salvage       reads what can be read of a store that nothing else opens
  *
  * The engine replays record by record over a cache of pages; check sorts the records by page and
  * makes one page at a time. That needs memory for the journal alone, and it is no copy of the
@@ -23,6 +24,7 @@
 #define CLI_CHECK_STATE_H
 
 #include "cli/check.h"
+#include "cli/salvage.h"
 #include "core/format.h"
 
 /* What --repair can do about a finding. */
@@ -64,6 +66,7 @@ struct check_root {
 	uint32_t page;
 	uint32_t count; /* of regions in it */
 	uint64_t lsn;
+	uint64_t home_lsn; /* before the replay */
 	struct root_entry entries[ROOT_ENTRIES];
 	struct root_entry home[ROOT_ENTRIES]; /* before the replay: says where the leaf lies */
 };
@@ -73,6 +76,7 @@ struct check_leaf {
 	uint32_t region;
 	bool exists;
 	uint64_t lsn;
+	uint64_t home_lsn; /* before the replay */
 	uint64_t words[REGION_BLOCKS];
 };
 
@@ -91,8 +95,31 @@ struct check_slab {
 	uint64_t unflagged[SLAB_DATA_BLOCKS / 64 + 1]; /* an owner believes to be the only one */
 };
 
+#define SALVAGE_GAPS_MAX 64u
+
+/* Records that could not be replayed, by LSN; last UINT64_MAX: nobody knows up to which. */
+struct check_gap {
+	uint64_t first;
+	uint64_t last;
+};
+
+/* What salvage knows besides; there is none in a plain check. */
+struct check_salvage {
+	bool other_lost; /* the other superblock is, and no crash did that */
+	bool certain; /* the superblock is the newest that there was: what it names is in force */
+	/* Records before it are missing. A page has all of its own if its LSN is this - 1 or more.
+	 * 0: none is missing. */
+	uint64_t doubt_lsn;
+	struct check_gap
+		gaps[SALVAGE_GAPS_MAX]; /* ascending; more than these are one with the last */
+	uint32_t gap_count;
+	uint64_t lsn_max; /* of all pages at home */
+	enum salvage_verdict regions[ROOT_ENTRIES]; /* of the root page at hand */
+};
+
 struct check {
 	const struct check_source *source;
+	struct check_salvage *salvage; /* or NULL */
 	struct check_report *report;
 	uint64_t size_blocks;
 	bool quiet; /* a second walk: what it finds is known already */
@@ -131,7 +158,7 @@ struct check_finding *check_find(struct check *check, enum check_damage damage,
 /* The same with both texts from a decoder. */
 void check_find_why(struct check *check, enum check_damage damage, const struct why *why,
 		    const char *where_format, ...) __attribute__((format(printf, 4, 5)));
-/* Beyond the end of the store: EIO. */
+/* Beyond the end of the store: EIO. With salvage what cannot be read is zeros, and so no page. */
 int check_read(struct check *check, uint64_t block, uint32_t blocks, void *buf);
 /* All the steps, without mending. */
 int check_run(struct check *check);
@@ -143,9 +170,16 @@ void check_free(struct check *check);
 int check_super_load(struct check *check);
 /* After check_log_load(): whether a crash can have left the other copy as it is. */
 int check_super_other(struct check *check);
+/* The same with less to go by: without a good copy the geometry of a damaged one is believed, with
+ * generations that say nothing; and the store may be too short. */
+int check_super_salvage(struct check *check);
 
 /* check_log.c */
 int check_log_load(struct check *check);
+/* All that is there of the newest epoch, over gaps. Sets certain, doubt_lsn and gaps. */
+int check_log_salvage(struct check *check);
+/* Records from first to last are missing; a finding says so. */
+void check_log_gap(struct check *check, uint64_t first, uint64_t last);
 struct check_touches check_log_touches(const struct check *check, enum page_kind kind,
 				       uint64_t number);
 
@@ -163,6 +197,16 @@ int check_replay_refs(struct check *check, uint32_t slab, uint32_t generation,
 /* check_spare.c: whether a page in a slot that is not in force proves that the log went on. */
 int check_spare(struct check *check, uint64_t block);
 
+/* salvage.c: which generation of the root page is to be read (0: none, all are holes), and what is
+ * to be thought of its regions then; ret_good false: they are lost. */
+int check_salvage_root(struct check *check, uint32_t page, uint32_t *ret_generation,
+		       bool *ret_good);
+/* The same of a leaf: changes the entry's generation and written. */
+int check_salvage_leaf(struct check *check, uint32_t region, struct root_entry *home,
+		       bool *ret_good);
+/* With salvage: the region's content is not what it should be. */
+void check_salvage_mark(struct check *check, uint32_t region, enum salvage_verdict verdict);
+
 /* check_map.c */
 struct map_visitor {
 	int (*place)(void *context, uint32_t region, const struct root_entry *entry);
@@ -172,6 +216,8 @@ struct map_visitor {
 };
 
 int check_map_walk(struct check *check, const struct map_visitor *visitor);
+/* The runs of check->leaf. What cannot be is found and left out. */
+int check_leaf_walk(struct check *check, const struct map_visitor *visitor);
 
 /* check_count.c */
 int check_count(struct check *check);

@@ -203,7 +203,8 @@ static int copy_choose(struct check *check, struct copy *copy, const struct copy
 		snprintf(finding->expected, sizeof(finding->expected), "%" PRIu64 " blocks",
 			 geometry->store_blocks);
 		snprintf(finding->found, sizeof(finding->found), "%" PRIu64, check->size_blocks);
-		return 0;
+		if (!check->salvage)
+			return 0;
 	}
 	check->super = copy->super;
 	check->generations = copy->generations;
@@ -213,6 +214,41 @@ static int copy_choose(struct check *check, struct copy *copy, const struct copy
 	if (other->valid)
 		copies_compare(check, copy, other);
 	return 0;
+}
+
+/* No copy is whole: the geometry of one, and which volume it is, from its head. */
+static int copy_choose_head(struct check *check, const struct copy *copy)
+{
+	const struct super *super = &copy->super;
+
+	check->generations = calloc(geometry_tops(&super->geometry), sizeof(*check->generations));
+	if (!check->generations)
+		return -ENOMEM;
+	check->super.geometry = super->geometry;
+	memcpy(check->super.uuid, super->uuid, FORMAT_UUID_BYTES);
+	return 0;
+}
+
+static bool copy_has_head(const struct copy *copy)
+{
+	return copy->super.geometry.store_blocks > 0;
+}
+
+int check_super_salvage(struct check *check)
+{
+	struct copy a = {0}, b = {0};
+	int r = check_super_load(check);
+
+	if (r < 0 || check->generations)
+		return r;
+	r = copies_load(check, &a, &b);
+	if (r == 0 && copy_has_head(&a))
+		r = copy_choose_head(check, &a);
+	else if (r == 0 && copy_has_head(&b))
+		r = copy_choose_head(check, &b);
+	free(a.generations);
+	free(b.generations);
+	return r;
 }
 
 int check_super_load(struct check *check)
