@@ -31,6 +31,7 @@ static void print_status(const json_t *status)
 {
 	const json_t *limits = json_object_get(status, "limits");
 	const char *reason = client_text(status, "reason");
+	const json_t *memory = json_object_get(status, "memory");
 	const json_t *uri;
 	size_t i;
 
@@ -50,6 +51,9 @@ static void print_status(const json_t *status)
 	json_array_foreach(json_object_get(status, "exports"), i, uri)
 		printf("%-14s %s\n", "export", json_string_value(uri));
 	printf("%-14s %" PRIu64 "\n", "clients", client_number(status, "clients"));
+	if (memory != NULL)
+		printf("%-14s own %" PRIu64 ", mapped %" PRIu64 "\n", "memory",
+		       client_number(memory, "own_bytes"), client_number(memory, "mapped_bytes"));
 	print_uptime(client_number(status, "uptime_seconds"));
 }
 

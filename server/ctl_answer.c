@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "server/ctl_text.h"
+#include "server/own_memory.h"
 
 static int put_number(json_t *object, const char *key, uint64_t number)
 {
@@ -248,6 +249,18 @@ static int put_uuid(json_t *object, const uint8_t uuid[CTL_UUID_BYTES])
 	return put_text(object, "uuid", text);
 }
 
+static int put_memory(json_t *object)
+{
+	struct own_memory memory;
+
+	if (own_memory(&memory) < 0)
+		return 0;
+	return json_object_set_new(object, "memory",
+				   json_pack("{s:I, s:I}", "own_bytes",
+					     (json_int_t)memory.own_bytes, "mapped_bytes",
+					     (json_int_t)memory.mapped_bytes));
+}
+
 static json_t *answer_status(const struct ctl_call *call, const struct ctl_answer_server *server)
 {
 	json_t *object = json_object();
@@ -267,6 +280,7 @@ static json_t *answer_status(const struct ctl_call *call, const struct ctl_answe
 		failed |= json_array_append_new(exports, json_string(server->uris[i]));
 	failed |= put_number(object, "clients", server->clients);
 	failed |= put_number(object, "uptime_seconds", server->uptime_seconds);
+	failed |= put_memory(object);
 	if (server->silent_seconds > 0)
 		failed |= put_number(object, "silent_seconds", server->silent_seconds);
 	return give_unless(failed, object);

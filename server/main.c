@@ -448,8 +448,8 @@ static void tick_volume(struct loop_tick *tick, uint64_t now_ms)
 {
 	struct daemon *daemon = container_of(tick, struct daemon, volume_tick);
 
-	(void)now_ms;
 	volume_tick(daemon->volume, &daemon->loops[0].worker);
+	store_map_rest(&daemon->map, now_ms);
 }
 
 static void start_ticking(struct task *task)

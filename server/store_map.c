@@ -16,6 +16,8 @@
 #define ASKED_MAX      512u /* in a second; each takes some microseconds */
 #define RESIDENT_MS    10000u
 #define ABSENT_MS      2000u
+#define IDLE_MS	       60000u
+#define REST_BYTES     (1ull << 30)
 #define AREAS_USED_MAX 16384u /* 64 MiB of page tables */
 
 /* mincore() tells the truth about a file's pages to those who own it or may write it; to others it
@@ -41,7 +43,8 @@ int store_map_make(struct store_map *map, int fd, uint64_t size_bytes)
 {
 	void *bytes;
 
-	*map = (struct store_map){.fd = fd, .size_bytes = size_bytes};
+	*map = (struct store_map){
+		.fd = fd, .size_bytes = size_bytes, .rested_to_bytes = size_bytes};
 	if (sysconf(_SC_PAGESIZE) != PAGE_BYTES || size_bytes == 0 || !is_told_the_truth(fd))
 		return -ENOTSUP;
 	bytes = mmap(NULL, size_bytes, PROT_READ, MAP_SHARED | MAP_NORESERVE, fd, 0);
@@ -77,6 +80,25 @@ void store_map_touched(struct store_map *map, uint64_t len_bytes)
 	/* Only who crosses the line; others meanwhile add to what is set back anyway. */
 	if (before < AREAS_USED_MAX && before + areas >= AREAS_USED_MAX)
 		make_anew(map);
+}
+
+void store_map_rest(struct store_map *map, uint64_t now_ms)
+{
+	uint32_t used = atomic_load_explicit(&map->areas_used, memory_order_relaxed);
+
+	if (used != map->areas_seen) {
+		map->areas_seen = used;
+		map->seen_ms = now_ms;
+		map->rested_to_bytes = 0;
+		return;
+	}
+	if (map->bytes == NULL || map->rested_to_bytes >= map->size_bytes ||
+	    now_ms - map->seen_ms < IDLE_MS)
+		return;
+	/* Advice: who uses it at this moment faults its pages in again. */
+	(void)madvise(map->bytes + map->rested_to_bytes,
+		      min_u64(REST_BYTES, map->size_bytes - map->rested_to_bytes), MADV_DONTNEED);
+	map->rested_to_bytes += REST_BYTES;
 }
 
 static uint64_t ask(struct store_map *map, uint64_t number)

@@ -37,6 +37,10 @@ struct store_map {
 	uint64_t size_bytes;
 	int fd;
 	_Atomic uint32_t areas_used; /* since the mapping was made */
+	/* Of store_map_rest() alone. */
+	uint32_t areas_seen;
+	uint64_t seen_ms; /* when they were not as many as before */
+	uint64_t rested_to_bytes; /* up to there pages were let go since */
 };
 
 struct store_map_area {
@@ -55,6 +59,10 @@ struct store_map_view {
 
 int store_map_make(struct store_map *map, int fd, uint64_t size_bytes);
 void store_map_done(struct store_map *map);
+
+/* Once a second, on one thread: pages are let go, a GiB at a time, when the mapping was not used
+ * for a minute. They stay in the kernel's cache, but no longer count as this process's. */
+void store_map_rest(struct store_map *map, uint64_t now_ms);
 
 /* Bytes that were not resident are about to be touched all the same. */
 void store_map_touched(struct store_map *map, uint64_t len_bytes);

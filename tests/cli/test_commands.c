@@ -363,7 +363,7 @@ Test(commands, map_joins_what_the_server_cuts)
 
 Test(commands, status_exits_with_1_when_read_only)
 {
-	json_t *root;
+	json_t *root, *root_memory;
 
 	cr_assert_eq(run("status"), 0);
 	cr_assert_not_null(strstr(output, "state          ok\n"), "%s", output);
@@ -371,6 +371,9 @@ Test(commands, status_exits_with_1_when_read_only)
 	cr_assert_eq(run("status --json"), 0);
 	root = output_json();
 	cr_assert_str_eq(json_string_value(json_object_get(root, "state")), "low on space");
+	root_memory = json_object_get(root, "memory");
+	cr_assert_gt(json_integer_value(json_object_get(root_memory, "own_bytes")), 0);
+	cr_assert_gt(json_integer_value(json_object_get(root_memory, "mapped_bytes")), 0);
 	json_decref(root);
 	fake_set_state(session.volume, VOLUME_LATCHED);
 	cr_assert_eq(run("status"), 1);
