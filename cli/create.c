@@ -21,6 +21,7 @@
 #include <sys/stat.h>
 
 #include "cli/commands.h"
+#include "cli/dedupe_signal.h"
 #include "cli/parse.h"
 #include "cli/say.h"
 #include "cli/signature.h"
@@ -235,6 +236,7 @@ static bool format_store(struct create *create, struct store *store)
 	options.logical_bytes = create->logical_bytes;
 	memcpy(options.uuid, create->uuid, sizeof(options.uuid));
 	options.tracking = true;
+	options.stop = dedupe_signal_came;
 	r = geometry_plan(create->logical_bytes / BLOCK_BYTES, store->size_bytes / BLOCK_BYTES, 0,
 			  &geometry);
 	if (r == 0)
@@ -246,6 +248,10 @@ static bool format_store(struct create *create, struct store *store)
 		return false;
 	}
 	r = volume_format(store, &options, &damage);
+	if (r == -EINTR) {
+		say_error("cannot create", create->path, "interrupted");
+		return false;
+	}
 	if (r < 0) {
 		say_error("cannot create", create->path, "%s",
 			  damage.text[0] != '\0' ? damage.text : strerror(-r));
@@ -270,6 +276,8 @@ static int run_create(struct create *create)
 	if (!look_at_store(create) || !plan_file(create))
 		return EXIT_FAILED;
 	options.create_bytes = create->create_bytes;
+	/* A file that is half made does not stay. */
+	dedupe_signal_catch();
 	if (store_file_open(create->path, &options, &store, &message) < 0) {
 		say_error("cannot create", create->path, "%s", message);
 		return EXIT_FAILED;

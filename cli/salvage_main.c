@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "cli/check_file.h"
+#include "cli/dedupe_signal.h"
 #include "cli/salvage.h"
 #include "cli/say.h"
 #include "server/ctl_rpc.h"
@@ -70,6 +71,10 @@ static int output_write(void *context, uint64_t off_bytes, const void *buf, size
 	const uint8_t *at = buf;
 
 	output->copied_bytes += len_bytes;
+	if (dedupe_signal_came()) {
+		output->error = -EINTR;
+		return -EINTR;
+	}
 	while (len_bytes > 0) {
 		ssize_t n = pwrite(output->fd, at, len_bytes, (off_t)off_bytes);
 
@@ -282,8 +287,9 @@ int salvage_main(const char *out, bool force, const char *store, bool json)
 	if (r < 0) {
 		check_file_say(store, r, pid);
 	} else if (output_open(&output, force, &file) == 0) {
+		dedupe_signal_catch();
 		status = say_finish(salvage_into(&output, store, &file));
-		/* Half an image is none. */
+		/* Half an image is none, also after Ctrl-C. */
 		if (status == EXIT_FAILED)
 			unlink(out);
 	}

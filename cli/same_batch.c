@@ -5,6 +5,8 @@
  * The lines in flight stand in their ring (same_flight.h) in the order they were read, and are
  * printed from its head. The line that was read last may be `held`: it conflicts with one in
  * flight and has not been sent.
+ *
+ * After Ctrl-C no more lines are read; those in flight are finished, printed and summed up.
  */
 #include "cli/same_batch.h"
 
@@ -17,6 +19,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "cli/dedupe_signal.h"
 #include "cli/parse.h"
 #include "cli/same_conflicts.h"
 #include "cli/same_flight.h"
@@ -122,11 +125,12 @@ enum input {
 	INPUT_END,
 };
 
-static bool readable_now(int fd)
+/* A signal ends the wait. */
+static bool is_readable(int fd, int timeout_ms)
 {
 	struct pollfd poller = {.fd = fd, .events = POLLIN};
 
-	return poll(&poller, 1, 0) != 0;
+	return poll(&poller, 1, timeout_ms) > 0;
 }
 
 static void read_more(struct batch *batch)
@@ -162,6 +166,8 @@ static enum input next_text(struct batch *batch, char **ret_text)
 	size_t len;
 
 	for (;;) {
+		if (dedupe_signal_came())
+			return INPUT_END;
 		switch (ctl_frame_next(&batch->frame, &line, &len)) {
 		case CTL_FRAME_LINE:
 			batch->number++;
@@ -181,10 +187,14 @@ static enum input next_text(struct batch *batch, char **ret_text)
 		}
 		if (batch->eof)
 			return INPUT_END;
-		if (!same_flight_empty(&batch->flight) && !readable_now(batch->fd))
-			return INPUT_LATER;
-		if (same_flight_empty(&batch->flight))
+		if (!same_flight_empty(&batch->flight)) {
+			if (!is_readable(batch->fd, 0))
+				return INPUT_LATER;
+		} else {
 			fflush(stdout); /* somebody may wait for the answers before asking more */
+			if (!is_readable(batch->fd, -1))
+				continue;
+		}
 		read_more(batch);
 	}
 }
@@ -238,6 +248,7 @@ static void fill(struct batch *batch)
 			batch->ended = input == INPUT_END;
 			if (input != INPUT_LINE)
 				return;
+			slot->line.number = batch->number;
 			slot->id = 0;
 			slot->gathered = false;
 			flight->tail++;
@@ -308,11 +319,16 @@ int same_batch(struct client *client, const char *path, bool sync, enum same_for
 	batch->path = path;
 	batch->sync = sync;
 	batch->format = format;
+	dedupe_signal_catch();
 	run_batch(batch);
 	same_sums_print(&batch->sums, format);
 	status = same_sums_status(&batch->sums);
 	if (batch->flight.broken != 0)
 		status = EXIT_FAILED;
+	if (dedupe_signal_came() && !batch->eof) {
+		say_error("interrupted", path, "after line %" PRIu64, batch->number);
+		status = exit_worse(status, EXIT_SEE);
+	}
 	if (batch->fd != STDIN_FILENO)
 		close(batch->fd);
 	same_flight_done(&batch->flight);

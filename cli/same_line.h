@@ -58,6 +58,7 @@ struct same_group {
 struct same_line {
 	bool zero; /* the source is the word zero */
 	bool sync;
+	uint64_t number; /* of the batch's line; 0: it is of no batch */
 	uint64_t src_off_bytes;
 	uint64_t len_bytes;
 	uint32_t count;

@@ -55,6 +55,8 @@ static void print_json(const struct same_line *line, enum same_format format)
 	json_t *root = json_pack("{s:o, s:I, s:o}", "src", src, "length",
 				 (json_int_t)line->len_bytes, "results", results);
 
+	if (line->number != 0)
+		json_object_set_new(root, "line", json_integer((json_int_t)line->number));
 	if (line->error[0] != '\0') {
 		json_object_set_new(root, "error", json_string(line->error));
 		json_object_set_new(root, "message", json_string(line->message));
@@ -69,14 +71,16 @@ static void print_json(const struct same_line *line, enum same_format format)
 
 void same_print(const struct same_line *line, enum same_format format)
 {
-	char what[96];
+	char where[32] = "", what[128];
 
+	if (line->number != 0)
+		snprintf(where, sizeof(where), "line %" PRIu64 ": ", line->number);
 	if (line->error[0] != '\0') {
 		if (line->zero)
-			snprintf(what, sizeof(what), "zero %" PRIu64, line->len_bytes);
+			snprintf(what, sizeof(what), "%szero %" PRIu64, where, line->len_bytes);
 		else
-			snprintf(what, sizeof(what), "%" PRIu64 " %" PRIu64, line->src_off_bytes,
-				 line->len_bytes);
+			snprintf(what, sizeof(what), "%s%" PRIu64 " %" PRIu64, where,
+				 line->src_off_bytes, line->len_bytes);
 		say_error("cannot merge", what, "%s (%s)", line->message, line->error);
 	}
 	if (format != SAME_TEXT)

@@ -37,10 +37,11 @@ struct volume_format_options {
 	uint32_t ring_blocks; /* 0: chosen from the sizes */
 	bool tracking; /* with pages for change tracking (tracking.h) */
 	uint8_t uuid[16]; /* random; core has no randomness of its own */
+	bool (*stop)(void); /* asked between pieces: true ends it, with EINTR; or NULL */
 };
 
 /* Writes an empty volume onto the store, all of store->size_bytes. EINVAL (sizes), ENOSPC (store
- * too small for the metadata), EIO. */
+ * too small for the metadata), EIO, EINTR: there is no volume on the store. */
 int volume_format(struct store *store, const struct volume_format_options *options,
 		  struct damage *reterr_damage);
 

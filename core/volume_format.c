@@ -73,14 +73,22 @@ uint64_t volume_tracking_bytes(uint64_t logical_bytes)
 	return blocks_to_bytes(div_up(logical_bytes, AREA_BYTES));
 }
 
+static bool is_stopped(const struct volume_format_options *options)
+{
+	return options->stop != NULL && options->stop();
+}
+
 /* All areas closed, nothing ever changed. */
-static int write_tracking(struct store *store, const struct super *super, uint8_t *buf)
+static int write_tracking(struct store *store, const struct volume_format_options *options,
+			  const struct super *super, uint8_t *buf)
 {
 	const struct tracking_page page = {.open = false};
 	uint32_t areas = geometry_areas(&super->geometry), count;
 	int r = 0;
 
 	for (uint32_t first = 0; r == 0 && first < areas; first += count) {
+		if (is_stopped(options))
+			return -EINTR;
 		count = min_u32(ZERO_BLOCKS, areas - first);
 		for (uint32_t i = 0; i < count; i++)
 			tracking_page_encode(&page, first + i, super->uuid,
@@ -92,13 +100,16 @@ static int write_tracking(struct store *store, const struct super *super, uint8_
 	return r;
 }
 
-static int zero(struct store *store, uint64_t block, uint64_t blocks, uint8_t *zeros)
+static int zero(struct store *store, const struct volume_format_options *options, uint64_t block,
+		uint64_t blocks, uint8_t *zeros)
 {
 	int r = 0;
 
 	while (r == 0 && blocks > 0) {
 		uint64_t n = min_u64(blocks, ZERO_BLOCKS);
 
+		if (is_stopped(options))
+			return -EINTR;
 		r = recovery_io(store, STORE_WRITE, blocks_to_bytes(block), zeros,
 				blocks_to_bytes(n));
 		block += n;
@@ -162,9 +173,9 @@ int volume_format(struct store *store, const struct volume_format_options *optio
 		return -ENOMEM;
 	memset(zeros, 0, ZERO_BLOCKS * BLOCK_BYTES);
 	/* What was there is gone for good before the new superblocks are valid. */
-	r = zero(store, 0, super.geometry.data_start, zeros);
+	r = zero(store, options, 0, super.geometry.data_start, zeros);
 	if (r == 0 && options->tracking)
-		r = write_tracking(store, &super, zeros);
+		r = write_tracking(store, options, &super, zeros);
 	if (r == 0)
 		r = recovery_io(store, STORE_FLUSH, 0, NULL, 0);
 	free(zeros);

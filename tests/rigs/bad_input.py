@@ -9,6 +9,7 @@ import json
 import os
 import random
 import resource
+import signal
 import socket
 import struct
 import time
@@ -197,6 +198,18 @@ def test_sizes(r):
         sameblk("create", "--size", size, r.path("good"))
         rig.offline_check(r.path("good"))
         os.unlink(r.path("good"))
+
+
+def test_create_that_is_interrupted_leaves_no_file(r):
+    path = r.path("half")
+    create = r.spawn(rig.SAMEBLK, "create", "--size", "64T", "--store-size", "8G", path,
+                     stderr=rig.subprocess.PIPE, text=True)
+    rig.wait_until(lambda: os.path.exists(path), "the file is there", pause=0.001)
+    create.send_signal(signal.SIGINT)
+    said = create.stderr.read()
+    expect_equal(create.wait(60), 2, "exit status")
+    expect("interrupted" in said, said)
+    expect(not os.path.exists(path), "the file is still there")
 
 
 def test_commands_and_options(r):

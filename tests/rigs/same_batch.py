@@ -9,6 +9,7 @@ check finds nothing.
 import json
 import os
 import random
+import signal
 import subprocess
 
 import rig
@@ -159,6 +160,27 @@ def test_a_batch_that_is_interrupted_leaves_whole_merges(r):
     process.wait()
     expect(disk.read(32 * MIB, len(data)) == data, "content")
     r.note(f"{server.stats()['same_bytes'] // BLOCK} of 4096 merged")
+    finish(server, disk)
+
+
+def test_a_batch_that_is_interrupted_ends_with_whole_lines_and_a_summary(r):
+    server, disk = start(r)
+    for off in (0, 32 * MIB):
+        disk.write(off, blocks("same", 64))
+    args = [rig.SAMEBLK, "same", "--batch", "-", "--json-lines", "-c", server.control]
+    process = r.spawn(*args, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                      stderr=subprocess.PIPE, text=True)
+    process.stdin.write("# where each comes from\n")
+    process.stdin.writelines(f"{i * BLOCK} {BLOCK} {32 * MIB + i * BLOCK}\n" for i in range(64))
+    process.stdin.flush()
+    rig.wait_until(lambda: server.stats()["same_bytes"] == 64 * BLOCK, "all are merged")
+    process.send_signal(signal.SIGINT)
+    said = process.stderr.read()
+    documents = [json.loads(line) for line in process.stdout.read().splitlines()]
+    expect_equal(process.wait(60), 1, "exit status")
+    expect("interrupted" in said and "line 65" in said, said)
+    expect_equal(documents[-1]["summary"]["same"], 64, "summary")
+    expect_equal([d["line"] for d in documents[:-1]], list(range(2, 66)), "lines of the input")
     finish(server, disk)
 
 
