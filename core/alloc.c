@@ -57,6 +57,14 @@ void alloc_drop_windows(struct alloc *alloc)
 		drop_window(alloc, &alloc->windows[i]);
 }
 
+void alloc_leave(struct alloc *alloc, uint32_t slab)
+{
+	for (uint32_t i = 0; i < alloc->window_count; i++)
+		if (alloc->windows[i].blocks > 0 &&
+		    geometry_slab(alloc->geometry, alloc->windows[i].pbn) == slab)
+			drop_window(alloc, &alloc->windows[i]);
+}
+
 static struct alloc_window *find_window(struct alloc *alloc, uint32_t region, uint32_t index)
 {
 	for (uint32_t i = 0; i < alloc->window_count; i++) {
@@ -350,8 +358,22 @@ static struct alloc_window *window_of(struct alloc *alloc, pbn_t pbn)
 	return NULL;
 }
 
+bool alloc_keeps(const struct alloc *alloc, pbn_t pbn)
+{
+	for (uint32_t i = 0; i < alloc->window_count; i++) {
+		const struct alloc_window *window = &alloc->windows[i];
+		uint64_t at = pbn.v - window->pbn.v;
+
+		if (pbn.v >= window->pbn.v && at < window->blocks && !handed(window, (uint32_t)at))
+			return true;
+	}
+	return false;
+}
+
 void alloc_put(struct alloc *alloc, pbn_t pbn, uint32_t blocks)
 {
+	/* They may have been written. */
+	refs_set_owed(alloc->refs, geometry_slab(alloc->geometry, pbn), OWED_DUE);
 	for (uint32_t i = 0; i < blocks; i++) {
 		pbn_t block = pbn_add(pbn, i);
 		struct alloc_window *window = window_of(alloc, block);

@@ -82,6 +82,10 @@ void alloc_put(struct alloc *alloc, pbn_t pbn, uint32_t blocks);
 bool alloc_pass_over(struct alloc *alloc, page_t page, int res, bool *ret_lost);
 void alloc_retry(struct alloc *alloc);
 
+/* Whether the block is reserved and not handed out. */
+bool alloc_keeps(const struct alloc *alloc, pbn_t pbn);
+/* Takes reservations in the slab back. */
+void alloc_leave(struct alloc *alloc, uint32_t slab);
 /* Takes all reservations back. */
 void alloc_drop_windows(struct alloc *alloc);
 

@@ -488,6 +488,11 @@ bool cache_is_loading(struct cache *cache)
 	return false;
 }
 
+bool cache_is_loading_page(struct cache *cache, page_t page)
+{
+	return find_load(cache, page) != NULL;
+}
+
 void cache_wake(struct cache *cache)
 {
 	wait_wake_all(&cache->free_waits, 0);

@@ -242,6 +242,16 @@ static void encode_root(const struct volume *volume, uint32_t number, uint32_t g
 	page_seal(out, &header, volume->super.uuid);
 }
 
+/* Whether nothing of the slab is left to be given back, or on its way. */
+static bool is_given(const struct volume *volume, uint32_t slab)
+{
+	const struct slab *s = &volume->refs.slabs[slab];
+
+	if (MUTANT(91))
+		return true;
+	return s->owed == OWED_NOTHING && s->busy_free == 0 && !sweep_is_at(&volume->sweep, slab);
+}
+
 static void encode_summary(const struct volume *volume, uint32_t number, uint32_t generation,
 			   uint8_t *out)
 {
@@ -251,11 +261,14 @@ static void encode_summary(const struct volume *volume, uint32_t number, uint32_
 	memset(out, 0, BLOCK_BYTES);
 	for (uint32_t i = 0; i < SUMMARY_ENTRIES && first + i < volume->super.geometry.slabs; i++) {
 		const struct slab *slab = &volume->refs.slabs[first + i];
+		bool given = is_given(volume, first + i);
 		struct summary_entry entry = {slab->generation, (uint32_t)slab->free_blocks,
-					      slab->shared_refs, slab->home_piece};
+					      slab->shared_refs, slab->home_piece,
+					      given ? SUMMARY_GIVEN : 0};
 
-		if (slab->generation != 0)
-			summary_page_put(out, i, &entry);
+		if (slab->generation == 0)
+			entry = (struct summary_entry){.flags = given ? 0 : SUMMARY_WRITTEN};
+		summary_page_put(out, i, &entry);
 	}
 	page_seal(out, &header, volume->super.uuid);
 }

@@ -44,6 +44,10 @@ enum counter_unit {
 	C(GAUGE, BYTES, metadata_bytes,                                                            \
 	  "what of the store never holds data, and the places of the map's leaves")                \
 	C(GAUGE, BYTES, lost_bytes, "free, but their counts are damaged: they are left out")       \
+	C(GAUGE, BYTES, giveback_due_bytes,                                                        \
+	  "free, and perhaps not given back yet: at the most, and less in the background")         \
+	C(GAUGE, BYTES, giveback_failed_bytes,                                                     \
+	  "free, and the backing did not take it: at the most")                                    \
 	C(COUNTER, COUNT, reads, "read requests of clients")                                       \
 	C(COUNTER, COUNT, writes, "write requests of clients")                                     \
 	C(COUNTER, COUNT, zeroes, "requests of clients to write zeros")                            \
@@ -71,6 +75,7 @@ enum counter_unit {
 	  "bytes of payloads that went between a ublk client's memory and the store uncopied")     \
 	C(COUNTER, COUNT, fence_waits, "times a request waited for a fence")                       \
 	C(COUNTER, BYTES, discarded_bytes, "bytes given back to the backing file or device")       \
+	C(COUNTER, COUNT, giveback_rounds, "rounds through all slabs that had something due")      \
 	C(COUNTER, COUNT, read_errors, "requests whose data the store could not read")             \
 	C(COUNTER, COUNT, write_errors, "requests whose data the store could not write")           \
 	C(COUNTER, COUNT, no_space_errors, "writes of data that the backing had no space for")     \

@@ -166,11 +166,15 @@ void root_page_put(uint8_t *page, uint32_t index, struct root_words words);
 struct root_words root_page_get(const uint8_t *page, uint32_t index);
 
 /* Summary entry: one slab. */
+#define SUMMARY_GIVEN	1u /* all that is free of the slab was given back to the backing */
+#define SUMMARY_WRITTEN 2u /* generation 0, and yet it is not known to be: blocks may be written */
+
 struct summary_entry {
 	uint32_t generation; /* of its refs page; 0: never went home, all counts are 0 */
 	uint32_t free_blocks; /* data blocks without a reference */
 	uint32_t shared_refs; /* sum of the counts that are greater than 1 */
 	uint8_t piece; /* the largest that the refs page has (piece.h), + 1; 0: not known */
+	uint8_t flags; /* SUMMARY_* */
 };
 
 void summary_page_put(uint8_t *page, uint32_t index, const struct summary_entry *entry);

@@ -217,7 +217,7 @@ void summary_page_put(uint8_t *page, uint32_t index, const struct summary_entry 
 	put_le32(at, entry->generation);
 	put_le32(at + 4, entry->free_blocks);
 	put_le32(at + 8, entry->shared_refs);
-	put_le32(at + 12, entry->piece);
+	put_le32(at + 12, entry->piece | (uint32_t)entry->flags << 8);
 }
 
 struct summary_entry summary_page_get(const uint8_t *page, uint32_t index)
@@ -225,7 +225,8 @@ struct summary_entry summary_page_get(const uint8_t *page, uint32_t index)
 	const uint8_t *at = page + PAGE_HEADER_BYTES + index * SUMMARY_ENTRY_BYTES;
 
 	assert(index < SUMMARY_ENTRIES);
-	return (struct summary_entry){get_le32(at), get_le32(at + 4), get_le32(at + 8), at[12]};
+	return (struct summary_entry){get_le32(at), get_le32(at + 4), get_le32(at + 8), at[12],
+				      at[13]};
 }
 
 void leaf_page_put(uint8_t *page, uint32_t index, uint64_t word)

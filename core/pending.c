@@ -74,19 +74,19 @@ void pending_add(struct pending *pending, uint64_t lsn, pbn_t pbn, uint32_t bloc
 		refs_busy_sub(pending->refs, pbn, blocks);
 		return;
 	}
-	queue_push(&pending->queue, (struct pending_run){lsn, pbn, blocks});
+	queue_push(&pending->queue, (struct pending_run){lsn, pbn, blocks, false});
 }
 
 void pending_add_place(struct pending *pending, uint64_t lsn, pbn_t place)
 {
 	refs_busy_add(pending->refs, place, 2);
-	queue_push(&pending->quarantine, (struct pending_run){lsn, place, 2});
+	queue_push(&pending->quarantine, (struct pending_run){lsn, place, 2, false});
 }
 
 void pending_add_slot(struct pending *pending, uint64_t lsn, pbn_t slot)
 {
 	refs_busy_add(pending->refs, slot, 1);
-	queue_push(&pending->quarantine, (struct pending_run){lsn, slot, 1});
+	queue_push(&pending->quarantine, (struct pending_run){lsn, slot, 1, false});
 }
 
 void pending_kill(struct pending *pending)
@@ -136,6 +136,19 @@ static struct pending_discard *free_discard(struct pending *pending)
 	return NULL;
 }
 
+static void set_owed(struct pending *pending, pbn_t pbn, enum owed owed)
+{
+	refs_set_owed(pending->refs, geometry_slab(pending->refs->geometry, pbn), owed);
+}
+
+static void let_go(struct pending *pending, const struct pending_run *run)
+{
+	if (run->held)
+		refs_unhold(pending->refs, geometry_slab(pending->refs->geometry, run->pbn));
+	else
+		refs_busy_sub(pending->refs, run->pbn, run->blocks);
+}
+
 /* Sends queued runs to the store, adjacent ones as one as long as it is a small one: what has been
  * sent cannot be reused. */
 static void submit_discards(struct pending *pending, unsigned lane)
@@ -147,7 +160,7 @@ static void submit_discards(struct pending *pending, unsigned lane)
 		if (discard == NULL)
 			return;
 		discard->run = queue_pop(&pending->giveback);
-		while ((next = queue_first(&pending->giveback)) != NULL &&
+		while ((next = queue_first(&pending->giveback)) != NULL && !next->held &&
 		       next->pbn.v == discard->run.pbn.v + discard->run.blocks &&
 		       discard->run.blocks + next->blocks <= DISCARD_BLOCKS_MAX)
 			discard->run.blocks += queue_pop(&pending->giveback).blocks;
@@ -162,7 +175,7 @@ static void submit_discards(struct pending *pending, unsigned lane)
 		pending->discards_in_flight++;
 		store_submit(pending->store, &discard->io);
 		if (MUTANT(27)) /* handed out while its discard is in flight */
-			refs_busy_sub(pending->refs, discard->run.pbn, discard->run.blocks);
+			let_go(pending, &discard->run);
 	}
 }
 
@@ -176,12 +189,16 @@ static void discard_done(struct store_io *io, int res)
 		pending->discarded_bytes += io->len_bytes;
 	else if (res == -EOPNOTSUPP)
 		pending->discard = false; /* a hint that the store does not take */
+	if (res < 0)
+		set_owed(pending, discard->run.pbn, OWED_FAILED);
 	if (!MUTANT(27))
-		refs_busy_sub(pending->refs, discard->run.pbn, discard->run.blocks);
+		let_go(pending, &discard->run);
 	discard->run.blocks = 0;
 	pending->discards_in_flight--;
 	submit_discards(pending, io->lane);
 	pending->on_settled(pending->context);
+	if (pending->on_given)
+		pending->on_given(pending->context, io->lane);
 	pthread_mutex_unlock(pending->lock);
 }
 
@@ -190,6 +207,14 @@ static void discard_done(struct store_io *io, int res)
 static bool is_released(struct pending *pending, pbn_t pbn)
 {
 	return refs_count(pending->refs, pbn) == 0 && refs_busy_count(pending->refs, pbn) == 1;
+}
+
+/* Not given back now: what is free is due. */
+static void settle(struct pending *pending, pbn_t pbn, uint32_t blocks, bool released)
+{
+	if (released)
+		set_owed(pending, pbn, OWED_DUE);
+	refs_busy_sub(pending->refs, pbn, blocks);
 }
 
 /* One run: what still has references is overwritable again, what has none is given back or
@@ -206,10 +231,11 @@ static void settle_run(struct pending *pending, struct pending_run run)
 			end++;
 		if (released && pending->discard &&
 		    pending->giveback.count < pending->giveback.capacity)
-			queue_push(&pending->giveback,
-				   (struct pending_run){run.lsn, pbn_add(run.pbn, i), end - i});
+			queue_push(
+				&pending->giveback,
+				(struct pending_run){run.lsn, pbn_add(run.pbn, i), end - i, false});
 		else
-			refs_busy_sub(pending->refs, pbn_add(run.pbn, i), end - i);
+			settle(pending, pbn_add(run.pbn, i), end - i, released);
 		i = end;
 	}
 }
@@ -243,7 +269,8 @@ void pending_reuse(struct pending *pending)
 	while (pending->giveback.count > 0) {
 		struct pending_run run = queue_pop(&pending->giveback);
 
-		refs_busy_sub(pending->refs, run.pbn, run.blocks);
+		set_owed(pending, run.pbn, OWED_DUE);
+		let_go(pending, &run);
 	}
 	pending->on_settled(pending->context);
 }
@@ -251,4 +278,25 @@ void pending_reuse(struct pending *pending)
 void pending_release_places(struct pending *pending, uint64_t tail_lsn, unsigned lane)
 {
 	settle_queue(pending, &pending->quarantine, tail_lsn, lane);
+}
+
+void pending_give(struct pending *pending, pbn_t pbn, uint32_t blocks)
+{
+	refs_busy_add(pending->refs, pbn, blocks);
+	queue_push(&pending->giveback, (struct pending_run){0, pbn, blocks, false});
+}
+
+void pending_give_slab(struct pending *pending, uint32_t slab)
+{
+	const struct geometry *geometry = pending->refs->geometry;
+
+	refs_hold(pending->refs, slab);
+	queue_push(&pending->giveback,
+		   (struct pending_run){0, geometry_slab_pbn(geometry, slab, 0),
+					geometry_slab_blocks(geometry, slab), true});
+}
+
+void pending_send(struct pending *pending, unsigned lane)
+{
+	submit_discards(pending, lane);
 }

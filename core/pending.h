@@ -37,6 +37,7 @@ struct pending_run {
 	uint64_t lsn;
 	pbn_t pbn;
 	uint32_t blocks;
+	bool held; /* all of a slab that was never used: see refs_hold() */
 };
 
 struct pending_queue {
@@ -64,6 +65,8 @@ struct pending {
 	uint64_t discarded_bytes;
 	/* Called with the lock held: blocks became allocatable or overwritable. */
 	void (*on_settled)(void *context);
+	/* The same after a discard, on its lane. May be NULL. */
+	void (*on_given)(void *context, unsigned lane);
 	void *context;
 };
 
@@ -95,6 +98,11 @@ void pending_settle(struct pending *pending, uint64_t durable_lsn, uint64_t olde
 /* Somebody waits for blocks: what is still to be given back is settled as it is, since it is about
  * to be written again. */
 void pending_reuse(struct pending *pending);
+/* Free blocks of a slab that is due, in nobody's hands, are given back; so is all of a slab that
+ * was never used and whose page is absent. pending_send() begins. */
+void pending_give(struct pending *pending, pbn_t pbn, uint32_t blocks);
+void pending_give_slab(struct pending *pending, uint32_t slab);
+void pending_send(struct pending *pending, unsigned lane);
 /* A checkpoint with this tail is durable: places given back by older edits are free. */
 void pending_release_places(struct pending *pending, uint64_t tail_lsn, unsigned lane);
 

@@ -20,6 +20,8 @@ int refs_init(struct refs *refs, const struct geometry *geometry, struct cache *
 		r = slabset_init(&refs->unknown, geometry->slabs);
 	if (r == 0)
 		r = slabset_init(&refs->barred, geometry->slabs);
+	if (r == 0)
+		r = slabset_init(&refs->due, geometry->slabs);
 	return refs->slabs && refs->tops ? r : -ENOMEM;
 }
 
@@ -31,6 +33,7 @@ void refs_done(struct refs *refs)
 		slabset_done(&refs->by_piece[i]);
 	slabset_done(&refs->unknown);
 	slabset_done(&refs->barred);
+	slabset_done(&refs->due);
 }
 
 /* --- what a slab has to offer --- */
@@ -90,9 +93,14 @@ void refs_set_summary(struct refs *refs, uint32_t slab, const struct summary_ent
 		.home_piece = entry->piece <= PIECES ? entry->piece : 0,
 	};
 	refs->free_blocks += free_blocks;
+	refs->owed_free[OWED_NOTHING] += free_blocks;
 	refs->shared_refs += entry->shared_refs;
 	set_home_piece(refs, slab);
 	enter_set(refs, slab);
+	/* Of an older store that is not known. */
+	if (entry->generation == 0 ? (entry->flags & SUMMARY_WRITTEN) != 0
+				   : (entry->flags & SUMMARY_GIVEN) == 0 && free_blocks > 0)
+		refs_set_owed(refs, slab, OWED_DUE);
 }
 
 static bool is_free(const struct frame *frame, uint32_t i)
@@ -204,6 +212,52 @@ void refs_unbar(struct refs *refs)
 	}
 }
 
+void refs_set_owed(struct refs *refs, uint32_t slab, enum owed owed)
+{
+	struct slab *s = &refs->slabs[slab];
+
+	if (s->owed == owed)
+		return;
+	refs->owed_free[s->owed] -= (uint64_t)s->free_blocks;
+	refs->owed_free[owed] += (uint64_t)s->free_blocks;
+	s->owed = owed;
+	if (owed == OWED_DUE)
+		slabset_add(&refs->due, slab);
+	else
+		slabset_remove(&refs->due, slab);
+	refs->tops[slab / SUMMARY_ENTRIES].dirty = true;
+}
+
+void refs_make_all_due(struct refs *refs)
+{
+	for (uint32_t slab = 0; slab < refs->geometry->slabs; slab++)
+		if (refs->slabs[slab].free_blocks > 0)
+			refs_set_owed(refs, slab, OWED_DUE);
+}
+
+void refs_hold(struct refs *refs, uint32_t slab)
+{
+	struct slab *s = &refs->slabs[slab];
+
+	assert(s->generation == 0 && s->busy_free == 0 && !s->lost);
+	s->busy_free = s->free_blocks;
+	refs->busy_free += (uint64_t)s->free_blocks;
+	set_piece(refs, slab, 0);
+}
+
+void refs_unhold(struct refs *refs, uint32_t slab)
+{
+	struct slab *s = &refs->slabs[slab];
+
+	assert(s->busy_free == s->free_blocks);
+	s->busy_free = 0;
+	refs->busy_free -= (uint64_t)s->free_blocks;
+	if (cache_find(refs->cache, page_of_refs(refs->geometry, slab)))
+		refs_measure(refs, slab); /* it came in meanwhile */
+	else
+		set_home_piece(refs, slab);
+}
+
 /* How far behind `from` it is, going round. */
 static uint32_t next_of(const struct refs *refs, const struct slabset *set, uint32_t from)
 {
@@ -307,6 +361,7 @@ static void count_changed(struct refs *refs, struct slab *slab, uint32_t before,
 
 	slab->free_blocks = (int16_t)(slab->free_blocks + free_delta);
 	refs->free_blocks += (uint64_t)(int64_t)free_delta;
+	refs->owed_free[slab->owed] += (uint64_t)(int64_t)free_delta;
 	if (busy) {
 		slab->busy_free = (int16_t)(slab->busy_free + free_delta);
 		refs->busy_free += (uint64_t)(int64_t)free_delta;
@@ -351,9 +406,8 @@ bool refs_lose(struct refs *refs, uint32_t slab)
 {
 	struct slab *s = &refs->slabs[slab];
 
-	if (s->lost)
+	if (s->lost || s->busy_free > 0)
 		return false;
-	assert(s->busy_free == 0); /* it is absent */
 	leave_set(refs, slab);
 	slabset_remove(&refs->unknown, slab);
 	s->lost = true;
@@ -377,6 +431,7 @@ void refs_recount(struct refs *refs, uint32_t slab)
 	refs->free_blocks += (uint64_t)(int64_t)(free_blocks - s->free_blocks);
 	/* During replay it may have gone below 0; a slab's sum has fewer than 31 bits. */
 	refs->shared_refs += (uint64_t)(int64_t)(int32_t)(shared - s->shared_refs);
+	refs->owed_free[s->owed] += (uint64_t)(int64_t)(free_blocks - s->free_blocks);
 	s->free_blocks = free_blocks;
 	s->shared_refs = shared;
 	refs_measure(refs, slab);

@@ -33,6 +33,14 @@
 #include "core/piece.h"
 #include "core/slabset.h"
 
+/* What of a slab's free blocks is to be given back to the backing. */
+enum owed {
+	OWED_NOTHING,
+	OWED_DUE, /* it may hold some of them */
+	OWED_FAILED, /* so it does, and they cannot be given back in this life */
+	OWED_KINDS,
+};
+
 struct slab {
 	uint32_t generation; /* of its refs page's last home write; 0: never */
 	int16_t free_blocks; /* count 0, busy or not */
@@ -40,8 +48,9 @@ struct slab {
 	uint32_t shared_refs;
 	uint8_t piece; /* no larger one is allocatable (piece.h); while the page is absent: exact */
 	uint8_t home_piece; /* of the page as it is at home, + 1; 0: not known */
-	bool barred; /* passed over until refs_unbar() */
-	bool lost; /* its page could not be read: nothing of it is handed out */
+	bool barred : 1; /* passed over until refs_unbar() */
+	bool lost : 1; /* its page could not be read: nothing of it is handed out */
+	uint8_t owed : 2; /* enum owed */
 };
 
 struct refs {
@@ -52,10 +61,12 @@ struct refs {
 	struct slabset by_piece[PIECES]; /* which slabs are of that piece; barred and lost: none */
 	struct slabset unknown; /* whose piece is not known: it is the least that can be */
 	struct slabset barred;
+	struct slabset due; /* OWED_DUE */
 	uint64_t free_blocks; /* sums over the slabs */
 	uint64_t busy_free;
 	uint64_t shared_refs;
 	uint64_t lost_free; /* of free_blocks: in lost slabs */
+	uint64_t owed_free[OWED_KINDS]; /* free_blocks, by what is owed of their slabs */
 };
 
 int refs_init(struct refs *refs, const struct geometry *geometry, struct cache *cache);
@@ -83,7 +94,7 @@ static inline uint64_t refs_available(const struct refs *refs)
 	return refs->free_blocks - refs->busy_free - refs->lost_free;
 }
 
-/* The absent page of the slab cannot be had. False: that was known. */
+/* The absent page of the slab cannot be had. False: that was known, or the slab is held. */
 bool refs_lose(struct refs *refs, uint32_t slab);
 /* The page came in; nothing of it is busy. It is known now what it has. */
 void refs_loaded(struct refs *refs, const struct frame *frame);
@@ -91,6 +102,15 @@ void refs_loaded(struct refs *refs, const struct frame *frame);
 void refs_evicted(struct refs *refs, uint32_t slab);
 /* A copy of the page went home: its generation and what it had to offer. */
 void refs_home(struct refs *refs, uint32_t slab, uint32_t generation, uint32_t piece);
+
+/* What is owed of the slab; the summary says whether it is nothing from the next checkpoint on. */
+void refs_set_owed(struct refs *refs, uint32_t slab, enum owed owed);
+/* Whatever is free is due: for who wants it so, and after an end that was not clean. */
+void refs_make_all_due(struct refs *refs);
+/* All of a slab that was never used is busy, though its page is absent and stays so; until
+ * refs_unhold(). */
+void refs_hold(struct refs *refs, uint32_t slab);
+void refs_unhold(struct refs *refs, uint32_t slab);
 
 /* Passed over until refs_unbar(), which ends that for all. */
 void refs_bar(struct refs *refs, uint32_t slab);

@@ -256,6 +256,13 @@ static void on_settled(void *context)
 	update_space(volume);
 }
 
+static void on_given(void *context, unsigned lane)
+{
+	struct volume *volume = context;
+
+	sweep_go_on(&volume->sweep, lane);
+}
+
 static uint32_t pending_room_of(void *context)
 {
 	struct volume *volume = context;
@@ -413,6 +420,8 @@ static int init_parts(struct volume *volume, const struct recovery_log *log)
 		r = pending_init(&volume->pending, &volume->refs, store, meta, room,
 				 volume->options.discard);
 	volume->pending.on_settled = on_settled;
+	volume->pending.on_given = on_given;
+	sweep_init(&volume->sweep, volume);
 	volume->pending.context = volume;
 	windows = min_u32(frames_for(volume) / WINDOW_FRAMES, ALLOC_WINDOWS_MAX);
 	alloc_init(&volume->alloc, &volume->refs, &volume->super.geometry,
@@ -472,7 +481,8 @@ bool volume_is_idle(struct volume *volume)
 
 	pthread_mutex_lock(&volume->meta);
 	busy = volume->flusher.busy || volume->backing.in_flight > 0 ||
-	       volume->pending.discards_in_flight > 0 || cache_is_loading(&volume->cache);
+	       volume->pending.discards_in_flight > 0 || cache_is_loading(&volume->cache) ||
+	       volume->sweep.state == SWEEP_LOADING;
 	if (!volume_latched(volume))
 		busy = busy || volume->backing.held != NULL ||
 		       volume->checkpoint.state != CHECKPOINT_IDLE ||
@@ -500,6 +510,7 @@ static int recover(struct volume *volume, struct damage *reterr_damage)
 {
 	struct recovery_log log = {0};
 	uint32_t *generations = NULL;
+	bool clean;
 	int r = 0;
 
 	/* What is read may be in the system's cache alone; it must not be lost after it was
@@ -513,6 +524,7 @@ static int recover(struct volume *volume, struct damage *reterr_damage)
 	if (r < 0)
 		return r;
 	volume->life = volume->super.epoch + 1;
+	clean = volume->super.clean;
 	r = recovery_read_log(volume->store, &volume->super, &log, reterr_damage);
 	if (r == 0)
 		r = init_parts(volume, &log);
@@ -524,6 +536,8 @@ static int recover(struct volume *volume, struct damage *reterr_damage)
 	if (r == 0)
 		r = recovery_replay(volume, &log, reterr_damage);
 	volume->opening = NULL;
+	if (r == 0 && !clean && !volume->options.read_only && !MUTANT(92))
+		refs_make_all_due(&volume->refs);
 	if (r < 0 && volume->checkpoint.volume) /* what replay began, if anything, ends before */
 		drain(volume);
 	free(generations);
@@ -608,6 +622,7 @@ int volume_close(struct volume *volume)
 {
 	int r = 0;
 
+	volume_end_trim(volume);
 	if (!volume_latched(volume) && !volume->options.read_only) {
 		close_areas(volume);
 		/* Twice: either superblock alone says so, should the other be lost. */
@@ -641,6 +656,7 @@ void volume_tick(struct volume *volume, struct worker *worker)
 	volume_settle(volume, worker->lane);
 	alloc_retry(&volume->alloc);
 	checkpoint_tick(&volume->checkpoint, worker);
+	sweep_tick(&volume->sweep, worker);
 	pthread_mutex_unlock(&volume->meta);
 	tracking_tick(&volume->tracking, worker);
 }
@@ -741,6 +757,10 @@ static void stats_locked(struct volume *volume, struct volume_stats *ret)
 	ret->metadata_writes = volume->journal.blocks_written + volume->checkpoint.pages_written +
 			       volume->checkpoint.checkpoints + volume->tracking.pages_written;
 	ret->discarded_bytes = volume->pending.discarded_bytes;
+	if (volume->pending.discard)
+		ret->giveback_due_bytes = blocks_to_bytes(sweep_due_blocks(&volume->sweep));
+	ret->giveback_rounds = volume->sweep.rounds;
+	ret->giveback_failed_bytes = blocks_to_bytes(volume->refs.owed_free[OWED_FAILED]);
 	pthread_mutex_unlock(&volume->meta);
 	ret->reads = atomic_load(&volume->counters.reads);
 	ret->writes = atomic_load(&volume->counters.writes);

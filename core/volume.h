@@ -95,6 +95,13 @@ void volume_tick(struct volume *volume, struct worker *worker);
 /* Starts a checkpoint; it runs in the background. */
 void volume_checkpoint(struct volume *volume, struct worker *worker);
 
+/* All that is free is given back to the backing in the background, whatever is known of it: from
+ * the next tick on. It is done when so many rounds are over (giveback_rounds). EROFS, EIO
+ * (latched), EOPNOTSUPP: nothing is given back. */
+int volume_trim(struct volume *volume, uint64_t *ret_round);
+/* Nothing more is given back of what is due: the server stops, and goes on in its next life. */
+void volume_end_trim(struct volume *volume);
+
 /* Cancels the SAME and CLONE requests that are under way: they end with what they have. */
 void volume_cancel(struct volume *volume);
 

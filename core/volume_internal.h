@@ -24,6 +24,7 @@
 #include "core/map.h"
 #include "core/pending.h"
 #include "core/refs.h"
+#include "core/sweep.h"
 #include "core/tracking.h"
 #include "core/volume.h"
 
@@ -47,6 +48,7 @@ struct volume {
 	struct pending pending;
 	struct alloc alloc;
 	struct checkpoint checkpoint;
+	struct sweep sweep;
 	struct list space_waits; /* requests that wait for blocks to become allocatable */
 	uint32_t space_holders; /* requests with blocks that are not published yet */
 	bool low_on_space;

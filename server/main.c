@@ -2,9 +2,8 @@
 /*
  * main - sameblkd: opens a store, serves it, stops cleanly
  *
- * The main thread opens and closes; in between it only waits to be told to stop. Worker threads
- * (loop.h) serve NBD and ublk and do the engine's work, the control thread (ctl_server.h) answers
- * `sameblk`.
+ * The main thread opens and closes; in between it only waits to be told to stop. Workers (loop.h)
+ * serve NBD and ublk and do the engine's work, the control thread (ctl_server.h) answers `sameblk`.
  *
  * Up:    keys for TLS, the ublk driver probed, store (locked), sockets bound, loops, volume
  *        recovered, NBD accepts, the ublk device live, control, `ready`
@@ -708,7 +707,7 @@ static void stop_nbd(struct daemon *daemon)
 /* The workers' threads have ended: what they still had for one another runs here. */
 static void quiesce(struct daemon *daemon)
 {
-	bool any = daemon->volume != NULL;
+	bool any = true;
 
 	while (any) {
 		any = false;
@@ -739,8 +738,9 @@ static int go_down(struct daemon *daemon)
 		loop_stop(&daemon->loops[i]);
 	for (unsigned i = 0; i < daemon->loops_started; i++)
 		loop_join(&daemon->loops[i]);
-	quiesce(daemon);
 	if (daemon->volume != NULL) {
+		volume_end_trim(daemon->volume);
+		quiesce(daemon);
 		daemon->lacking_ms = 0;
 		r = volume_close(daemon->volume);
 		if (r < 0)

@@ -61,6 +61,7 @@ struct scenario {
 	uint32_t fua_percent;
 	uint32_t checkpoint_in; /* one step in so many starts a checkpoint; or NEVER */
 	uint32_t tick_in; /* one step in so many, the timer */
+	uint32_t trim_in; /* the same, all that is free is given back; 0: never */
 	uint32_t nested_in; /* one recovery in so many is crashed again */
 	enum fill fill;
 	bool tracking; /* the volume tracks changes */

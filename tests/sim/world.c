@@ -212,10 +212,13 @@ static void act(struct world *world, enum step step, unsigned worker, uint32_t *
 static void disturb(struct world *world)
 {
 	struct worker *worker = &world->workers[rng_below(&world->rng, world->scenario.workers)];
+	uint64_t round;
 
 	if (world->scenario.checkpoint_in != NEVER &&
 	    rng_once_in(&world->rng, world->scenario.checkpoint_in))
 		volume_checkpoint(world->volume, worker);
+	if (world->scenario.trim_in != 0 && rng_once_in(&world->rng, world->scenario.trim_in))
+		volume_trim(world->volume, &round);
 	if (rng_once_in(&world->rng, world->scenario.tick_in))
 		volume_tick(world->volume, worker);
 }

@@ -135,7 +135,7 @@ Test(check, a_count_in_a_slab_that_nothing_uses_is_found)
 	struct image *image = image_new_filled();
 
 	image->counts[1][7] = 2;
-	image->summaries[1] = (struct summary_entry){9, SLAB_DATA_BLOCKS - 1, 2, 0};
+	image->summaries[1] = (struct summary_entry){9, SLAB_DATA_BLOCKS - 1, 2, 0, 0};
 	image_write(image);
 	expect_one(image, "refcount of physical blocks", "2");
 	expect_mended(image);
@@ -149,7 +149,7 @@ Test(check, a_count_beyond_the_end_of_a_short_slab_is_found)
 
 	cr_assert_lt(blocks, SLAB_DATA_BLOCKS);
 	image->counts[2][blocks] = 1;
-	image->summaries[2] = (struct summary_entry){1, blocks, 0, 0};
+	image->summaries[2] = (struct summary_entry){1, blocks, 0, 0, 0};
 	image_write(image);
 	expect_one(image, "refcount of physical blocks", "1");
 	image_free(image);
@@ -174,7 +174,7 @@ Test(check, findings_beyond_the_maximum_are_counted_only)
 
 	for (uint32_t i = 0; i < SLAB_DATA_BLOCKS; i++)
 		image->counts[1][i] = (uint16_t)(i + 1);
-	image->summaries[1] = (struct summary_entry){1, 0, 0, 0};
+	image->summaries[1] = (struct summary_entry){1, 0, 0, 0, 0};
 	for (uint32_t i = 1; i < SLAB_DATA_BLOCKS; i++)
 		image->summaries[1].shared_refs += i + 1;
 	image_write(image);

@@ -282,8 +282,9 @@ Test(format_page, entries_of_a_page_do_not_overlap)
 	}
 	memset(page, 0, sizeof(page));
 	for (uint32_t i = 0; i < SUMMARY_ENTRIES; i++)
-		summary_page_put(page, i,
-				 &(struct summary_entry){~0u - i, i, ~0u - 2 * i, (uint8_t)i});
+		summary_page_put(
+			page, i,
+			&(struct summary_entry){~0u - i, i, ~0u - 2 * i, (uint8_t)i, i % 4});
 	for (uint32_t i = 0; i < SUMMARY_ENTRIES; i++) {
 		cr_assert_eq(summary_page_get(page, i).generation, ~0u - i);
 		cr_assert_eq(summary_page_get(page, i).free_blocks, i);

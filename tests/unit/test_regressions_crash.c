@@ -479,3 +479,61 @@ Test(regressions_crash, a_last_region_of_any_length_is_replayed)
 		engine_done(&engine);
 	}
 }
+
+/* --- space that was not given back --- */
+
+static bool hold_discards;
+
+static int discards_hook(void *context, const struct store_io *io)
+{
+	(void)context;
+	return hold_discards && io->op == STORE_DISCARD ? MEM_HOLD : 0;
+}
+
+static bool is_given_back(pbn_t pbn)
+{
+	uint8_t bytes[2];
+
+	store_mem_peek(&engine.mem, pbn_off_bytes(pbn), bytes, 2);
+	return bytes[0] == 0xdd && bytes[1] == 0xdd; /* store_mem.h */
+}
+
+static void check_given_back_after(bool clean)
+{
+	pbn_t pbn, last;
+
+	hold_discards = false;
+	engine_init(&engine, &(struct engine_options){.volume = {.discard = true}});
+	engine.mem.hook = discards_hook;
+	cr_assert_eq(engine_write(&engine, 0, 512, 1), 0);
+	cr_assert_eq(engine_write(&engine, 600, 1, 2), 0);
+	engine_references(&engine, 0, &pbn);
+	engine_references(&engine, 511, &last);
+	engine_checkpoint(&engine);
+	hold_discards = true;
+	cr_assert_eq(engine_discard(&engine, 0, 512), 0);
+	cr_assert_eq(engine_flush(&engine), 0);
+	if (clean)
+		engine_checkpoint(&engine); /* its log is not replayed */
+	engine_kill(&engine);
+	hold_discards = false;
+	cr_assert_eq(engine_open(&engine), 0);
+	cr_assert_not(is_given_back(pbn));
+	cr_expect_geq(engine_stats(&engine).giveback_due_bytes, blocks_to_bytes(512));
+	volume_tick(engine.volume, &engine.workers[0]);
+	engine_settle(&engine);
+	cr_expect(is_given_back(pbn) && is_given_back(last));
+	cr_expect_eq(engine_stats(&engine).giveback_due_bytes, 0);
+	cr_expect(engine_holds(&engine, 600, 1, 2));
+	/* Not once more. */
+	engine_reopen(&engine);
+	cr_expect_eq(engine_stats(&engine).giveback_due_bytes, 0);
+	engine_done(&engine);
+}
+
+/* What was freed, durably, and not given back when the server was killed never was. */
+Test(regressions_crash, what_a_killed_server_did_not_give_back_is_given_back_after_the_restart)
+{
+	check_given_back_after(false);
+	check_given_back_after(true);
+}
