@@ -16,6 +16,7 @@ int dedupe_main(int argc, char **argv);
 int map_main(int argc, char **argv);
 int status_main(int argc, char **argv);
 int stats_main(int argc, char **argv);
+int trim_main(int argc, char **argv);
 int stop_main(int argc, char **argv);
 int attach_main(int argc, char **argv);
 int detach_main(int argc, char **argv);

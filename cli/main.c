@@ -26,6 +26,7 @@ static const struct entry entries[] = {
 	{"map", map_main, "print runs of the remap table"},
 	{"status", status_main, "print which server this is and how it is"},
 	{"stats", stats_main, "print the server's counters"},
+	{"trim", trim_main, "give all free space back to the file or device"},
 	{"stop", stop_main, "stop the server"},
 	{"attach", attach_main, "make a store's volume a block device"},
 	{"detach", detach_main, "remove a block device"},

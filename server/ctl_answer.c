@@ -340,6 +340,8 @@ json_t *ctl_answer(const struct ctl_call *call, const struct ctl_answer_server *
 		return answer_status(call, server);
 	case CTL_METHOD_STATS:
 		return answer_stats(call, server);
+	case CTL_METHOD_TRIM:
+		return json_pack("{s:I}", "round", (json_int_t)call->round);
 	case CTL_METHOD_NBD:
 	case CTL_METHOD_SAME_RANGES:
 	case CTL_METHOD_STOP:

@@ -282,6 +282,19 @@ static void start_changes(struct ctl_call *call)
 	request_submit(&call->map);
 }
 
+static void start_trim(struct ctl_call *call)
+{
+	int r = volume_trim(call->calls->volume, &call->round);
+
+	if (r == -EOPNOTSUPP)
+		fail_call(call, -r,
+			  "nothing is given back to this store: --discard=off, or it cannot be");
+	else if (r < 0)
+		fail_call(call, -r, r == -EROFS ? "the volume is read-only" : strerror(-r));
+	else
+		finish_call(call);
+}
+
 static void run_call(struct task *task)
 {
 	struct ctl_call *call = container_of(task, struct ctl_call, task);
@@ -301,6 +314,9 @@ static void run_call(struct task *task)
 		return;
 	case CTL_METHOD_CHANGES:
 		start_changes(call);
+		return;
+	case CTL_METHOD_TRIM:
+		start_trim(call);
 		return;
 	case CTL_METHOD_STATUS:
 	case CTL_METHOD_STATS:

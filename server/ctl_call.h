@@ -79,6 +79,7 @@ struct ctl_call {
 		struct same_job job;
 		struct request map; /* CHANGES too */
 		struct volume_stats stats;
+		uint64_t round; /* TRIM */
 	};
 };
 

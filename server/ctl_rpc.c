@@ -67,6 +67,7 @@ static const struct method methods[] = {
 	 {{"since", read_since, true}, {"from", read_from, false}}},
 	{"status", CTL_METHOD_STATUS, false, {{NULL, NULL, false}}},
 	{"stats", CTL_METHOD_STATS, false, {{NULL, NULL, false}}},
+	{"trim", CTL_METHOD_TRIM, true, {{NULL, NULL, false}}},
 	{"nbd", CTL_METHOD_NBD, true, {{NULL, NULL, false}}},
 	{"stop", CTL_METHOD_STOP, true, {{NULL, NULL, false}}},
 	{"detach", CTL_METHOD_DETACH, true, {{"force", read_force, false}}},

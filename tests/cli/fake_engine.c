@@ -16,6 +16,7 @@
 #define BLOCKS	    (FAKE_BYTES / BLOCK_BYTES)
 #define RUNNING_MAX 64
 #define NAP_NS	    500000
+#define MIB	    (1ull << 20)
 
 struct volume {
 	struct worker worker;
@@ -31,6 +32,9 @@ struct volume {
 	unsigned cancelled;
 	struct same_job *jobs[RUNNING_MAX];
 	uint64_t same_requests;
+	uint64_t rounds; /* of trims that are over */
+	bool trimming;
+	uint64_t failed_bytes;
 	uint8_t uuid[16];
 	/* A physical block per logical one at first; physical 0 is the hole. */
 	uint32_t place[BLOCKS];
@@ -243,6 +247,13 @@ void fake_set_state(struct volume *volume, enum volume_state state)
 	pthread_mutex_unlock(&volume->lock);
 }
 
+void fake_set_failed(struct volume *volume, uint64_t bytes)
+{
+	pthread_mutex_lock(&volume->lock);
+	volume->failed_bytes = bytes;
+	pthread_mutex_unlock(&volume->lock);
+}
+
 void fake_write(struct volume *volume, uint64_t off_bytes, uint32_t content)
 {
 	uint32_t block = (uint32_t)(off_bytes / BLOCK_BYTES);
@@ -331,6 +342,20 @@ void request_submit(struct request *request)
 	request->done(request, 0);
 }
 
+int volume_trim(struct volume *volume, uint64_t *ret_round)
+{
+	int r = 0;
+
+	pthread_mutex_lock(&volume->lock);
+	if (volume->state == VOLUME_READ_ONLY)
+		r = -EROFS;
+	volume->trimming = r == 0;
+	*ret_round = volume->rounds + 1;
+	pthread_mutex_unlock(&volume->lock);
+	return r;
+}
+
+/* A trim is over when it was looked at once. */
 void volume_stats(struct volume *volume, struct volume_stats *ret_stats)
 {
 	pthread_mutex_lock(&volume->lock);
@@ -339,7 +364,14 @@ void volume_stats(struct volume *volume, struct volume_stats *ret_stats)
 					   .latched_text = "a flush failed",
 					   .size_bytes = FAKE_BYTES,
 					   .store_bytes = 2 * FAKE_BYTES,
-					   .same_requests = volume->same_requests};
+					   .same_requests = volume->same_requests,
+					   .giveback_due_bytes = volume->trimming ? FAKE_BYTES : 0,
+					   .giveback_failed_bytes = volume->failed_bytes,
+					   .giveback_rounds = volume->rounds,
+					   .discarded_bytes = volume->rounds * MIB};
+	if (volume->trimming)
+		volume->rounds++;
+	volume->trimming = false;
 	pthread_mutex_unlock(&volume->lock);
 }
 

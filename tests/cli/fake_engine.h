@@ -33,6 +33,7 @@ void fake_hold(struct volume *volume, bool hold, bool last_first);
 /* A reference beyond this many fails with EMLINK. */
 void fake_set_references_max(struct volume *volume, uint32_t references);
 void fake_set_state(struct volume *volume, enum volume_state state);
+void fake_set_failed(struct volume *volume, uint64_t bytes);
 void fake_write(struct volume *volume, uint64_t off_bytes, uint32_t content);
 
 /* Jobs that run now, most that ran at a time, and those that ended because they were cancelled. */

@@ -412,6 +412,28 @@ Test(commands, stats_watch_ends_with_a_summary)
 	cr_assert_not_null(strstr(output, "\n{\"summary\":{\"samples\":"));
 }
 
+/* The fake's trims are under way when they are looked at first. */
+Test(commands, trim_waits_until_its_round_is_over)
+{
+	cr_assert_eq(run("trim"), 0);
+	cr_assert_str_eq(output, "1048576 bytes given back\n");
+	expect(0, "{\"discarded_bytes\":1048576,\"failed_bytes\":0}\n", run("trim --json"));
+	fake_set_failed(session.volume, 4096);
+	cr_assert_eq(run("trim"), 1);
+	cr_assert_not_null(strstr(output, "did not take up to 4096 bytes"), "%s", output);
+}
+
+Test(commands, trim_of_a_read_only_volume_is_refused)
+{
+	fake_set_state(session.volume, VOLUME_READ_ONLY);
+	cr_assert_eq(run("trim"), 2);
+	cr_assert_not_null(strstr(output, "read-only"), "%s", output);
+	/* It became so meanwhile. */
+	fake_set_state(session.volume, VOLUME_LATCHED);
+	cr_assert_eq(run("trim"), 2);
+	cr_assert_not_null(strstr(output, "a flush failed"), "%s", output);
+}
+
 Test(commands, stop_asks_once)
 {
 	cr_assert_eq(run("stop --wait 0"), 0);
@@ -460,9 +482,9 @@ Test(commands, a_server_that_hangs_keeps_nobody_from_listing_the_others)
 
 Test(commands, every_command_has_help_and_version)
 {
-	static const char *const commands[] = {"create", "same",  "clone",  "discard",
-					       "dedupe", "map",	  "status", "stats",
-					       "stop",	 "check", "dump",   ""};
+	static const char *const commands[] = {"create", "same",   "clone", "discard", "dedupe",
+					       "map",	 "status", "stats", "trim",    "stop",
+					       "check",	 "dump",   ""};
 
 	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
 		cr_assert_eq(run("%s --help", commands[i]), 0, "%s", commands[i]);

@@ -544,6 +544,10 @@ static int run_stranger(void)
 		return 4;
 	if (strcmp(session_fault(session_ask(fd, NBD_CALL)), "EPERM") != 0)
 		return 5;
+	if (strcmp(session_fault(
+			   session_ask(fd, "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"trim\"}\n")),
+		   "EPERM") != 0)
+		return 6;
 	return 0;
 }
 
