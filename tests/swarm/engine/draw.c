@@ -196,12 +196,17 @@ static unsigned tail_bucket(uint64_t logical_blocks)
 void draw_plan(uint64_t seed, struct plan *ret_plan)
 {
 	static const uint8_t sizes[SIZE_KINDS] = {60, 60, 40, 24, 30, 0, 0};
-	static const uint8_t shapes[SHAPE_KINDS] = {5, 4, 9, 5, 5, 5, 3};
+	/* Dealt out: a run of two minutes has them all. */
+	static const enum shape shapes[] = {
+		SHAPE_LINEAR_CLONED, SHAPE_FRAGMENTED, SHAPE_SATURATED,	    SHAPE_LONG_LOG,
+		SHAPE_EMPTY,	     SHAPE_FULL,       SHAPE_LINEAR_CLONED, SHAPE_LINEAR,
+		SHAPE_FRAGMENTED,    SHAPE_LONG_LOG,   SHAPE_LINEAR_CLONED, SHAPE_FULL,
+	};
 	struct rng rng = rng_for(seed, 1);
 	struct plan *plan = ret_plan;
 
 	*plan = (struct plan){.seed = seed};
-	plan->shape = weighted(&rng, shapes, SHAPE_KINDS);
+	plan->shape = shapes[seed % (sizeof(shapes) / sizeof(shapes[0]))];
 	plan->size = weighted(&rng, sizes, SIZE_KINDS);
 	/* So many owners need as many blocks. */
 	if (plan->shape == SHAPE_SATURATED)

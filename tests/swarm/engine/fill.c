@@ -52,9 +52,16 @@ static uint64_t clone_target(struct world *world, uint64_t src)
 static void refresh(struct world *world, uint64_t src, uint64_t dst, uint64_t blocks)
 {
 	struct rng *rng = &world->rng;
-	uint64_t at = rng_below(rng, (uint32_t)blocks), skip = rng_below(rng, (uint32_t)at + 1);
+	uint64_t at = rng_below(rng, (uint32_t)blocks), changed = 1 + rng_below(rng, 8), skip;
 
-	go(world, rng_once_in(rng, 3) ? OP_WRITE : OP_DISCARD, src + at, 1 + rng_below(rng, 8), 0);
+	/* Often what ends where the clone did: it is cut there, and what follows does not go on
+	 * where it ended any more. */
+	if (!rng_once_in(rng, 3)) {
+		changed = min_u64(changed, blocks);
+		at = blocks - changed;
+	}
+	skip = rng_once_in(rng, 2) ? at : rng_below(rng, (uint32_t)at + 1);
+	go(world, rng_once_in(rng, 3) ? OP_WRITE : OP_DISCARD, src + at, changed, 0);
 	world_drain(world);
 	blocks += rng_below(rng, 16);
 	if (src >= dst + blocks || dst >= src + blocks)
