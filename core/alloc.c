@@ -311,25 +311,25 @@ int alloc_get(struct alloc *alloc, lbn_t lbn, uint32_t blocks, bool stream, pbn_
 
 /* Where no two neighbours are known, a slab may have some that nobody measured yet, of a store that
  * was written without: each is read once in the store's life. */
-static int get_place(struct alloc *alloc, pbn_t *ret_place, page_t *ret_page)
+static int get_place(struct alloc *alloc, bool learns, pbn_t *ret_place, page_t *ret_page)
 {
 	int r = get_run(alloc, PLACE_BLOCKS, ret_place, ret_page);
 	uint32_t slab = slabset_next(&alloc->refs->unknown, 0);
 
-	if (r != -ENOSPC || slab == SLABSET_NONE)
+	if (r != -ENOSPC || slab == SLABSET_NONE || !learns)
 		return r;
 	*ret_page = page_of_refs(alloc->geometry, slab);
 	return -EAGAIN;
 }
 
-int alloc_get_place(struct alloc *alloc, pbn_t *ret_place, page_t *ret_page)
+int alloc_get_place(struct alloc *alloc, bool learns, pbn_t *ret_place, page_t *ret_page)
 {
-	int r = get_place(alloc, ret_place, ret_page);
+	int r = get_place(alloc, learns, ret_place, ret_page);
 
 	if (r != -ENOSPC)
 		return r;
 	alloc_drop_windows(alloc);
-	return get_place(alloc, ret_place, ret_page);
+	return get_place(alloc, learns, ret_place, ret_page);
 }
 
 int alloc_get_split(struct alloc *alloc, pbn_t *ret_place, pbn_t *ret_second, page_t *ret_page)

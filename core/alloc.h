@@ -70,9 +70,10 @@ void alloc_use_homes(struct alloc *alloc);
  * being filled from its first block on. */
 int alloc_get(struct alloc *alloc, lbn_t lbn, uint32_t blocks, bool stream, pbn_t *ret_pbn,
 	      uint32_t *ret_blocks, page_t *ret_page);
-/* Two adjacent blocks for a leaf's slots. */
-int alloc_get_place(struct alloc *alloc, pbn_t *ret_place, page_t *ret_page);
-/* Where no two neighbours are left: two single blocks. */
+/* Two adjacent blocks for a leaf's slots. learns: where none are known, slabs of which nobody knows
+ * what they have are read, one at a time. */
+int alloc_get_place(struct alloc *alloc, bool learns, pbn_t *ret_place, page_t *ret_page);
+/* Where no two neighbours are to be had: two single blocks. */
 int alloc_get_split(struct alloc *alloc, pbn_t *ret_place, pbn_t *ret_second, page_t *ret_page);
 void alloc_put(struct alloc *alloc, pbn_t pbn, uint32_t blocks);
 

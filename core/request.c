@@ -115,6 +115,7 @@ void request_next_part(struct request *request, uint32_t max_blocks)
 	request->part_lbn = lbn_of_bytes(at);
 	request->part_off_bytes = in_block;
 	request->part_place = PBN_NONE;
+	request->place_looks = 0;
 	request->part_keeps_place = false;
 	request->part_edit = 0;
 	request->target_count = 0;

@@ -26,7 +26,8 @@
 #include "core/base/mutant.h"
 #include "core/request_internal.h"
 
-#define PLACE_BLOCKS 2u
+#define PLACE_BLOCKS	2u
+#define PLACE_LOOKS_MAX 4u /* pages of counts read for two neighbours */
 
 static void allocate(struct request *request);
 
@@ -60,13 +61,15 @@ static void loaded(struct request *request)
 int request_take_place(struct request *request)
 {
 	struct alloc *alloc = &request->volume->alloc;
-	int r = alloc_get_place(alloc, &request->part_place, &request->part_page);
+	bool learns = request->place_looks < PLACE_LOOKS_MAX;
+	int r = alloc_get_place(alloc, learns, &request->part_place, &request->part_page);
 
 	if (r == 0)
 		request->part_second = pbn_add(request->part_place, 1);
 	else if (r == -ENOSPC && !MUTANT(90)) /* no two neighbours are left: any two will do */
 		r = alloc_get_split(alloc, &request->part_place, &request->part_second,
 				    &request->part_page);
+	request->place_looks += r == -EAGAIN;
 	if (r < 0)
 		request->part_place = PBN_NONE;
 	return r;

@@ -117,12 +117,12 @@ Test(alloc, a_window_is_aligned_also_behind_blocks_that_are_taken)
 {
 	pbn_t place;
 
-	cr_assert_eq(alloc_get_place(&alloc, &place, &wanted), 0);
+	cr_assert_eq(alloc_get_place(&alloc, true, &place, &wanted), 0);
 	cr_assert_eq(index_of(place.v), 0);
 	cr_assert_eq(index_of(get_one(0, 0)), HINT);
 	cr_assert_eq(get(1, 0, 64, false), 64);
 	cr_assert_eq(index_of(pbn.v), 2 * HINT);
-	cr_assert_eq(alloc_get_place(&alloc, &place, &wanted), 0);
+	cr_assert_eq(alloc_get_place(&alloc, true, &place, &wanted), 0);
 	cr_assert_eq(index_of(place.v), 2, "what is small goes where it fits");
 }
 
@@ -300,7 +300,7 @@ Test(alloc, a_place_that_is_put_back_is_free)
 {
 	pbn_t place;
 
-	cr_assert_eq(alloc_get_place(&alloc, &place, &wanted), 0);
+	cr_assert_eq(alloc_get_place(&alloc, true, &place, &wanted), 0);
 	cr_assert_eq(available(), data_blocks - 2);
 	alloc_put(&alloc, place, 2);
 	cr_assert_eq(available(), data_blocks);
@@ -316,13 +316,13 @@ Test(alloc_space, an_absent_refs_page_is_asked_for_and_nothing_is_taken)
 	cr_assert_eq(get(0, 0, 1, false), -EAGAIN);
 	cr_assert_eq(wanted, page_of_refs(space.geometry, 0));
 	wanted = PAGE_NONE;
-	cr_assert_eq(alloc_get_place(&alloc, &place, &wanted), -EAGAIN);
+	cr_assert_eq(alloc_get_place(&alloc, true, &place, &wanted), -EAGAIN);
 	cr_assert_eq(wanted, page_of_refs(space.geometry, 0));
 	cr_assert_eq(available(), data_blocks);
 	space_load(&space, wanted);
 	cr_assert_eq(get(0, 0, 1, false), 1);
 	cr_assert_eq(geometry_slab(space.geometry, pbn), 0);
-	cr_assert_eq(alloc_get_place(&alloc, &place, &wanted), 0);
+	cr_assert_eq(alloc_get_place(&alloc, true, &place, &wanted), 0);
 }
 
 Test(alloc_space, a_full_slab_is_passed_over)
@@ -396,7 +396,7 @@ Test(alloc_space, a_barred_slab_is_passed_over_until_the_retry)
 	cr_assert_eq(wanted, page_of_refs(space.geometry, 1));
 	pass_over(-ENOSPC);
 	cr_assert_eq(get(0, 0, 1, false), -ENOSPC);
-	cr_assert_eq(alloc_get_place(&alloc, &place, &wanted), -ENOSPC);
+	cr_assert_eq(alloc_get_place(&alloc, true, &place, &wanted), -ENOSPC);
 	alloc_retry(&alloc);
 	for (uint32_t i = 0; i < 2; i++) {
 		uint32_t slab;
@@ -472,7 +472,7 @@ Test(alloc_space, reservations_of_others_are_taken_back_before_there_is_no_space
 	space_load_all(&space);
 	get_one(0, 0);
 	cr_assert_eq(available(), 0);
-	cr_assert_eq(alloc_get_place(&alloc, &place, &wanted), 0);
+	cr_assert_eq(alloc_get_place(&alloc, true, &place, &wanted), 0);
 	cr_assert_eq(available(), 29);
 }
 
@@ -510,14 +510,14 @@ Test(alloc_space, a_place_is_two_adjacent_blocks_of_one_slab)
 		refs_drop(&space.refs, space_block(&space, 0, i), 1);
 	refs_drop(&space.refs, space_block(&space, 1, 0), 1);
 	refs_drop(&space.refs, space_block(&space, 1, 5), 2);
-	cr_assert_eq(alloc_get_place(&alloc, &first, &wanted), 0);
+	cr_assert_eq(alloc_get_place(&alloc, true, &first, &wanted), 0);
 	cr_assert_eq(first.v, space_block(&space, 1, 5).v);
 	cr_assert_eq(refs_busy_count(&space.refs, first), 1);
 	cr_assert_eq(refs_busy_count(&space.refs, pbn_add(first, 1)), 1);
-	cr_assert_eq(alloc_get_place(&alloc, &second, &wanted), -ENOSPC);
+	cr_assert_eq(alloc_get_place(&alloc, true, &second, &wanted), -ENOSPC);
 	cr_assert_eq(get(0, 0, 2, false), 1, "single blocks will do for data");
 	alloc_put(&alloc, first, 2);
-	cr_assert_eq(alloc_get_place(&alloc, &second, &wanted), 0);
+	cr_assert_eq(alloc_get_place(&alloc, true, &second, &wanted), 0);
 }
 
 /* --- with what is pending --- */
@@ -697,7 +697,7 @@ static void ask_at_random(struct rng *rng, uint64_t seed)
 	int r;
 
 	if (rng_once_in(rng, 10)) {
-		r = alloc_get_place(&alloc, &place, &wanted);
+		r = alloc_get_place(&alloc, true, &place, &wanted);
 		if (r == 0)
 			hand(place, 2, seed);
 		else

@@ -18,6 +18,9 @@
 /* A page of counts for the window, one for a leaf's place, one for the block that a write replaces
  * and the leaf. */
 #define READS_MAX 4u
+/* Where a leaf's place is wanted on a store that tells nothing: so many more are looked at, and a
+ * place of two single blocks is of two pages. */
+#define PLACE_READS_MAX (READS_MAX + 4 + 2)
 
 static bool has_piece(const bool *is_free, uint32_t blocks, uint32_t piece)
 {
@@ -206,23 +209,76 @@ Test(piece, a_first_write_on_a_fragmented_store_reads_few_pages_after_a_restart)
 	engine_done(&engine);
 }
 
-/* An older store has no pieces in its summaries. */
-Test(piece, what_is_not_known_is_learnt_by_and_by_and_kept)
+static void forget_pieces(void)
 {
-	uint32_t known = 0;
-
-	start_fragmented(40);
 	for (uint32_t i = 0; i < engine.volume->super.geometry.slabs; i++) {
 		engine.volume->refs.slabs[i].home_piece = 0;
 		if (refs_frame(&engine.volume->refs,
 			       geometry_slab_pbn(&engine.volume->super.geometry, i, 0)) == NULL)
 			refs_evicted(&engine.volume->refs, i);
 	}
+}
+
+/* An older store has no pieces in its summaries. */
+Test(piece, what_is_not_known_is_learnt_by_and_by_and_kept)
+{
+	uint32_t known = 0;
+
+	start_fragmented(40);
+	forget_pieces();
 	check_first_writes();
 	engine_reopen(&engine);
 	for (uint32_t i = 0; i < engine.volume->super.geometry.slabs; i++)
 		known += engine.volume->refs.slabs[i].home_piece > 0;
 	cr_expect_gt(known, 0);
 	check_first_writes();
+	engine_done(&engine);
+}
+
+/* Fewer blocks than the volume has: all written, then every 17th freed. What was never written
+ * has no place, and there is not one with two neighbours. Returns the first such region. */
+static uint64_t start_thin(uint64_t slabs)
+{
+	uint64_t blocks = slabs * SLAB_DATA_BLOCKS, end = 0;
+
+	engine_init(&engine,
+		    &(struct engine_options){.logical_bytes = 2 * blocks_to_bytes(blocks),
+					     .store_bytes = blocks_to_bytes(slabs * SLAB_BLOCKS),
+					     .ring_blocks = 1024,
+					     .volume = {.cache_bytes = 64ull << 20}});
+	while (engine_write(&engine, end, 64, 1) == 0)
+		end += 64;
+	while (engine_write(&engine, end, 1, 1) == 0)
+		end++;
+	for (uint64_t b = 0; b < end; b += 17)
+		cr_assert_eq(engine_discard(&engine, b, 1), 0);
+	cr_assert_eq(engine_flush(&engine), 0);
+	engine.options.volume.cache_bytes = 1;
+	engine_reopen(&engine);
+	return end / REGION_BLOCKS + 1;
+}
+
+/* A place wants two neighbours, of which no slab is known to have any: the counts of all of them
+ * were read, one after the other, before two single blocks were taken. */
+Test(piece, a_place_on_a_store_that_tells_nothing_is_found_after_few_reads)
+{
+	uint64_t first = start_thin(20);
+	uint32_t slabs = engine.volume->super.geometry.slabs, known = 0;
+
+	forget_pieces();
+	for (uint64_t r = first; r < first + 10; r++) {
+		uint64_t reads = engine_stats(&engine).metadata_reads;
+
+		cr_assert_eq(engine_write(&engine, r * REGION_BLOCKS + 5, 1, 5), 0);
+		reads = engine_stats(&engine).metadata_reads - reads;
+		cr_expect_leq(reads, PLACE_READS_MAX, "region %lu: %lu of %u", r, reads, slabs);
+	}
+	cr_assert_eq(engine_flush(&engine), 0);
+	engine_reopen(&engine);
+	for (uint32_t i = 0; i < slabs; i++)
+		known += engine.volume->refs.slabs[i].home_piece > 0;
+	cr_expect_gt(known, 0);
+	for (uint64_t r = first; r < first + 10; r++)
+		cr_expect(engine_holds(&engine, r * REGION_BLOCKS + 5, 1, 5));
 	engine_done(&engine);
 }
