@@ -13,7 +13,7 @@
 #include "tests/lib/engine.h"
 
 static struct engine engine;
-static bool hold_discards;
+static bool hold_discards, hold_writes;
 static int discard_error;
 static uint64_t asked; /* the round */
 
@@ -21,7 +21,7 @@ static int hook(void *context, const struct store_io *io)
 {
 	(void)context;
 	if (io->op != STORE_DISCARD)
-		return 0;
+		return hold_writes && io->op == STORE_WRITE ? MEM_HOLD : 0;
 	return hold_discards ? MEM_HOLD : discard_error;
 }
 
@@ -30,7 +30,7 @@ static void start(const struct engine_options *options)
 	struct engine_options all = *options;
 
 	all.volume.discard = true;
-	hold_discards = false;
+	hold_discards = hold_writes = false;
 	discard_error = 0;
 	engine_init(&engine, &all);
 	engine.mem.hook = hook;
@@ -182,6 +182,24 @@ Test(sweep, reserved_blocks_are_neither_forgotten_nor_given_back_under_a_write)
 	cr_expect_eq(kept(), 0);
 	cr_expect(engine_holds(&engine, 700, 3, 2) && engine_holds(&engine, 2000, 1, 3) &&
 		  engine_holds(&engine, 40, 1, 4));
+	engine_done(&engine);
+}
+
+/* I3: a crash undoes the discard, and what it freed must be there. */
+Test(sweep, what_is_not_freed_durably_is_not_given_back)
+{
+	start(&(struct engine_options){0});
+	cr_assert_eq(engine_write(&engine, 0, 64, 1), 0);
+	engine_checkpoint(&engine);
+	cr_assert_eq(engine_discard(&engine, 0, 64), 0);
+	hold_writes = true; /* the record's among them */
+	cr_assert_eq(volume_trim(engine.volume, &asked), 0);
+	tick();
+	tick();
+	hold_writes = false;
+	engine_kill(&engine);
+	cr_assert_eq(engine_open(&engine), 0, "%s", engine.damage.text);
+	cr_expect(engine_holds(&engine, 0, 64, 1));
 	engine_done(&engine);
 }
 
