@@ -49,7 +49,9 @@ static uint64_t draw_size(struct rng *rng, enum size_kind kind)
 	case SIZE_SMALL:
 		n = least + rng_below(rng, 4096 - (uint32_t)least);
 		/* A last region of a block is as likely as all others together. */
-		return rng_once_in(rng, 2) ? n : n / REGION_BLOCKS * REGION_BLOCKS + 1;
+		if (!rng_once_in(rng, 2))
+			n = n / REGION_BLOCKS * REGION_BLOCKS + 1;
+		break;
 	case SIZE_REGION:
 		n = about(rng, (uint64_t)REGION_BLOCKS * (1 + rng_below(rng, 12)));
 		break;
