@@ -256,6 +256,19 @@ def sim_command(build, states, seconds):
             "--jobs", JOBS]
 
 
+def swarm_suites(long):
+    """Whole worlds by seed: of the engine on one processor, of real servers on another."""
+    both, one = [f"{TOP}/tests/swarm/run.py"], ["--seconds", "25"]
+    server = [f"{TOP}/tests/swarm/server/run.py", "--bin", folder("asan")]
+    return [
+        Suite("swarm", ["/usr/bin/python3", *both, "--seconds", "7200" if long else "120",
+                        "--bin", folder("gcc")], build="gcc", alone=True),
+        Suite("swarm.engine.asan", [f"{folder('asan')}/tests/swarm/engine/swarm_engine", *one],
+              build="asan"),
+        Suite("swarm.server.asan", ["/usr/bin/python3", *server, *one], build="asan"),
+    ]
+
+
 def server_rigs():
     return [(f[:-3], ["/usr/bin/python3", f"{TOP}/tests/server/{f}"])
             for f in sorted(os.listdir(f"{TOP}/tests/server"))
@@ -281,6 +294,7 @@ def all_suites(long):
     suites.append(Suite("fuzz", ["/usr/bin/python3", f"{TOP}/tests/fuzz/fuzz.py"]
                         + (["--long"] if long else []),
                         env={"SAMEBLK_BIN": folder("fuzz")}, build="fuzz"))
+    suites += swarm_suites(long)
     suites += [rig_suite(rig, "gcc", long) for rig in rigs]
     suites.append(Suite("vm", ["/usr/bin/python3", f"{TOP}/tests/vm/run.py"]
                         + (["--long"] if long else []),

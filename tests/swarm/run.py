@@ -27,14 +27,15 @@ def main():
     parser.add_argument("--bin", default=os.environ.get("SAMEBLK_BIN")
                         or os.path.join(TOP, "build", "gcc"))
     options = parser.parse_args()
-    # Another stretch of seeds each day; each that fails says which one it was.
-    first = str(int(time.time()) // 86400 * 1000000)
+    # Another stretch of seeds each day; each that fails says which one it was. Both deal what
+    # they draw in rounds, the engine's of 12 and the server's of 13 worlds.
+    first = str(int(time.time()) // 86400 * 12 * 13 * 10000)
     seconds = ["--seconds", str(options.seconds)]
     commands = {
         "engine": [os.path.join(options.bin, "tests/swarm/engine/swarm_engine"), "--first", first,
                    *seconds],
         "server": [sys.executable, os.path.join(HERE, "server", "run.py"), "--bin", options.bin,
-                   *seconds],
+                   "--seed", first, *seconds],
     }
     running = []
     for name, command in commands.items():
