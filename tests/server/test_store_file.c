@@ -189,7 +189,9 @@ Test(store_file, writes_are_left_to_the_ring_after_a_stall_unless_a_discard_is_i
 	cr_assert_eq(count_stalls(store, bytes, 3), 3);
 	cr_assert_eq(file->lanes[0].write_now_after_ns, 0);
 	atomic_store(&file->discarding, 0);
-	cr_assert_gt(count_stalls(store, bytes, 1), 0);
+	/* A stall that we see may have been outside of the write, on a busy machine. */
+	for (unsigned i = 0; i < 20 && file->lanes[0].write_now_after_ns == 0; i++)
+		cr_assert_gt(count_stalls(store, bytes, 1), 0);
 	cr_assert_neq(file->lanes[0].write_now_after_ns, 0);
 	atomic_store(&other.stop, true);
 	pthread_join(other.thread, NULL);
