@@ -586,10 +586,7 @@ struct closing {
 
 static void closing_done(struct task *task)
 {
-	struct wait *wait = container_of(task, struct wait, task);
-	struct closing *closing = container_of(wait, struct closing, wait);
-
-	closing->done = true;
+	container_of(task, struct closing, wait.task)->done = true;
 }
 
 /* Afterwards every stamp is on the store, and nothing changes any more. */
@@ -622,6 +619,10 @@ int volume_close(struct volume *volume)
 {
 	int r = 0;
 
+	/* What a worker whose thread has ended began, and waits for space, goes on here. */
+	volume->checkpoint.step.task.worker = volume->workers[0];
+	volume->journal.step.task.worker = volume->workers[0];
+	volume->tracking.step.task.worker = volume->workers[0];
 	volume_end_trim(volume);
 	if (!volume_latched(volume) && !volume->options.read_only) {
 		close_areas(volume);
@@ -630,8 +631,7 @@ int volume_close(struct volume *volume)
 			r = checkpoint_clean(volume);
 	}
 	drain(volume);
-	if (volume_latched(volume))
-		r = volume_latched(volume);
+	r = volume_latched(volume) ? volume_latched(volume) : r;
 	volume_abandon(volume);
 	return r;
 }

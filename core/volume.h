@@ -81,8 +81,9 @@ int volume_open(struct store *store, const struct volume_options *options, struc
  * in flight and no tick nothing new begins, so the threads of the workers may then stop. */
 bool volume_is_idle(struct volume *volume);
 
-/* No request may be in flight, and the volume idle but for lane 0. Checkpoints, marks the store
- * clean, frees everything. With a latched volume it only frees and returns the latched error. */
+/* No request may be in flight, the volume idle but for lane 0 and metadata that waits for space.
+ * Checkpoints, marks the store clean, frees everything. With a latched volume it only frees and
+ * returns the latched error. */
 int volume_close(struct volume *volume);
 
 /* Frees without writing anything: what a crash leaves. For tests. No I/O may be in flight, or none

@@ -16,6 +16,12 @@ from rig import expect, expect_equal
 SUITE = "rig.kill"
 
 
+def arguments(pid):
+    """None while the program has only just begun."""
+    with open(f"/proc/{pid}/cmdline", "rb") as f:
+        return f.read().split(b"\0")[:-1]
+
+
 def rig_servers(pid):
     """The servers among a process's descendants."""
     found, servers = [pid], []
@@ -24,7 +30,7 @@ def rig_servers(pid):
             for task in os.listdir(f"/proc/{one}/task"):
                 with open(f"/proc/{one}/task/{task}/children", encoding="ascii") as f:
                     found += [int(child) for child in f.read().split()]
-            if os.readlink(f"/proc/{one}/exe").endswith("/sameblkd"):
+            if os.readlink(f"/proc/{one}/exe").endswith("/sameblkd") and arguments(one):
                 servers.append(one)
         except OSError:
             continue
@@ -33,9 +39,7 @@ def rig_servers(pid):
 
 def folder_of(pid):
     """The rig's folder, from the server's arguments."""
-    with open(f"/proc/{pid}/cmdline", "rb") as f:
-        store = f.read().split(b"\0")[-2].decode()
-    return os.path.dirname(store)
+    return os.path.dirname(arguments(pid)[-1].decode())
 
 
 def end_tests(r, signum):

@@ -302,6 +302,32 @@ Test(backing, closing_gives_up_and_recovery_does_the_rest)
 	cr_expect(engine_holds(&engine, NEW, 1, 2));
 }
 
+/* Before: it waited for a task that was posted to the other worker, for ever. */
+Test(backing, closing_goes_on_with_what_another_worker_began)
+{
+	static bool (*const lacks[])(uint64_t block) = {is_ring, is_super_or_top, is_tracking};
+	const struct engine_options options = {
+		.tracking = true,
+		.lane_count = 2,
+		.volume = {.log = keep_line, .lacking = pause_a_while},
+	};
+
+	for (unsigned i = 0; i < 3; i++) {
+		engine_done(&engine);
+		engine_init(&engine, &options);
+		engine.mem.hook = hook;
+		pauses = 0;
+		pauses_max = 10;
+		cr_assert_eq(engine_write(&engine, NEW, 10, 2), 0);
+		refused = lacks[i];
+		volume_checkpoint(engine.volume, &engine.workers[1]);
+		engine_settle(&engine);
+		cr_expect_eq(engine_close(&engine), 0, "%u", i);
+		cr_assert_eq(engine_open(&engine), 0, "%s", engine.damage.text);
+		cr_expect(engine_holds(&engine, NEW, 10, 2));
+	}
+}
+
 /* --- data --- */
 
 /* Before: -EIO for EDQUOT and EFBIG, and not a line in the log. */
