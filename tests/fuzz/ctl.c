@@ -314,8 +314,19 @@ static json_t *params_of(const struct ctl_rpc_call *call)
 
 static void look_at_round_trip(const struct ctl_rpc_call *call)
 {
-	static const char *const names[] = {"same",  "clone", "map",  "changes", "status",
-					    "stats", "nbd",   "stop", "detach",	 "same_ranges"};
+	static const char *const names[] = {
+		[CTL_METHOD_SAME] = "same",
+		[CTL_METHOD_CLONE] = "clone",
+		[CTL_METHOD_MAP] = "map",
+		[CTL_METHOD_CHANGES] = "changes",
+		[CTL_METHOD_STATUS] = "status",
+		[CTL_METHOD_STATS] = "stats",
+		[CTL_METHOD_NBD] = "nbd",
+		[CTL_METHOD_TRIM] = "trim",
+		[CTL_METHOD_STOP] = "stop",
+		[CTL_METHOD_DETACH] = "detach",
+		[CTL_METHOD_SAME_RANGES] = "same_ranges",
+	};
 	char *line = ctl_rpc_encode_call(7, names[call->method], params_of(call));
 	struct ctl_rpc_fault fault = {.code = 0};
 	struct ctl_rpc_call again;
