@@ -46,7 +46,7 @@ enum area { AREA_FIRST, AREA_TWIN, AREA_CLONE };
 struct test {
 	const char *uri;
 	struct command command;
-	time_t end;
+	time_t seconds, end;
 	_Atomic uint64_t now;
 	_Atomic uint64_t next_value;
 	_Atomic uint64_t merges;
@@ -317,11 +317,15 @@ static int run(struct test *test, unsigned count, uint64_t seed)
 	/* After the clients come the one that clones and the one that merges. */
 	struct client *clients = calloc(count + 2, sizeof(*clients));
 	pthread_t threads[CLIENTS_MAX + 2];
+	struct timespec now;
 	int r;
 
 	for (unsigned i = 0; i < count + 2; i++)
 		if (!clients || !client_init(&clients[i], test, seed * 1000 + i))
 			return 2;
+	/* Connecting may take longer than the race, under ThreadSanitizer on a busy machine. */
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	test->end = now.tv_sec + test->seconds;
 	for (unsigned i = 0; i < count + 2; i++)
 		pthread_create(&threads[i], NULL,
 			       i < count    ? client_run
@@ -344,7 +348,6 @@ static int run(struct test *test, unsigned count, uint64_t seed)
 int main(int argc, char **argv)
 {
 	struct test test = {.next_value = 1, .now = 1};
-	struct timespec now;
 	unsigned count;
 
 	if (argc < 6 || argc > 7) {
@@ -358,7 +361,6 @@ int main(int argc, char **argv)
 	test.uri = argv[1];
 	test.command.control = argv[2];
 	test.command.sameblk = argv[3];
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	test.end = now.tv_sec + strtol(argv[5], NULL, 0);
+	test.seconds = strtol(argv[5], NULL, 0);
 	return run(&test, count, strtoull(argv[4], NULL, 0));
 }
