@@ -531,12 +531,17 @@ void disk_die_after(struct disk *disk, uint64_t n)
 	disk->die_at = n == 0 ? DISK_NEVER : disk->submitted + n;
 }
 
-void disk_kill(struct disk *disk)
+void disk_stop(struct disk *disk)
 {
 	if (!disk->dead)
 		die(disk);
 	for (unsigned l = 0; l < disk->store.lane_count; l++)
 		disk->lanes[l].count = 0;
+}
+
+void disk_kill(struct disk *disk)
+{
+	disk_stop(disk);
 	disk->dead = false;
 	disk->die_at = DISK_NEVER;
 	disk->fault = (struct disk_fault){0};

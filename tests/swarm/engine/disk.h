@@ -135,6 +135,9 @@ bool disk_idle(const struct disk *disk);
 
 /* The process dies at the n-th I/O from now; 0 takes it back. */
 void disk_die_after(struct disk *disk, uint64_t n);
+/* What is in flight ends now, done or not, while its memory is still there; until disk_kill() or
+ * disk_cut() nothing works. */
+void disk_stop(struct disk *disk);
 /* What the end of the process, or of the power, leaves. Alive again afterwards. */
 void disk_kill(struct disk *disk);
 void disk_cut(struct disk *disk);

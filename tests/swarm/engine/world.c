@@ -127,6 +127,7 @@ int world_close(struct world *world)
 
 void world_abandon(struct world *world)
 {
+	disk_stop(&world->disk); /* what is in flight is the volume's memory */
 	volume_abandon(world->volume);
 	world->volume = NULL;
 	/* Workers are left as they are: there may be tasks that nobody will ever run. */
