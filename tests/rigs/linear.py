@@ -15,17 +15,13 @@ from rig import expect, offline_check
 
 LINEAR = os.path.join(rig.BIN, "tests", "rigs", "linear")
 SECONDS, SECONDS_LONG = 12, 120
-SLOWNESS_MAX = 8
+RACES = 6
 
 
-def race(r, clients, *options):
-    if not os.access(LINEAR, os.X_OK):
-        raise rig.Skip(f"no {LINEAR}")
-    seed = int(os.environ.get("SEED") or time.time())
-    r.note(f"SEED={seed}")
-    server = r.server(r.create("--size", "64M"), *options)
-    # On a busy machine it takes longer until blocks were shared and copied.
-    seconds = SECONDS_LONG if r.long else int(SECONDS * min(rig.slowness(), SLOWNESS_MAX))
+def race_once(r, clients, seed, *options):
+    """Whether blocks were shared, and copied when they were written."""
+    server = r.server(r.create("--force", "--size", "64M"), *options)
+    seconds = SECONDS_LONG if r.long else SECONDS
     done = rig.run(LINEAR, server.uri, server.control, rig.SAMEBLK, seed, seconds, clients, ok=None,
                    seconds=seconds * 20 + 300)
     server.expect_sane()
@@ -33,9 +29,19 @@ def race(r, clients, *options):
     stats = server.stats()
     r.note(f"{done.stdout.strip()}, {stats['same_bytes']} bytes merged, {stats['differs']} "
            f"differed, {stats['cow_blocks']} blocks copied on write")
-    expect(stats["same_bytes"] > 0 and stats["cow_blocks"] > 0, f"nothing was shared: {stats}")
     server.stop()
     offline_check(server.store)
+    return stats["same_bytes"] > 0 and stats["cow_blocks"] > 0
+
+
+def race(r, clients, *options):
+    if not os.access(LINEAR, os.X_OK):
+        raise rig.Skip(f"no {LINEAR}")
+    seed = int(os.environ.get("SEED") or time.time())
+    r.note(f"SEED={seed}")
+    # On a busy machine, under ThreadSanitizer, one race may be over before anything is shared.
+    expect(any(race_once(r, clients, seed + again, *options) for again in range(RACES)),
+           f"nothing was shared in {RACES} races")
 
 
 def test_one_worker(r):
