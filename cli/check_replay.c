@@ -84,7 +84,7 @@ static bool entry_extend(struct root_entry *entry, const struct record *r)
 {
 	uint32_t index = lbn_index(r->lbn);
 
-	if (!pbn_is_none(r->old) || pbn_is_none(entry->place))
+	if (!pbn_is_none(r->old) || (r->kind == RECORD_MAP && pbn_is_none(entry->place)))
 		return false;
 	if (entry->kind == REGION_HOLE && index == 0) {
 		entry->kind = REGION_LINEAR;
@@ -122,7 +122,7 @@ static bool entry_apply(struct root_entry *entry, const struct record *r)
 
 	switch (r->kind) {
 	case RECORD_PLACE:
-		if (entry->kind != REGION_HOLE || !pbn_is_none(entry->place))
+		if (entry->kind == REGION_LEAF || !pbn_is_none(entry->place))
 			return false;
 		entry->place = r->new;
 		entry->second = pbn_add(r->new, 1);

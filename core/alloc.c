@@ -7,8 +7,7 @@
 
 #include "core/base/mutant.h"
 
-#define PLACE_BLOCKS 2u
-#define LOOKS_MAX    8u /* slabs, for a run of a size that need not be had */
+#define LOOKS_MAX 8u /* slabs, for a run of a size that need not be had */
 
 void alloc_init(struct alloc *alloc, struct refs *refs, const struct geometry *geometry,
 		uint32_t cow_hint_blocks, uint32_t window_count)

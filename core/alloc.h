@@ -37,6 +37,7 @@
 #include "core/refs.h"
 
 #define ALLOC_WINDOWS_MAX 128u
+#define PLACE_BLOCKS	  2u /* of a leaf */
 
 struct alloc_window {
 	uint32_t region;

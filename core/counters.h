@@ -42,7 +42,7 @@ enum counter_unit {
 	C(GAUGE, BYTES, pending_bytes,                                                             \
 	  "freed and not yet committed or given back, or taken by a write under way")              \
 	C(GAUGE, BYTES, metadata_bytes,                                                            \
-	  "what of the store never holds data, and the places of the map's leaves")                \
+	  "what of the store never holds data, and places of leaves, taken or kept")               \
 	C(GAUGE, BYTES, lost_bytes, "free, but their counts are damaged: they are left out")       \
 	C(GAUGE, BYTES, giveback_due_bytes,                                                        \
 	  "free, and perhaps not given back yet: at the most, and less in the background")         \

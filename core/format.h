@@ -24,8 +24,10 @@
 #define FORMAT_UUID_BYTES 16
 
 /* Feature flags. */
-#define FEATURE_SPLIT_PLACES	 1ull /* incompatible: a leaf's slots need not be adjacent */
-#define FEATURES_INCOMPAT_KNOWN	 FEATURE_SPLIT_PLACES /* an unknown bit: refuse */
+/* Incompatible features: an unknown bit: refuse. */
+#define FEATURE_SPLIT_PLACES	 1ull /* a leaf's slots need not be adjacent */
+#define FEATURE_LATE_PLACES	 2ull /* a LINEAR region need not have a place */
+#define FEATURES_INCOMPAT_KNOWN	 (FEATURE_SPLIT_PLACES | FEATURE_LATE_PLACES)
 #define FEATURE_TRACKING	 1ull /* read-only compatible: there are tracking pages */
 #define FEATURES_RO_COMPAT_KNOWN FEATURE_TRACKING /* an unknown bit: read-only */
 /* Compatible features: an unknown bit is kept and ignored. */
@@ -128,7 +130,7 @@ struct root_entry {
 	bool shared; /* LINEAR: some of its blocks may have other owners */
 	uint32_t length; /* LINEAR: blocks from base on that are mapped; 1 to 512 */
 	pbn_t base; /* LINEAR */
-	pbn_t place; /* the leaf's first slot; PBN_NONE only for a HOLE */
+	pbn_t place; /* the leaf's first slot; never PBN_NONE for a LEAF */
 	pbn_t second; /* the leaf's second slot; of a HOLE or a run it is place + 1 */
 	uint32_t generation; /* of the leaf's last home write, ROOT_GENERATION_MASK wide */
 	bool written; /* a leaf went home to this place: slot generation & 1 holds it */
@@ -145,10 +147,17 @@ static inline bool root_entry_is_split(const struct root_entry *entry)
 	return !pbn_is_none(entry->place) && entry->second.v != entry->place.v + 1;
 }
 
+/* A run without a place for the leaf that it may need. */
+static inline bool root_entry_is_unplaced(const struct root_entry *entry)
+{
+	return entry->kind == REGION_LINEAR && pbn_is_none(entry->place);
+}
+
 /* The incompatible features without which a store has no such entry. */
 static inline uint64_t root_entry_features(const struct root_entry *entry)
 {
-	return root_entry_is_split(entry) ? FEATURE_SPLIT_PLACES : 0;
+	return (root_entry_is_split(entry) ? FEATURE_SPLIT_PLACES : 0) |
+	       (root_entry_is_unplaced(entry) ? FEATURE_LATE_PLACES : 0);
 }
 
 /* The two 64-bit words of an entry, as they are in memory and on disk. */
@@ -228,7 +237,7 @@ bool tracking_page_decode(const uint8_t *in, uint32_t area, const uint8_t *uuid,
  * the root page, with ON_ROOT) of lbn's region, the leaf (or root page) of src's region, the refs
  * pages of old and new.
  *
- *   PLACE     region of lbn gets the place new: two blocks, counts 0 -> 1
+ *   PLACE     region of lbn, no LEAF, gets the place new: two blocks, counts 0 -> 1
  *   UNPLACE   region of lbn, a HOLE, gives the place old back: counts 1 -> 0. SPLIT: the single
  *   blocks old and second
  *   EXPLODE   region of lbn becomes a LEAF; its first count blocks lie in order from old (count may

@@ -160,9 +160,8 @@ bool root_entry_valid(const struct root_entry *entry, const struct geometry *geo
 		snprintf(why->expected, sizeof(why->expected), "a leaf place of two data blocks");
 		return false;
 	}
-	if (entry->kind != REGION_HOLE && pbn_is_none(entry->place)) {
-		snprintf(why->expected, sizeof(why->expected),
-			 "a leaf place for a region with data");
+	if (entry->kind == REGION_LEAF && pbn_is_none(entry->place)) {
+		snprintf(why->expected, sizeof(why->expected), "a leaf place for a LEAF");
 		return false;
 	}
 	if (entry->written && pbn_is_none(entry->place)) {

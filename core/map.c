@@ -164,20 +164,32 @@ struct root_words map_home_words(const struct map *map, uint32_t region)
 	return words;
 }
 
+void map_set_words(struct map *map, uint32_t region, struct root_words words)
+{
+	struct root_entry entry = root_entry_decode(words);
+
+	map->unplaced -= map_is_unplaced(map, region);
+	map->unplaced += root_entry_is_unplaced(&entry);
+	map->entries[region] = words;
+}
+
 static void entry_set(struct map *map, uint32_t region, const struct root_entry *entry)
 {
-	map->entries[region] = root_entry_encode(entry);
+	map_set_words(map, region, root_entry_encode(entry));
 	map->tops[region / ROOT_ENTRIES].dirty = true;
 }
 
 void map_root_place(struct map *map, uint32_t region, pbn_t place)
 {
 	struct root_entry entry = map_entry(map, region);
+	bool stays_private = is_private(map, region);
 
 	entry.place = place;
 	entry.second = pbn_add(place, 1);
 	entry.written = false;
 	entry_set(map, region, &entry);
+	if (stays_private)
+		map_set_private(map, region);
 }
 
 void map_root_unplace(struct map *map, uint32_t region)

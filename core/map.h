@@ -45,6 +45,7 @@ struct map {
 	struct cache *cache;
 	struct root_words *entries; /* by region */
 	struct top *tops; /* root pages */
+	uint32_t unplaced; /* regions that are a run without a place */
 	/* By region, modulo: the block of a LINEAR run that was found shared last. A guess. */
 	uint16_t shared_at[MAP_GUESSES];
 };
@@ -68,6 +69,14 @@ static inline enum region_kind map_kind(const struct map *map, uint32_t region)
 uint32_t map_lookup(struct map *map, lbn_t lbn, uint32_t blocks, struct extent *ret_extents,
 		    uint32_t max);
 
+/* Whether the region is a run without a place. */
+static inline bool map_is_unplaced(const struct map *map, uint32_t region)
+{
+	struct root_entry entry = map_entry(map, region);
+
+	return root_entry_is_unplaced(&entry);
+}
+
 /* The LSN of the last edit of the region's map: of its leaf, or of its root page. Leaf must be
  * resident. */
 uint64_t map_lsn(struct map *map, uint32_t region);
@@ -83,6 +92,9 @@ void map_clear_shared(struct map *map, lbn_t lbn);
 void map_set_private(struct map *map, uint32_t region);
 /* The entry as it goes home. */
 struct root_words map_home_words(const struct map *map, uint32_t region);
+
+/* An entry as a root page has it, when opening. */
+void map_set_words(struct map *map, uint32_t region, struct root_words words);
 
 /* The effects of edits, on one page each (see edit.h). */
 void map_root_place(struct map *map, uint32_t region, pbn_t place);

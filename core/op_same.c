@@ -19,7 +19,8 @@
  *   reference
  *
  * Nothing is allocated by a merge: a hole that reads like mapped zeros stays a hole, mapped zeros
- * that equal a hole become one. A clone into a hole region needs a place for its leaf.
+ * that equal a hole become one. What is cloned as a run, from a region's start on, needs no leaf
+ * and takes no place for one; two blocks are kept for it (volume_spare_blocks()).
  *
  *   before   src -> A (1)     dst -> B (1)           merge            src -> A (2) <- dst    B (0,
  *                                                    pending)
@@ -546,6 +547,17 @@ static bool publish_pair(struct request *request, struct pair *pair)
 	return true;
 }
 
+/* Whether the run is cloned, or cut off, without a place: the region stays a run, or becomes one
+ * for which two blocks can be kept. */
+static bool goes_without_place(struct request *request, const struct pair *pair)
+{
+	struct volume *volume = request->volume;
+	struct record record = pair_record(request, pair);
+
+	return fits(&volume->map, &record) && (map_is_unplaced(&volume->map, dst_region(request)) ||
+					       volume_spare_blocks(volume) >= PLACE_BLOCKS);
+}
+
 enum published {
 	PUBLISHED_ALL,
 	PUBLISHED_SOME,
@@ -557,8 +569,7 @@ enum published {
 /* Whether the batch can be published whole: nothing is lacking. */
 static enum published prepare(struct request *request, const struct pair *pairs, uint32_t n)
 {
-	struct root_entry entry = map_entry(&request->volume->map, dst_region(request));
-	bool first = true;
+	bool lacks_place = request_lacks_place(request, dst_region(request)), first = true;
 	uint32_t unmapped = 0, shared = 0;
 
 	for (uint32_t i = 0; i < n; i++) {
@@ -566,7 +577,7 @@ static enum published prepare(struct request *request, const struct pair *pairs,
 			continue;
 		unmapped += pbn_is_none(pairs[i].src) ? pairs[i].blocks : 0;
 		shared += !pbn_is_none(pairs[i].src);
-		if (pbn_is_none(entry.place) && pbn_is_none(request->part_place))
+		if (lacks_place && (!first || !goes_without_place(request, &pairs[i])))
 			return NEEDS_PLACE;
 		request->part_page = page_of_leaf(dst_region(request));
 		if (request_place_is_split(request) &&

@@ -4,7 +4,7 @@
  *
  *   LOOK_UP --> RESERVE --> FENCED --> PUBLISH --> LOOK_UP ... DONE
  *     |  ^                     ^  \
- *     |  +--- nothing mapped   +- LOAD
+ *     |  +--- nothing mapped   +- LOAD, PLACE
  *     v
  *   PARTIAL   of a block: ZERO writes zeros there (op_write.c), unless it is a hole, DISCARD leaves
  *             it alone
@@ -14,6 +14,8 @@
  *                       first, so that a LINEAR region shrinks instead of exploding; what empties
  *                       its region gives the place back. So does a part that finds its region
  *                       empty, but with a place
+ *   FENCED  -> PLACE    a run that has no place is cut in its midst: two blocks are kept for that.
+ *                       If the backing has no space for them, a DISCARD leaves the part as it is
  *
  * A request that is cancelled ends before its next part. What it has done so far stays.
  *
@@ -26,8 +28,8 @@
 #include "core/base/mutant.h"
 #include "core/request_internal.h"
 
-/* An explode, a record for each extent, an unplace. */
-#define PART_RECORDS (1 + REQUEST_EXTENTS_MAX + UNPLACE_RECORDS)
+/* A place, an explode, a record for each extent, an unplace. */
+#define PART_RECORDS (2 + REQUEST_EXTENTS_MAX + UNPLACE_RECORDS)
 #define SPINS_MAX    4096u /* regions passed over before others have a turn */
 
 static void next_part(struct request *request);
@@ -45,15 +47,22 @@ static void go_on(struct request *request)
 
 static void part_done(struct request *request)
 {
+	request_put_place(request);
 	request_unfence(request);
 	request_release(request);
 	request->progress_bytes += request->part_bytes;
 	go_on(request);
 }
 
+static void end(struct request *request, int res)
+{
+	request_put_place(request);
+	request_finish(request, res);
+}
+
 static void failed(struct request *request)
 {
-	request_finish(request, request->wait.res == -ENOSPC ? -ENOSPC : -EIO);
+	end(request, request->wait.res == -ENOSPC ? -ENOSPC : -EIO);
 }
 
 static void loaded_for_look(struct request *request)
@@ -70,6 +79,17 @@ static void loaded_for_publish(struct request *request)
 		failed(request);
 	else
 		fenced(request);
+}
+
+static void place_came(struct request *request)
+{
+	if (request->place_res == 0) {
+		fenced(request);
+	} else if (request->place_res == -ENOSPC && request->op == REQUEST_DISCARD) {
+		part_done(request); /* a hint, which others may be able to take */
+	} else {
+		end(request, request->place_res);
+	}
 }
 
 static void take_fence(struct request *request)
@@ -197,9 +217,12 @@ static bool publish_run(struct request *request, lbn_t lbn, const struct extent 
 	request->part_page = edit_missing(volume, &record);
 	if (request->part_page != PAGE_NONE)
 		return false;
-	if (!map_fits_unmap(&volume->map, lbn, extent->blocks) &&
-	    !request_publish_explode(request, region, &request->part_page))
-		return false;
+	if (!map_fits_unmap(&volume->map, lbn, extent->blocks)) {
+		request_publish_place(request, region); /* which may explode it, too */
+		if (map_kind(&volume->map, region) != REGION_LEAF &&
+		    !request_publish_explode(request, region, &request->part_page))
+			return false;
+	}
 	record.flags = map_kind(&volume->map, region) == REGION_LEAF ? 0 : RECORD_ON_ROOT;
 	request_publish(request, &record);
 	return true;
@@ -235,14 +258,32 @@ static page_t missing_page(struct request *request)
 	return request_unplace_missing(request, lbn_region(request->part_lbn), unmapped);
 }
 
-/* Stripe and meta are held: from the last run to the first. False: part_page has to be loaded. */
-static bool publish_all(struct request *request)
+/* Whether any of them cuts a run that has no place. Stripe and meta are held. */
+static bool needs_place(struct request *request)
+{
+	lbn_t end = lbn_add(request->part_lbn, request->part_blocks);
+	bool fits = true;
+
+	for (uint32_t i = request->extent_count; i-- > 0;) {
+		const struct extent *extent = &request->extents[i];
+
+		end.v -= extent->blocks;
+		fits = fits && (pbn_is_none(extent->pbn) ||
+				map_fits_unmap(&request->volume->map, end, extent->blocks));
+	}
+	return request_lacks_place(request, lbn_region(request->part_lbn)) && !fits;
+}
+
+/* Stripe and meta are held: from the last run to the first. False: a place is needed, or part_page
+ * has to be loaded. */
+static bool publish_all(struct request *request, bool *ret_need_place)
 {
 	lbn_t end = lbn_add(request->part_lbn, request->part_blocks);
 
 	/* All or nothing: the journal room is for one batch. */
 	request->part_page = missing_page(request);
-	if (request->part_page != PAGE_NONE)
+	*ret_need_place = needs_place(request);
+	if (*ret_need_place || request->part_page != PAGE_NONE)
 		return false;
 	for (uint32_t i = request->extent_count; i-- > 0;) {
 		const struct extent *extent = &request->extents[i];
@@ -252,6 +293,8 @@ static bool publish_all(struct request *request)
 			return false;
 	}
 	request_publish_unplace(request, lbn_region(request->part_lbn));
+	request_put_place_held(request);
+	request_drop_space(request);
 	return true;
 }
 
@@ -259,10 +302,10 @@ static void fenced(struct request *request)
 {
 	struct volume *volume = request->volume;
 	struct fence_stripe *stripe = fence_stripe(&volume->fence, lbn_region(request->part_lbn));
-	bool all;
+	bool need_place = false, all;
 
 	if (volume_latched(volume)) {
-		request_finish(request, -EIO);
+		end(request, -EIO);
 		return;
 	}
 	pthread_mutex_lock(&stripe->lock);
@@ -272,12 +315,14 @@ static void fenced(struct request *request)
 		cut_part(request);
 	if (all) {
 		pthread_mutex_lock(&volume->meta);
-		all = publish_all(request);
+		all = publish_all(request, &need_place);
 		pthread_mutex_unlock(&volume->meta);
 	}
 	pthread_mutex_unlock(&stripe->lock);
 	if (all)
 		part_done(request);
+	else if (need_place)
+		request_get_place(request, place_came);
 	else
 		request_load_page(request, request->part_page, loaded_for_publish);
 }

@@ -334,10 +334,14 @@ static int add_fresh(struct request *request, lbn_t lbn, const struct extent *ex
 	while (blocks > 0 && request->target_count < REQUEST_EXTENTS_MAX) {
 		struct target *target = &request->targets[request->target_count];
 		pbn_t old = pbn_is_none(extent->pbn) ? PBN_NONE : pbn_add(extent->pbn, first);
+		/* Or what is kept for places is taken for data. */
+		uint64_t spare = MUTANT(94) ? UINT32_MAX : volume_spare_blocks(volume);
 		uint32_t got;
-		int r = alloc_get(&volume->alloc, lbn, blocks, stream, &target->new, &got,
-				  &request->part_page);
+		int r = -ENOSPC;
 
+		if (spare > 0)
+			r = alloc_get(&volume->alloc, lbn, (uint32_t)min_u64(blocks, spare), stream,
+				      &target->new, &got, &request->part_page);
 		request->part_page_any = r == -EAGAIN;
 		if (r < 0)
 			return r;
@@ -658,7 +662,6 @@ static void publish_target(struct request *request, const struct target *target)
  * *ret_need_place tells what is lacking. */
 static bool publish_all(struct request *request, bool *ret_need_place)
 {
-	struct volume *volume = request->volume;
 	uint32_t region = lbn_region(request->part_lbn);
 	bool fresh = false;
 
@@ -668,8 +671,7 @@ static bool publish_all(struct request *request, bool *ret_need_place)
 		put_fresh_locked(request);
 		return true;
 	}
-	*ret_need_place = pbn_is_none(map_entry(&volume->map, region).place) &&
-			  pbn_is_none(request->part_place);
+	*ret_need_place = request_lacks_place(request, region);
 	request->part_page = missing_page(request);
 	if (*ret_need_place || request->part_page != PAGE_NONE)
 		return false;

@@ -8,11 +8,11 @@
  * calls rely on it and assert, or would change what the record does not mean.
  *
  *   page   what the record needs there
- *   root   PLACE       a HOLE without a place
+ *   root   PLACE       no LEAF, and no place
  *          UNPLACE     no run, and the place that it gives back
  *          EXPLODE     a HOLE if it is of no blocks, else the run that it names; a place, or none
  *                      if it brings two single blocks
- *          MAP, SHARE  a HOLE or a run that ends where they begin; a place
+ *          MAP, SHARE  a HOLE or a run that ends where they begin; for MAP, a place
  *          UNMAP       a run that ends with these blocks
  *          SHARE       on the source's side: a run with these blocks
  *   leaf   UNPLACE     no mapping
@@ -41,8 +41,8 @@ static const char *entry_lacks(const struct root_entry *entry, const struct reco
 
 	switch (r->kind) {
 	case RECORD_PLACE:
-		fits = hole && !place;
-		return fits ? NULL : "a HOLE without a place";
+		fits = (hole || linear) && !place;
+		return fits ? NULL : "a HOLE or a run without a place";
 	case RECORD_UNPLACE:
 		fits = !linear && entry->place.v == r->old.v &&
 		       entry->second.v == (split ? record_second(r).v : r->old.v + 1);
@@ -59,7 +59,10 @@ static const char *entry_lacks(const struct root_entry *entry, const struct reco
 	case RECORD_SHARE:
 		fits = hole ? index == 0
 			    : linear && index == entry->length && r->new.v == entry->base.v + index;
-		return fits && place && pbn_is_none(r->old)
+		fits = fits && pbn_is_none(r->old);
+		if (r->kind == RECORD_SHARE)
+			return fits ? NULL : "holes behind a run that goes on with the new blocks";
+		return fits && place
 			       ? NULL
 			       : "a place, and holes behind a run that goes on with the new blocks";
 	case RECORD_UNMAP:

@@ -323,7 +323,7 @@ int recovery_replay(struct volume *volume, const struct recovery_log *log,
 		assert(volume->checkpoint.state == CHECKPOINT_IDLE || MUTANT(60));
 		journal_restart(&volume->journal, volume->journal.epoch + 1);
 		/* Durable before anything is served. */
-		volume->super.features_incompat |= FEATURE_SPLIT_PLACES;
+		volume->super.features_incompat |= FEATURES_INCOMPAT_KNOWN;
 		if (!MUTANT(5)) /* the log is not cleared after recovery */
 			r = checkpoint_now(volume);
 	}

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/base/mutant.h"
 #include "core/recovery.h"
 #include "core/volume_internal.h"
 
@@ -272,7 +273,8 @@ static int read_root(struct volume *volume, uint32_t number, const uint8_t *page
 			describe(damage, where, &why);
 			return -EUCLEAN;
 		}
-		volume->map.entries[first + i] = words;
+		map_set_words(&volume->map, first + i, words);
+		volume->map.unplaced -= MUTANT(95) && root_entry_is_unplaced(&entry);
 	}
 	return 0;
 }

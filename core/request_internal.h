@@ -123,8 +123,11 @@ static inline void request_count(const struct request *request, _Atomic uint64_t
 /* A place for a region's leaf, zeroed (request_place.c): step finds it in part_place, or an error
  * in place_res. */
 void request_get_place(struct request *request, void (*step)(struct request *request));
-/* A place at once, with meta held: 0, -EAGAIN (part_page) or -ENOSPC. */
+/* A place for the part's region at once, with meta held: 0, -EAGAIN (part_page) or -ENOSPC. */
 int request_take_place(struct request *request);
+/* Whether it has to get one before it publishes what needs one. What was kept for a run without a
+ * place is put back if the region is none any more: it is another's to take. Meta is held. */
+bool request_lacks_place(struct request *request, uint32_t region);
 /* Meta is held; what it took is put back, if it has one. */
 void request_put_place_held(struct request *request);
 /* Whether its place is two single blocks: then the region becomes a LEAF with it. */

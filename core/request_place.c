@@ -19,6 +19,9 @@
  * last mapping away give it back. So that they can, the counts of the place are loaded like every
  * other page of theirs. Only where those are damaged the region keeps its place, and a region that
  * was found without mappings, but with a place, loses it at the next discard.
+ *
+ * A run that was cloned has no place until it is cut. Two free blocks are kept for each such run
+ * (volume_spare_blocks()), and its place alone is taken of them.
  */
 #include <assert.h>
 #include <errno.h>
@@ -26,7 +29,6 @@
 #include "core/base/mutant.h"
 #include "core/request_internal.h"
 
-#define PLACE_BLOCKS	2u
 #define PLACE_LOOKS_MAX 4u /* pages of counts read for two neighbours */
 
 static void allocate(struct request *request);
@@ -60,10 +62,15 @@ static void loaded(struct request *request)
 
 int request_take_place(struct request *request)
 {
-	struct alloc *alloc = &request->volume->alloc;
+	struct volume *volume = request->volume;
+	struct alloc *alloc = &volume->alloc;
+	bool kept = map_is_unplaced(&volume->map, lbn_region(request->part_lbn));
 	bool learns = request->place_looks < PLACE_LOOKS_MAX;
-	int r = alloc_get_place(alloc, learns, &request->part_place, &request->part_page);
+	int r;
 
+	if (!kept && volume_spare_blocks(volume) < PLACE_BLOCKS)
+		return -ENOSPC;
+	r = alloc_get_place(alloc, learns, &request->part_place, &request->part_page);
 	if (r == 0)
 		request->part_second = pbn_add(request->part_place, 1);
 	else if (r == -ENOSPC && !MUTANT(90)) /* no two neighbours are left: any two will do */
@@ -72,6 +79,8 @@ int request_take_place(struct request *request)
 	request->place_looks += r == -EAGAIN;
 	if (r < 0)
 		request->part_place = PBN_NONE;
+	request->part_place_kept = r == 0 && kept;
+	volume->kept_taken += request->part_place_kept ? PLACE_BLOCKS : 0;
 	return r;
 }
 
@@ -119,9 +128,17 @@ void request_add_place_io(struct request *request)
 			       request->volume->zeros, BLOCK_BYTES, false);
 }
 
+static void forget_place(struct request *request)
+{
+	request->volume->kept_taken -= request->part_place_kept ? PLACE_BLOCKS : 0;
+	request->part_place_kept = false;
+	request->part_place = PBN_NONE;
+}
+
 void request_publish_place(struct request *request, uint32_t region)
 {
 	struct volume *volume = request->volume;
+	struct root_entry entry = map_entry(&volume->map, region);
 	struct record record = {
 		.kind = RECORD_PLACE,
 		.count = PLACE_BLOCKS,
@@ -131,19 +148,21 @@ void request_publish_place(struct request *request, uint32_t region)
 
 	if (pbn_is_none(request->part_place))
 		return;
-	if (!pbn_is_none(map_entry(&volume->map, region).place)) { /* another was faster */
+	if (!pbn_is_none(entry.place)) { /* another was faster */
 		request_put_place_held(request);
 		return;
 	}
+	assert(!request->part_place_kept || root_entry_is_unplaced(&entry));
 	if (request_place_is_split(request)) { /* only a LEAF has room to say so */
 		record.kind = RECORD_EXPLODE;
-		record.flags = RECORD_SPLIT;
-		record.count = 0;
+		record.flags = RECORD_SPLIT | (entry.shared ? RECORD_SHARED : 0);
+		record.count = entry.length;
+		record.old = entry.base;
 		record.src.v = request->part_second.v;
 		assert(edit_missing(volume, &record) == PAGE_NONE);
 	}
 	request_publish(request, &record);
-	request->part_place = PBN_NONE;
+	forget_place(request);
 }
 
 void request_put_place_held(struct request *request)
@@ -154,7 +173,16 @@ void request_put_place_held(struct request *request)
 		return;
 	alloc_put(alloc, request->part_place, 1);
 	alloc_put(alloc, request->part_second, 1);
-	request->part_place = PBN_NONE;
+	forget_place(request);
+}
+
+bool request_lacks_place(struct request *request, uint32_t region)
+{
+	struct map *map = &request->volume->map;
+
+	if (request->part_place_kept && !map_is_unplaced(map, region))
+		request_put_place_held(request);
+	return pbn_is_none(map_entry(map, region).place) && pbn_is_none(request->part_place);
 }
 
 void request_put_place(struct request *request)

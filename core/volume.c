@@ -168,25 +168,19 @@ static void backing_changed(void *context, bool data, int error)
 	cache_wake(&volume->cache);
 }
 
-/* What is kept in windows is taken back when space is short. */
-static uint64_t free_blocks(const struct volume *volume)
-{
-	return refs_available(&volume->refs) + volume->alloc.reserved_blocks;
-}
-
 /* Of these, what the backing has no space for. That may be most of them for as long as a thin store
  * lives, so it is for the statistics; what is nearly all of it is news (update_space()). */
 static uint64_t unbacked_blocks(const struct volume *volume)
 {
 	uint64_t missing = backing_missing_bytes(&volume->backing) / BLOCK_BYTES;
 
-	return min_u64(missing, free_blocks(volume));
+	return min_u64(missing, volume_spare_blocks(volume));
 }
 
 static void update_space(struct volume *volume)
 {
-	uint64_t backed = free_blocks(volume) - unbacked_blocks(volume);
-	uint64_t available = backed < LOW_BACKED_BLOCKS ? backed : free_blocks(volume);
+	uint64_t free = volume_spare_blocks(volume), backed = free - unbacked_blocks(volume);
+	uint64_t available = backed < LOW_BACKED_BLOCKS ? backed : free;
 	uint64_t all = geometry_data_blocks(&volume->super.geometry);
 	bool low = available < all / 20;
 
@@ -726,6 +720,8 @@ static void space_stats(struct volume *volume, struct volume_stats *ret)
 	uint64_t data = geometry_data_blocks(g), places = volume->journal.counts.places;
 	const struct refs *refs = &volume->refs;
 	uint64_t unbacked = unbacked_blocks(volume);
+	uint64_t free = volume_free_blocks(volume),
+		 kept = free - min_u64(free, volume_spare_blocks(volume));
 
 	ret->size_bytes = blocks_to_bytes(g->logical_blocks);
 	ret->store_bytes = blocks_to_bytes(g->store_blocks);
@@ -733,10 +729,11 @@ static void space_stats(struct volume *volume, struct volume_stats *ret)
 	ret->used_bytes = blocks_to_bytes(data - refs->free_blocks - 2 * places);
 	ret->shared_bytes = blocks_to_bytes(refs->shared_refs);
 	ret->saved_bytes = ret->mapped_bytes - ret->used_bytes;
-	ret->free_bytes = blocks_to_bytes(free_blocks(volume) - unbacked);
+	ret->free_bytes = blocks_to_bytes(volume_spare_blocks(volume) - unbacked);
 	ret->unbacked_bytes = blocks_to_bytes(unbacked);
 	ret->pending_bytes = blocks_to_bytes(refs->busy_free - volume->alloc.reserved_blocks);
-	ret->metadata_bytes = blocks_to_bytes(g->store_blocks - data + 2 * places);
+	/* With what is kept for places: as much of it as is there, where something is pending. */
+	ret->metadata_bytes = blocks_to_bytes(g->store_blocks - data + 2 * places + kept);
 	ret->lost_bytes = blocks_to_bytes(refs->lost_free);
 }
 

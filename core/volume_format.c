@@ -143,7 +143,7 @@ int volume_format(struct store *store, const struct volume_format_options *optio
 		  struct damage *reterr_damage)
 {
 	struct super super = {
-		.features_incompat = FEATURE_SPLIT_PLACES,
+		.features_incompat = FEATURES_INCOMPAT_KNOWN,
 		.epoch = 1,
 		.clean = true,
 		.tail_lsn = 1,

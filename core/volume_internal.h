@@ -51,6 +51,7 @@ struct volume {
 	struct sweep sweep;
 	struct list space_waits; /* requests that wait for blocks to become allocatable */
 	uint32_t space_holders; /* requests with blocks that are not published yet */
+	uint64_t kept_taken; /* blocks that they took of what is kept */
 	bool low_on_space;
 	char latched_text[160];
 	struct damage *opening; /* while replay is on: damage of a page is told here, too */
@@ -86,6 +87,22 @@ static inline int volume_latched(struct volume *volume)
 
 /* A data write, or what it needs, found no space in the backing. No lock is needed. */
 void volume_data_lacks(struct volume *volume, int error);
+
+/* Blocks that can be handed out. What is kept in windows is taken back when space is short. */
+static inline uint64_t volume_free_blocks(const struct volume *volume)
+{
+	return refs_available(&volume->refs) + volume->alloc.reserved_blocks;
+}
+
+/* Of these, what a run without a place does not need for one: two blocks are kept for each. Meta is
+ * held. */
+static inline uint64_t volume_spare_blocks(const struct volume *volume)
+{
+	uint64_t free = volume_free_blocks(volume) + volume->kept_taken;
+	uint64_t kept = (uint64_t)PLACE_BLOCKS * volume->map.unplaced;
+
+	return free > kept ? free - kept : 0;
+}
 
 /* The oldest request in flight on any worker. */
 uint64_t volume_oldest_epoch(const struct volume *volume);

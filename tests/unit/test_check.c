@@ -391,6 +391,23 @@ Test(check, a_split_place_without_its_feature_is_found)
 	image_free(image);
 }
 
+Test(check, a_run_without_a_place_and_without_its_feature_is_found)
+{
+	struct image *image = image_new_filled();
+
+	image->entries[0].place = PBN_NONE;
+	image->super.features_incompat = FEATURE_LATE_PLACES;
+	image_count(image);
+	image_write(image);
+	expect_clean(image);
+	image->super.features_incompat = 0;
+	image_write(image);
+	expect_one(image, "root entry of region 0", "a superblock with features 0");
+	cr_assert(strstr(report.findings[0].expected, "features 2"));
+	expect_refused(image);
+	image_free(image);
+}
+
 Test(check, a_leaf_written_to_no_place_is_found)
 {
 	struct image *image = image_new_filled();

@@ -190,7 +190,7 @@ Test(check, unknown_features_are_refused)
 	image->super.features_compat = 1;
 	image_write(image);
 	expect_clean(image);
-	image->super.features_incompat = 2;
+	image->super.features_incompat = FEATURES_INCOMPAT_KNOWN + 1;
 	image_write(image);
 	cr_assert_eq(check_store(&image->source, true, &report), -ENOTSUP);
 	image->super.features_incompat = 0;

@@ -223,7 +223,9 @@ Test(format_page, a_root_entry_that_cannot_be_is_invalid)
 	bad.kind = (enum region_kind)3;
 	expect_invalid(&bad, 0);
 	bad = good;
-	bad.place = PBN_NONE;
+	bad.place = PBN_NONE; /* it needs none yet */
+	cr_assert(root_entry_valid(&bad, &g, 0, &why));
+	bad = (struct root_entry){.kind = REGION_LEAF};
 	expect_invalid(&bad, 0);
 	bad = (struct root_entry){.kind = REGION_HOLE, .written = true};
 	expect_invalid(&bad, 0);

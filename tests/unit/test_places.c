@@ -19,6 +19,7 @@
 
 static struct engine engine;
 static uint64_t damaged_block; /* reads of it fail; 0: none does */
+static bool backing_full; /* what is written to data blocks finds no space */
 static uint32_t operations_left; /* writes and flushes; what comes then is never performed */
 
 static int hook(void *context, const struct store_io *io)
@@ -27,6 +28,9 @@ static int hook(void *context, const struct store_io *io)
 	if (damaged_block != 0 && io->op == STORE_READ &&
 	    io->off_bytes == blocks_to_bytes(damaged_block))
 		return -EIO;
+	if (backing_full && io->op == STORE_WRITE &&
+	    geometry_is_data(&engine.volume->super.geometry, (pbn_t){io->off_bytes / BLOCK_BYTES}))
+		return -ENOSPC;
 	if (io->op == STORE_READ || operations_left == UINT32_MAX)
 		return 0;
 	if (operations_left == 0)
@@ -38,6 +42,7 @@ static int hook(void *context, const struct store_io *io)
 static void start(uint64_t regions, uint64_t store_bytes)
 {
 	damaged_block = 0;
+	backing_full = false;
 	operations_left = UINT32_MAX;
 	engine_init(&engine, &(struct engine_options){
 				     .logical_bytes = regions * REGION_BYTES,
@@ -211,23 +216,30 @@ Test(places, a_refused_clone_takes_no_place)
 Test(places, clones_of_an_image_leave_nothing_when_they_are_trimmed)
 {
 	const uint64_t image = 12, clones = 20;
+	struct volume_stats before, after;
 
 	start((clones + 1) * image, 0);
 	for (uint64_t block = 0; block < region(image); block += REGION_BLOCKS)
 		cr_assert_eq(engine_write(&engine, block, REGION_BLOCKS, 1), 0);
+	before = engine_stats(&engine);
 	for (uint64_t n = 1; n <= clones; n++)
 		for (uint64_t r = 0; r < image; r++)
 			cr_assert_eq(engine_clone(&engine, region(r), REGION_BLOCKS,
 						  region(n * image + r)),
 				     0);
+	cr_expect_eq(places(), image, "a clone takes none before it needs one");
+	after = engine_stats(&engine);
+	cr_expect_eq(after.free_bytes, before.free_bytes - clones * image * 2 * BLOCK_BYTES,
+		     "but they are kept");
+	cr_expect_eq(after.metadata_bytes,
+		     before.metadata_bytes + clones * image * 2 * BLOCK_BYTES);
 	for (uint64_t n = 1; n <= clones; n += 4)
 		for (uint64_t i = 0; i < 40; i++)
-			cr_assert_eq(engine_write(&engine,
-						  region(n * image) + i * 1031 % region(image), 1,
-						  2),
-				     0);
+			cr_assert_eq(
+				engine_write(&engine, region(n * image) + i % 6 * 1024 + i, 1, 2),
+				0);
 	cr_assert_eq(engine_flush(&engine), 0);
-	cr_expect_eq(places(), (clones + 1) * image);
+	cr_expect_eq(places(), image + clones / 4 * 6);
 	engine_reopen(&engine); /* neither leaves nor counts are at hand */
 	for (uint64_t n = clones; n <= clones; n--)
 		cr_assert_eq(engine_discard(&engine, region(n * image), region(image)), 0);
@@ -323,13 +335,15 @@ Test(places, there_is_no_enospc_while_blocks_are_free)
 	cr_assert_eq(engine_write(&engine, region(41), 20, 3), 0);
 	cr_assert_eq(engine_clone(&engine, 1, 1, region(42)), 0);
 	cr_assert_eq(engine_clone(&engine, 1, 1, region(43) + 7), 0);
-	cr_expect(is_split(40) && is_split(41) && is_split(42) && is_split(43));
+	cr_expect(is_split(40) && is_split(41) && is_split(43));
+	cr_expect(map_is_unplaced(&engine.volume->map, 42));
 	while (engine_write(&engine, region(44) + n, 1, 4) == 0)
 		n++;
 	cr_expect_lt(engine_stats(&engine).free_bytes, 3 * BLOCK_BYTES, "%lu bytes left at ENOSPC",
 		     engine_stats(&engine).free_bytes);
 	engine_reopen(&engine);
-	cr_expect(is_split(40) && is_split(41) && is_split(42) && is_split(43));
+	cr_expect(is_split(40) && is_split(41) && is_split(43));
+	cr_expect(map_is_unplaced(&engine.volume->map, 42));
 	cr_expect(engine_holds(&engine, region(40) + 9, 1, 2));
 	cr_expect(engine_holds(&engine, region(41), 20, 3));
 	cr_expect(engine_holds(&engine, region(42), 1, 1));
@@ -374,6 +388,136 @@ Test(places, a_split_place_survives_a_kill_at_any_operation)
 	}
 }
 
+/* --- runs without a place --- */
+
+#define CLONED 6u /* regions */
+
+/* The first region, and clones of it in the next ones. */
+static void make_clones(void)
+{
+	cr_assert_eq(engine_write(&engine, 0, REGION_BLOCKS, 1), 0);
+	for (uint64_t r = 1; r <= CLONED; r++)
+		cr_assert_eq(engine_clone(&engine, 0, REGION_BLOCKS, region(r)), 0);
+	cr_assert_eq(places(), 1);
+}
+
+/* Blocks that take all that is free, from region 10 on. */
+static uint64_t fill_up(void)
+{
+	uint64_t n = 0;
+
+	while (engine_write(&engine, region(10) + n, 1, 2) == 0)
+		n++;
+	cr_expect_eq(engine_stats(&engine).free_bytes, 0);
+	return n;
+}
+
+/* Two blocks are kept for each, whoever asks: so all of them can be cut on a full store, by
+ * discards, zeros and merges, also after a restart. */
+Test(places, on_a_full_store_every_clone_can_be_cut)
+{
+	struct same_result result;
+	uint64_t n;
+
+	start(64, 16ull << 20);
+	make_clones();
+	engine_reopen(&engine);
+	n = fill_up();
+	cr_expect_eq(engine_write(&engine, region(1) + 9, 1, 3), -ENOSPC);
+	cr_expect_eq(engine_write(&engine, region(9), 1, 3), -ENOSPC);
+	cr_expect_eq(engine_clone(&engine, 0, REGION_BLOCKS, region(9)), -ENOSPC);
+	cr_expect_eq(places(), 1 + (n + REGION_BLOCKS - 1) / REGION_BLOCKS);
+	for (uint64_t r = 1; r < CLONED - 1; r++)
+		cr_expect_eq(engine_discard(&engine, region(r) + 9, 30), 0, "region %lu", r);
+	cr_expect_eq(engine_zero(&engine, region(CLONED - 1) + 9, 30), 0);
+	/* In place of a block that is alike. */
+	cr_assert_eq(engine_write(&engine, region(10), 1, 1), 0);
+	cr_expect_eq(engine_same(&engine, region(10), 1, region(CLONED) + 100, &result), 0);
+	cr_expect_eq(result.deduped_bytes, BLOCK_BYTES);
+	for (uint64_t r = 1; r < CLONED; r++) {
+		cr_expect(engine_holds(&engine, region(r), 9, 1), "region %lu", r);
+		cr_expect(engine_holds(&engine, region(r) + 9, 30, 0), "region %lu", r);
+		cr_expect(engine_holds(&engine, region(r) + 39, 473, 1), "region %lu", r);
+	}
+	cr_expect(engine_holds(&engine, region(CLONED), REGION_BLOCKS, 1));
+	cr_assert_eq(engine_flush(&engine), 0);
+	cr_assert_eq(engine_close(&engine), 0);
+	expect_clean_check();
+	cr_assert_eq(engine_open(&engine), 0);
+	cr_assert_eq(engine_discard(&engine, 0, region(64)), 0);
+	expect_nothing_left("all discarded");
+}
+
+/* What cannot be written because the backing is full: a discard, which is what a backing is emptied
+ * with, leaves the part as it is and goes on; whoever has to have zeros is told. */
+Test(places, on_a_full_backing_a_discard_leaves_what_needs_a_place)
+{
+	start(64, 16ull << 20);
+	make_clones();
+	cr_assert_eq(engine_flush(&engine), 0);
+	backing_full = true;
+	cr_expect_eq(engine_discard(&engine, region(1) + 9, REGION_BLOCKS - 12), 0);
+	cr_expect(engine_holds(&engine, region(1), REGION_BLOCKS, 1), "as it was");
+	cr_expect_eq(engine_discard(&engine, region(2) + 9, REGION_BLOCKS), 0, "the end of one");
+	cr_expect(engine_holds(&engine, region(2), 9, 1));
+	cr_expect(engine_holds(&engine, region(2) + 9, REGION_BLOCKS - 9, 0));
+	cr_expect_eq(engine_zero(&engine, region(3) + 9, 1), -ENOSPC);
+	cr_expect_eq(engine_write(&engine, region(3) + 9, 1, 2), -ENOSPC);
+	cr_expect_eq(engine_discard(&engine, region(3), REGION_BLOCKS), 0, "whole");
+	cr_expect(engine_holds(&engine, region(3), REGION_BLOCKS, 0));
+	cr_expect_eq(places(), 1);
+	backing_full = false;
+	cr_expect_eq(engine_discard(&engine, region(1) + 9, 8), 0);
+	cr_expect(engine_holds(&engine, region(1) + 9, 8, 0));
+	cr_expect_eq(places(), 2);
+	cr_assert_eq(engine_discard(&engine, 0, region(64)), 0);
+	expect_nothing_left("all discarded");
+}
+
+/* Whatever a run without a place can become, with two neighbours at hand and without. */
+Test(places, a_clone_without_a_place_survives_a_kill_at_any_operation)
+{
+	for (unsigned scattered = 0; scattered < 2; scattered++) {
+		bool done = false;
+
+		for (uint32_t cut = 1; !done; cut++) {
+			start(64, 8ull << 20);
+			cr_assert_eq(engine_write(&engine, region(50), 40, 7), 0);
+			if (scattered)
+				make_scattered(32);
+			cr_assert_eq(engine_clone(&engine, region(50), 40, region(51)), 0);
+			cr_assert_eq(engine_clone(&engine, region(50), 40, region(52)), 0);
+			cr_assert_eq(engine_flush(&engine), 0);
+			cr_assert(map_is_unplaced(&engine.volume->map, 51));
+			operations_left = cut;
+			engine_discard(&engine, region(51) + 5, 2);
+			engine_write(&engine, region(52) + 9, 1, 9);
+			engine_clone(&engine, region(50), 30, region(53));
+			engine_flush(&engine);
+			engine_discard(&engine, region(53) + 20, 10);
+			engine_checkpoint(&engine);
+			engine_clone(&engine, region(50) + 20, 10, region(53) + 20);
+			engine_discard(&engine, region(53), 3);
+			engine_discard(&engine, region(52), REGION_BLOCKS);
+			engine_clone(&engine, region(50), 40, region(52));
+			engine_checkpoint(&engine);
+			done = operations_left > 0;
+			engine_kill(&engine);
+			operations_left = UINT32_MAX;
+			cr_assert_eq(engine_open(&engine), 0, "cut %u: %s", cut,
+				     engine.damage.text);
+			cr_expect(engine_holds(&engine, region(50), 40, 7), "cut %u", cut);
+			cr_expect(engine_holds(&engine, region(51), 5, 7), "cut %u", cut);
+			cr_expect(engine_holds(&engine, region(51) + 7, 33, 7), "cut %u", cut);
+			expect_clean_check();
+			cr_assert_eq(engine_discard(&engine, 0, region(64)), 0);
+			expect_nothing_left("after a kill");
+			engine_done(&engine);
+			engine.volume = NULL;
+		}
+	}
+}
+
 /* --- a store that is large enough --- */
 
 static void random_op(struct rng *rng, uint64_t blocks)
@@ -413,6 +557,7 @@ Test(places, a_store_of_the_size_that_create_gives_never_is_full)
 
 		operations_left = UINT32_MAX;
 		damaged_block = 0;
+		backing_full = false;
 		engine_init(&engine,
 			    &(struct engine_options){
 				    .logical_bytes = logical_bytes,

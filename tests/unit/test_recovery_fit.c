@@ -233,6 +233,12 @@ Test(recovery_fit, a_log_that_fits_is_replayed)
 		share(0, at(1, 100), 2, linear.base, at(0, 0)),
 		share(0, at(1, 200), 2, leaf_data, at(1, LEAF_AT)),
 	};
+	const struct record late[] = {
+		share(ROOT | SRC_ROOT, at(2, 0), 3, linear.base, at(0, 0)),
+		share(ROOT | SRC_ROOT, at(2, 3), 3, pbn_add(linear.base, 3), at(0, 3)),
+		place(2, unused(0)),
+		unmap(ROOT, at(2, 5), 1, pbn_add(linear.base, 5)),
+	};
 	const struct record make[] = {
 		place(2, unused(0)),
 		explode(2, PBN_NONE, 0),
@@ -242,16 +248,17 @@ Test(recovery_fit, a_log_that_fits_is_replayed)
 	expect_fit(grow, 3);
 	expect_fit(shrink, 5);
 	expect_fit(change, 4);
+	expect_fit(late, 4);
 	expect_fit(make, 3);
 }
 
 /* --- root entries --- */
 
-Test(recovery_fit, a_place_is_for_a_hole_that_has_none)
+Test(recovery_fit, a_place_is_for_a_region_that_has_none)
 {
 	const struct record twice[] = {place(2, unused(0)), place(2, unused(2))};
 
-	expect_misfit(twice, 2, "a HOLE without a place");
+	expect_misfit(twice, 2, "a HOLE or a run without a place");
 	expect_one_misfit(place(0, unused(0)), "region 0: kind 1");
 	expect_one_misfit(place(1, unused(0)), "region 1: kind 2");
 }
@@ -291,7 +298,10 @@ Test(recovery_fit, a_run_begins_at_block_0_and_goes_on_where_it_ends)
 	expect_one_misfit(map(ROOT, at(0, RUN), 1, linear.base, next), text);
 	expect_one_misfit(map(ROOT, at(0, 0), 1, linear.base, unused(0)), text);
 	expect_one_misfit(map(ROOT, at(1, 0), 1, PBN_NONE, unused(0)), text); /* a LEAF */
-	expect_one_misfit(share(ROOT, at(2, 0), 1, leaf_data, at(1, LEAF_AT)), text);
+	/* What is shared needs no place yet. */
+	text = "holes behind a run that goes on with the new blocks";
+	expect_one_misfit(share(ROOT, at(2, 1), 1, leaf_data, at(1, LEAF_AT)), text);
+	expect_one_misfit(share(ROOT, at(0, RUN), 1, leaf_data, at(1, LEAF_AT)), text);
 }
 
 Test(recovery_fit, a_run_is_cut_at_its_end)

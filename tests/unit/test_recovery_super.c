@@ -327,7 +327,7 @@ Test(recovery_super, features_of_the_older_copy_do_not_matter)
 	struct super older = super;
 
 	older.checkpoint--;
-	older.features_incompat = 2;
+	older.features_incompat = FEATURES_INCOMPAT_KNOWN + 1;
 	put_super(&older);
 	cr_expect_eq(open_with(false), 0);
 }
@@ -456,6 +456,24 @@ Test(recovery_super, a_split_place_without_its_feature_is_damage)
 	put_super(&fresh);
 	expect_open(-EUCLEAN, "root entry of region 2: expected nothing that needs incompatible "
 			      "features 1, found a superblock with features 0");
+}
+
+Test(recovery_super, a_run_without_a_place_and_without_its_feature_is_damage)
+{
+	struct root_entry entry = {.kind = REGION_LINEAR, .length = 2};
+	struct super fresh = super;
+	uint8_t page[BLOCK_BYTES];
+
+	store_mem_peek(&engine.mem, blocks_to_bytes(top_block(0, false)), page, sizeof(page));
+	entry.base = geometry_slab_pbn(&super.geometry, 0, 2000);
+	root_page_put(page, 2, root_entry_encode(&entry));
+	reseal(0, page);
+	cr_expect_eq(open_with(true), 0, "%s", engine.damage.text);
+	cr_assert_eq(engine_close(&engine), 0);
+	fresh.features_incompat = FEATURE_SPLIT_PLACES;
+	put_super(&fresh);
+	expect_open(-EUCLEAN, "root entry of region 2: expected nothing that needs incompatible "
+			      "features 2, found a superblock with features 1");
 }
 
 Test(recovery_super, a_summary_of_more_free_blocks_than_there_are_is_damage)

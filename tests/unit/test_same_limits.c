@@ -120,7 +120,7 @@ Test(same_limits, row_18_earlier_slices_stay_cloned)
 
 Test(same_limits, row_18_by_an_injected_fault_of_the_metadata_reserve)
 {
-	struct same_dst dst = {.off_bytes = bytes(1024)};
+	struct same_dst dst = {.off_bytes = bytes(1025)};
 	uint64_t used;
 
 	start(8ull << 20, 0);
@@ -129,14 +129,14 @@ Test(same_limits, row_18_by_an_injected_fault_of_the_metadata_reserve)
 	fail_places = true;
 	cr_assert_eq(job(true, 0, 100, &dst, 1), 0);
 	cr_expect_eq(dst.error, -ENOSPC);
-	cr_expect_eq(engine_references(&engine, 1024, NULL), 0);
+	cr_expect_eq(engine_references(&engine, 1025, NULL), 0);
 	cr_expect_eq(engine_references(&engine, 0, NULL), 1);
 	cr_expect_eq(engine_stats(&engine).used_bytes, used);
 	cr_expect_eq(engine_stats(&engine).state, VOLUME_BACKING_FULL);
 	fail_places = false;
 	cr_assert_eq(job(true, 0, 100, &dst, 1), 0);
 	cr_expect_eq(dst.error, 0);
-	cr_expect(engine_holds(&engine, 1024, 100, 1));
+	cr_expect(engine_holds(&engine, 1025, 100, 1));
 }
 
 /* Block 0 ends up with as many references as can be counted; all of 0 .. 65534 read from it. */

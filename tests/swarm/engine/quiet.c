@@ -126,6 +126,28 @@ static void check_place(struct world *world, uint32_t region)
 		     region, place.v);
 }
 
+/* What is kept for runs without a place is all there. */
+static void check_kept(struct world *world)
+{
+	struct volume *volume = world->volume;
+	uint64_t unplaced = 0, said, free, taken;
+
+	pthread_mutex_lock(&volume->meta);
+	for (uint32_t i = 0; i < world->model.region_count; i++)
+		unplaced += map_is_unplaced(&volume->map, world->model.regions[i]->region);
+	said = volume->map.unplaced;
+	free = volume_free_blocks(volume);
+	taken = volume->kept_taken;
+	pthread_mutex_unlock(&volume->meta);
+	if (said != unplaced || taken != 0 || free < PLACE_BLOCKS * unplaced)
+		fail("kept space",
+		     "%" PRIu64 " runs have no place, %" PRIu64 " are counted; %" PRIu64
+		     " blocks are free, %" PRIu64 " of the kept ones taken",
+		     unplaced, said, free, taken);
+	if (unplaced > 0)
+		table_add(DIM_LOOK, 9);
+}
+
 static void tally_region(struct world *world, struct tally *tally, uint32_t region)
 {
 	uint64_t at = (uint64_t)region * REGION_BYTES, mapped = tally->mapped;
@@ -182,6 +204,7 @@ static void count_owners(struct world *world)
 	}
 	free(tally.owners);
 	free(tally.references);
+	check_kept(world);
 	volume_stats(world->volume, &stats);
 	expect("mapped", blocks_to_bytes(tally.mapped), stats.mapped_bytes);
 	expect("used", blocks_to_bytes(tally.used), stats.used_bytes);

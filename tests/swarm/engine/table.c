@@ -43,7 +43,8 @@ static const struct {
 			{"ok", "EIO", "ENOSPC", "EMLINK", "ECANCELED", "EINVAL", "EROFS"}},
 	[DIM_LOOK] = {"looked",
 		      {"recovered", "replayed by I/O", "checked", "quiet", "filled up", "emptied",
-		       "merge probed", "opening failed", "checkpoint in replay"}},
+		       "merge probed", "opening failed", "checkpoint in replay",
+		       "kept for clones"}},
 };
 
 static struct table *table;
