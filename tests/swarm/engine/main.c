@@ -33,7 +33,7 @@
 
 #define JOBS_MAX       64u
 #define WORLD_SECONDS  300u /* one that takes longer hangs */
-#define COMPLETE_FROM  1000u /* worlds: then everything has to have been drawn */
+#define COMPLETE_FROM  96u /* worlds, of a run of two minutes: then all has to have been drawn */
 #define SHRINK_SECONDS 20
 #define KINDS_MAX      64u
 #define NO_LIMIT       UINT64_MAX
