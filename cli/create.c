@@ -3,8 +3,9 @@
  * create - the command `sameblk create`: formats a store
  *
  * The order: sizes that need no look at the store, what kind of thing the store is, its lock
- * (the store is opened), what it holds, sizes that depend on its size, and only then the first
- * write. A file that was made here goes away again if anything fails.
+ * (the store is opened), sizes that depend on its size, what it holds, and only then the first
+ * write: --force wipes nothing for a volume that then cannot be made. A file that was made here
+ * goes away again if anything fails.
  *
  * What is seen before the lock only serves messages and the length that a new file will have:
  * another process may fill the file, or format it, until then. So whether there is anything to lose
@@ -151,16 +152,28 @@ static bool clear_store(struct create *create, const struct store *store)
 	return r == 0;
 }
 
-static bool plan_volume(struct create *create, const struct store *store)
+static bool plan_volume(struct create *create, const struct store *store,
+			struct geometry *ret_geometry)
 {
+	int r;
+
 	create->logical_bytes =
 		create->size.given ? create->size.bytes : logical_bytes_for(store->size_bytes);
-	if (create->logical_bytes > 0)
-		return true;
-	say_error("cannot create", create->path,
-		  "%" PRIu64 " bytes are too few for a volume of 1M and its metadata",
-		  store->size_bytes);
-	return false;
+	if (create->logical_bytes == 0) {
+		say_error("cannot create", create->path,
+			  "%" PRIu64 " bytes are too few for a volume of 1M and its metadata",
+			  store->size_bytes);
+		return false;
+	}
+	r = geometry_plan(create->logical_bytes / BLOCK_BYTES, store->size_bytes / BLOCK_BYTES, 0,
+			  ret_geometry);
+	if (r == 0)
+		r = geometry_track(ret_geometry);
+	if (r < 0)
+		say_error("cannot create", create->path,
+			  "a store of %" PRIu64 " bytes cannot hold the metadata of %" PRIu64,
+			  store->size_bytes, create->logical_bytes);
+	return r == 0;
 }
 
 static void print_uuid(const uint8_t *uuid, char ret_text[UUID_TEXT_BYTES])
@@ -231,22 +244,13 @@ static bool format_store(struct create *create, struct store *store)
 	struct geometry geometry;
 	int r;
 
-	if (!plan_volume(create, store) || !make_uuid(create) || !clear_store(create, store))
+	if (!plan_volume(create, store, &geometry) || !make_uuid(create) ||
+	    !clear_store(create, store))
 		return false;
 	options.logical_bytes = create->logical_bytes;
 	memcpy(options.uuid, create->uuid, sizeof(options.uuid));
 	options.tracking = true;
 	options.stop = dedupe_signal_came;
-	r = geometry_plan(create->logical_bytes / BLOCK_BYTES, store->size_bytes / BLOCK_BYTES, 0,
-			  &geometry);
-	if (r == 0)
-		r = geometry_track(&geometry);
-	if (r < 0) {
-		say_error("cannot create", create->path,
-			  "a store of %" PRIu64 " bytes cannot hold the metadata of %" PRIu64,
-			  store->size_bytes, create->logical_bytes);
-		return false;
-	}
 	r = volume_format(store, &options, &damage);
 	if (r == -EINTR) {
 		say_error("cannot create", create->path, "interrupted");

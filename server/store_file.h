@@ -74,7 +74,8 @@ int store_file_cached_fd(const struct store *store);
 
 /* Whether store_file_open() made the file. */
 bool store_file_created(const struct store *store);
-/* Before it is closed: removes a file that was made, if the name still leads to it. */
+/* Before it is closed: removes a file that was made, if the name still leads to it; one that was
+ * empty is so again. */
 void store_file_unmake(const struct store *store, const char *path);
 /* It was empty when it was locked, and has been given its length (create_bytes). */
 bool store_file_fresh(const struct store *store);

@@ -393,6 +393,14 @@ bool store_file_created(const struct store *store)
 	return ((const struct store_file *)store)->created;
 }
 
+static void make_empty(int fd)
+{
+	int r = ftruncate(fd, 0);
+
+	/* What failed before has been told. */
+	(void)r;
+}
+
 void store_file_unmake(const struct store *store, const char *path)
 {
 	const struct store_file *file = (const struct store_file *)store;
@@ -400,6 +408,8 @@ void store_file_unmake(const struct store *store, const char *path)
 	/* One that another process has locked is that one's by now. */
 	if (file->created && file->locked && is_named(file->fd, path))
 		unlink(path);
+	else if (file->fresh)
+		make_empty(file->fd);
 }
 
 bool store_file_fresh(const struct store *store)

@@ -154,6 +154,24 @@ Test(create, sizes_out_of_range_are_refused_and_leave_no_file)
 	}
 }
 
+Test(create, an_empty_file_stays_empty_where_no_volume_can_be_made)
+{
+	make_file("empty", 0);
+	cr_assert_eq(run("create --size 64T --store-size 2M empty"), 2, "%s", output);
+	cr_assert_eq(length_of("empty"), 0);
+	cr_assert_eq(run("create --size 10M empty"), 0, "%s", output);
+}
+
+Test(create, force_wipes_nothing_for_a_volume_that_cannot_be_made)
+{
+	make_file("store", 64 << 20);
+	put_swap("store");
+	cr_assert_eq(run("create --force --size 64T store"), 2);
+	cr_assert_not_null(strstr(output, "cannot hold the metadata"), "%s", output);
+	cr_assert_eq(run("create store"), 2);
+	cr_assert_not_null(strstr(output, "it holds swap; --force"), "%s", output);
+}
+
 Test(create, a_volume_is_not_overwritten_without_force)
 {
 	cr_assert_eq(run("create --size 64M store"), 0);
