@@ -9,6 +9,7 @@
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
@@ -24,7 +25,8 @@ struct output {
 	int fd;
 	int error; /* of writing to it */
 	bool json;
-	bool sized;
+	bool made; /* it was not there before */
+	bool sized; /* it is being written: what was there before is gone */
 	json_t *ranges; /* of the document */
 	json_t *records;
 	uint64_t size_bytes;
@@ -61,7 +63,8 @@ static int output_size(void *context, uint64_t bytes)
 
 	output->sized = true;
 	output->size_bytes = bytes;
-	output->error = ftruncate(output->fd, (off_t)bytes) < 0 ? -errno : 0;
+	if (ftruncate(output->fd, 0) < 0 || ftruncate(output->fd, (off_t)bytes) < 0)
+		output->error = -errno;
 	return output->error;
 }
 
@@ -240,7 +243,8 @@ static bool is_same_file(const struct stat *a, const struct stat *b)
 	return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
 }
 
-/* What is wrong with the file that was opened, or NULL; then it is empty. */
+/* What is wrong with the file that was opened, or NULL; then it is locked, as a store that somebody
+ * else serves would be. What is in it stays until there is something to write. */
 static const char *output_prepare(const struct output *output, const struct check_file *file)
 {
 	struct stat store, backing, out;
@@ -252,15 +256,20 @@ static const char *output_prepare(const struct output *output, const struct chec
 		return "it is the store itself";
 	if (!S_ISREG(out.st_mode))
 		return "it is no regular file";
-	return ftruncate(output->fd, 0) < 0 ? strerror(errno) : NULL;
+	/* Where there are no locks nobody can have one. */
+	if (flock(output->fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK)
+		return "it is in use by another process";
+	return NULL;
 }
 
 static int output_open(struct output *output, bool force, const struct check_file *file)
 {
 	const char *why;
 
-	output->fd = open(output->path,
-			  O_WRONLY | O_CREAT | O_CLOEXEC | O_NONBLOCK | (force ? 0 : O_EXCL), 0600);
+	output->fd = open(output->path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	output->made = output->fd >= 0;
+	if (output->fd < 0 && errno == EEXIST && force)
+		output->fd = open(output->path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NONBLOCK, 0600);
 	if (output->fd >= 0)
 		why = output_prepare(output, file);
 	else
@@ -290,7 +299,7 @@ int salvage_main(const char *out, bool force, const char *store, bool json)
 		dedupe_signal_catch();
 		status = say_finish(salvage_into(&output, store, &file));
 		/* Half an image is none, also after Ctrl-C. */
-		if (status == EXIT_FAILED)
+		if (status == EXIT_FAILED && (output.made || output.sized))
 			unlink(out);
 	}
 	if (output.fd >= 0)

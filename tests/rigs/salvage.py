@@ -12,7 +12,7 @@ import random
 import struct
 
 import rig
-from rig import BLOCK, MIB, REGION, blocks, expect, expect_equal, sameblk
+from rig import BLOCK, MIB, REGION, blocks, expect, expect_equal, offline_check, sameblk
 
 SIZE = 16 * MIB
 ROUNDS, ROUNDS_LONG = 12, 400
@@ -276,6 +276,26 @@ def test_the_output_is_new_and_never_the_store(r):
         f.write(bytes(MIB))
     sameblk("check", "--salvage", r.path("new"), r.path("no store"), ok=(2,))
     expect(not os.path.exists(r.path("new")), "an image of nothing is left")
+
+
+def test_what_is_overwritten_stays_until_there_is_something_to_write(r):
+    server, model = filled(r, "stop", lives=1)
+    other = r.create("--size", "8M", name="other")
+    with open(r.path("no store"), "wb") as f:
+        f.write(bytes(MIB))
+    with open(r.path("there"), "wb") as f:
+        f.write(model)
+    sameblk("check", "--salvage", r.path("there"), "--force", r.path("no store"), ok=(2,))
+    expect(os.path.exists(r.path("there")), "what was there is gone, for nothing")
+    with open(r.path("there"), "rb") as f:
+        expect(f.read() == model, "what was there")
+    # A store that somebody serves is never overwritten.
+    serving = r.server(other, name="serving")
+    done = sameblk("check", "--salvage", other, "--force", server.store, ok=None)
+    expect_equal(done.returncode, 2, f"exit status; {done.stderr}")
+    expect("in use" in done.stderr, done.stderr)
+    serving.stop()
+    offline_check(other)
 
 
 if __name__ == "__main__":
