@@ -65,7 +65,7 @@ static int check_unserved(const char *store)
 	const char *device;
 
 	/* A driver that is missing is for the server to tell. */
-	(void)devices_load(&devices);
+	(void)devices_load(&devices, false);
 	server = devices_find_server(&devices, store);
 	if (server != NULL) {
 		device = server_device(server);

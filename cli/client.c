@@ -245,7 +245,16 @@ static int decode_answer(const char *line, size_t len, struct client_answer *ret
 	return 0;
 }
 
-static int receive_some(struct client *client)
+static unsigned now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (unsigned)(now.tv_sec * 1000 + now.tv_nsec / 1000000);
+}
+
+/* timeout_ms -1: it waits as long as it takes. */
+static int receive_some(struct client *client, int timeout_ms)
 {
 	struct pollfd poller = {.fd = client->fd, .events = POLLIN};
 	size_t room;
@@ -257,7 +266,7 @@ static int receive_some(struct client *client)
 		return -ENOMEM;
 	if (client->out_end > client->out_start)
 		poller.events |= POLLOUT;
-	ready = poll(&poller, 1, client->limit_ms > 0 ? (int)client->limit_ms : -1);
+	ready = poll(&poller, 1, timeout_ms);
 	if (ready < 0)
 		return errno == EINTR ? 0 : -errno;
 	if (ready == 0)
@@ -277,6 +286,7 @@ static int receive_some(struct client *client)
 
 int client_answer(struct client *client, struct client_answer *ret_answer)
 {
+	unsigned began = now_ms(), passed;
 	const char *line;
 	size_t len;
 	int r;
@@ -290,7 +300,12 @@ int client_answer(struct client *client, struct client_answer *ret_answer)
 		case CTL_FRAME_NONE:
 			break;
 		}
-		r = receive_some(client);
+		/* A byte now and then is no answer. */
+		passed = now_ms() - began;
+		if (client->limit_ms > 0 && passed >= client->limit_ms)
+			return -ETIMEDOUT;
+		r = receive_some(client,
+				 client->limit_ms > 0 ? (int)(client->limit_ms - passed) : -1);
 		if (r < 0)
 			return r;
 	}
@@ -325,14 +340,6 @@ json_t *client_call(struct client *client, const char *what, const char *method,
 	return result;
 }
 
-static unsigned now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (unsigned)(now.tv_sec * 1000 + now.tv_nsec / 1000000);
-}
-
 int client_notice(struct client *client, unsigned limit_ms, json_t **ret_notice)
 {
 	unsigned began = now_ms(), passed;
@@ -349,7 +356,7 @@ int client_notice(struct client *client, unsigned limit_ms, json_t **ret_notice)
 			return -ETIMEDOUT;
 		if (r < 0 && errno != EINTR)
 			return -errno;
-		r = r > 0 ? receive_some(client) : 0;
+		r = r > 0 ? receive_some(client, -1) : 0;
 		if (r < 0)
 			return r;
 	}

@@ -8,7 +8,7 @@
  *
  * Errors    opening and client_call() complain on stderr themselves. client_answer() returns a
  *           negative errno when the connection failed: EPIPE (the server went away), EBADMSG,
- *           ETIMEDOUT (it was silent for too long),
+ *           ETIMEDOUT (it took too long),
  *           ENOMEM, ...
  * Memory    what is not sent yet is held; a caller bounds it by the calls it has in flight.
  * Blocking  client_answer(), client_call().
@@ -27,7 +27,7 @@
 
 struct client {
 	int fd;
-	unsigned limit_ms; /* how long the server may be silent; 0: as long as it likes */
+	unsigned limit_ms; /* how long an answer may take to come whole; 0: as long as it likes */
 	char path[4096];
 	char server[4096 + 16]; /* as messages call it: (server PATH) */
 	uint64_t next_id;
@@ -56,8 +56,8 @@ bool client_same_socket(const char *a, const char *b);
 
 /* path NULL: the only running server of this user. */
 int client_open(const char *path, struct client *ret_client);
-/* The same, of a server that may have been stopped: it has that long to take the connection, and
- * again for each answer. */
+/* The same, of a server that may have been stopped, or be anybody's: it has that long to take the
+ * connection, and again for each whole answer. */
 int client_open_within(const char *path, unsigned limit_ms, struct client *ret_client);
 void client_close(struct client *client);
 

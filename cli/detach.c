@@ -104,7 +104,7 @@ int detach_main(int argc, char **argv)
 	case PARSE_BAD:
 		return EXIT_FAILED;
 	}
-	if (devices_load(&devices) == 0)
+	if (devices_load(&devices, false) == 0)
 		status = run_detach(&devices, argv[1], force);
 	devices_done(&devices);
 	return say_finish(status);

@@ -40,9 +40,13 @@ const char *server_device(const struct server *server)
 	const json_t *uri;
 	size_t i;
 
-	json_array_foreach(json_object_get(server->status, "exports"), i,
-			   uri) if (strncmp(json_string_value(uri), "/dev/", 5) ==
-				    0) return json_string_value(uri);
+	json_array_foreach(json_object_get(server->status, "exports"), i, uri)
+	{
+		const char *text = json_string_value(uri);
+
+		if (text != NULL && strncmp(text, "/dev/", 5) == 0)
+			return text;
+	}
 	return NULL;
 }
 
@@ -98,14 +102,14 @@ static bool has_devices(void)
 	return count > 0;
 }
 
-int devices_load(struct devices *ret_devices)
+int devices_load(struct devices *ret_devices, bool foreign)
 {
 	char why[UBLK_WHY_BYTES];
 	struct devices *devices = ret_devices;
 	int r;
 
 	*devices = (struct devices){.control = NULL};
-	servers_load(&devices->servers, &devices->server_count);
+	servers_load(foreign, &devices->servers, &devices->server_count);
 	(void)ublk_records_load(&devices->records);
 	r = ublk_control_open(&devices->control, why);
 	if (r == 0)

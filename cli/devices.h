@@ -39,7 +39,8 @@ struct devices {
 	struct ublk_records records;
 };
 
-int devices_load(struct devices *ret_devices);
+/* foreign: also the servers of other users. */
+int devices_load(struct devices *ret_devices, bool foreign);
 void devices_done(struct devices *devices);
 
 /* "dead", "live", "waiting" (for a server), "failing". */

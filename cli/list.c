@@ -17,6 +17,7 @@
 #include "cli/devices.h"
 #include "cli/parse.h"
 #include "cli/say.h"
+#include "server/ctl_rpc.h"
 #include "server/ublk_shape.h"
 
 static json_t *encode_device(const struct device *device)
@@ -40,16 +41,17 @@ static json_t *encode_device(const struct device *device)
 	if (store != NULL)
 		json_object_set_new(object, "store", json_string(store));
 	if (device->server != NULL)
-		json_object_set_new(object, "control", json_string(device->server->control));
+		json_object_set_new(object, "control", ctl_rpc_text(device->server->control));
 	return object;
 }
 
 static json_t *encode_server(const struct server *server)
 {
-	json_t *object = json_pack("{s:s, s:I, s:s?, s:s?}", "control", server->control, "pid",
-				   (json_int_t)client_number(server->status, "pid"), "store",
-				   client_text(server->status, "store"), "state",
-				   client_text(server->status, "state"));
+	json_t *object =
+		json_pack("{s:o, s:I, s:s?, s:s?}", "control", ctl_rpc_text(server->control), "pid",
+			  (json_int_t)client_number(server->status, "pid"), "store",
+			  client_text(server->status, "store"), "state",
+			  client_text(server->status, "state"));
 
 	json_object_set(object, "exports", json_object_get(server->status, "exports"));
 	return object;
@@ -80,8 +82,7 @@ static void print_line(const char *device, const char *state, int64_t pid, uint6
 		snprintf(size_text, sizeof(size_text), "%" PRIu64, size_bytes);
 	printf("%-14s %-8s %8s %16s ", device, state, pid_text, size_text);
 	/* Another user's server may call its store what it likes, and this is a terminal. */
-	for (const char *c = store; *c != '\0'; c++)
-		putchar((unsigned char)*c < ' ' || *c == 0x7f ? '?' : *c);
+	say_print(store);
 	putchar('\n');
 }
 
@@ -164,7 +165,7 @@ int list_main(int argc, char **argv)
 	}
 	if (udev != NULL)
 		return say_finish(print_udev(udev));
-	status = devices_load(&devices) == 0 ? EXIT_GOOD : EXIT_FAILED;
+	status = devices_load(&devices, true) == 0 ? EXIT_GOOD : EXIT_FAILED;
 	if (json)
 		print_json(&devices);
 	else

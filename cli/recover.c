@@ -80,7 +80,7 @@ int recover_main(int argc, char **argv)
 		say_error("--wait", "", "1 to %u seconds", BACKGROUND_SECONDS_MAX);
 		return EXIT_FAILED;
 	}
-	if (devices_load(&devices) == 0)
+	if (devices_load(&devices, false) == 0)
 		status = count == 1 ? recover_one(&devices, argv[1], (unsigned)wait.bytes)
 				    : recover_all(&devices, (unsigned)wait.bytes);
 	devices_done(&devices);
@@ -136,7 +136,7 @@ int cleanup_main(int argc, char **argv)
 	case PARSE_BAD:
 		return EXIT_FAILED;
 	}
-	if (devices_load(&devices) == 0) {
+	if (devices_load(&devices, false) == 0) {
 		status = EXIT_GOOD;
 		for (size_t i = 0; i < devices.count; i++)
 			status = exit_worse(status,

@@ -10,6 +10,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#define LINE_BYTES 16384u /* two paths and a reason */
+
 static const char *command = "";
 
 void say_command(const char *name)
@@ -17,17 +19,43 @@ void say_command(const char *name)
 	command = name;
 }
 
+/* Control characters; those of ISO 6429 are two bytes in UTF-8. */
+void say_plain(char *text)
+{
+	for (unsigned char *c = (unsigned char *)text; *c != '\0'; c++) {
+		bool is_long = c[0] == 0xc2 && c[1] >= 0x80 && c[1] < 0xa0;
+
+		if (is_long)
+			*c++ = '?';
+		if (is_long || *c < ' ' || *c == 0x7f)
+			*c = '?';
+	}
+}
+
+void say_print(const char *text)
+{
+	char *plain = strdup(text);
+
+	if (plain == NULL)
+		return;
+	say_plain(plain);
+	fputs(plain, stdout);
+	free(plain);
+}
+
 void say_error(const char *what, const char *on, const char *why_format, ...)
 {
-	char why[1024];
+	char why[1024], line[LINE_BYTES];
 	va_list args;
 
 	va_start(args, why_format);
 	vsnprintf(why, sizeof(why), why_format, args);
 	va_end(args);
+	snprintf(line, sizeof(line), "sameblk%s%s: %s%s%s: %s", command[0] != '\0' ? " " : "",
+		 command, what, on[0] != '\0' ? " " : "", on, why);
+	say_plain(line);
 	fflush(stdout);
-	fprintf(stderr, "sameblk%s%s: %s%s%s: %s\n", command[0] != '\0' ? " " : "", command, what,
-		on[0] != '\0' ? " " : "", on, why);
+	fprintf(stderr, "%s\n", line);
 }
 
 /* The write that failed may be long ago, so errno does not tell. */

@@ -18,6 +18,11 @@ void say_command(const char *name);
 void say_error(const char *what, const char *on, const char *why_format, ...)
 	__attribute__((format(printf, 3, 4)));
 
+/* Text that may be somebody else's: what a terminal would obey becomes a question mark. */
+void say_plain(char *text);
+/* The same, on stdout. */
+void say_print(const char *text);
+
 /* The higher one: 2 before 1 before 0. */
 static inline int exit_worse(int a, int b)
 {

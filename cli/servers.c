@@ -12,6 +12,8 @@
 
 /* A server that was stopped (SIGSTOP), or hangs, keeps nobody from the others. */
 #define ANSWER_MS 2000u
+/* Of another user: whoever wants to keep root waiting can have hundreds. */
+#define SILENT_MAX 2u
 
 /* --- loading --- */
 
@@ -39,23 +41,41 @@ static bool is_known(const struct server *servers, size_t count, const char *pat
 	return false;
 }
 
+static bool same_folder(const char *a, const char *b)
+{
+	size_t len = (size_t)(strrchr(a, '/') - a) + 1;
+
+	return strncmp(a, b, len) == 0 && strchr(b + len, '/') == NULL;
+}
+
+/* The list is sorted, so those of a folder stand together. */
 static void add_all(struct server **servers, size_t *count, struct ctl_path_list *list,
 		    bool foreign)
 {
 	size_t live = client_keep_live(list);
 	struct server *more = realloc(*servers, (*count + live + 1) * sizeof(*more));
+	unsigned silent = 0;
 
 	if (more == NULL)
 		return;
 	*servers = more;
 	for (size_t i = 0; i < live; i++) {
+		const char *path = list->paths[i];
+
+		if (i > 0 && !same_folder(list->paths[i - 1], path))
+			silent = 0;
+		if (is_known(more, *count, path) || (foreign && silent >= SILENT_MAX))
+			continue;
 		more[*count] = (struct server){.foreign = foreign};
-		if (!is_known(more, *count, list->paths[i]) && ask(&more[*count], list->paths[i]))
+		if (ask(&more[*count], path))
 			(*count)++;
+		else if (++silent == SILENT_MAX && foreign)
+			say_error("no more are asked of those beside", path, "%u have not answered",
+				  silent);
 	}
 }
 
-void servers_load(struct server **ret_servers, size_t *ret_count)
+void servers_load(bool foreign, struct server **ret_servers, size_t *ret_count)
 {
 	struct ctl_path_list list;
 
@@ -65,7 +85,7 @@ void servers_load(struct server **ret_servers, size_t *ret_count)
 		add_all(ret_servers, ret_count, &list, false);
 		ctl_path_list_done(&list);
 	}
-	if (geteuid() == 0 && ctl_path_list_users(CTL_PATH_USERS_DIR, &list) == 0) {
+	if (foreign && geteuid() == 0 && ctl_path_list_users(CTL_PATH_USERS_DIR, &list) == 0) {
 		add_all(ret_servers, ret_count, &list, true);
 		ctl_path_list_done(&list);
 	}
@@ -111,7 +131,7 @@ static int open_of_store(const char *store, struct client *ret_client)
 	size_t count;
 	int r = -1;
 
-	servers_load(&servers, &count);
+	servers_load(false, &servers, &count);
 	server = servers_find(servers, count, store);
 	if (server != NULL)
 		r = client_open(server->control, ret_client);

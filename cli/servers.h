@@ -4,11 +4,12 @@
  *
  * A user's servers are those that left a name in the user's folder or the system's. Root sees those
  * in other users' folders too: they are listed, but believed nothing, since anybody can say there
- * that a store is his.
+ * that a store is his, and not asked where they are not listed.
  *
  * Errors    servers_open() complains on stderr itself. servers_load() leaves out whom it could not
  *           ask, and says so.
- * Blocking  on each server for two seconds; one that is silent for so long is left out.
+ * Blocking  on each server for two seconds; one that has not answered by then is left out, and of
+ *           another user all are once that was two.
  */
 #ifndef CLI_SERVERS_H
 #define CLI_SERVERS_H
@@ -38,8 +39,8 @@ struct server_choice {
 		"store", 'S', PARSE_TEXT, &(choice)->store, "STORE", "the store of the server"     \
 	}
 
-/* To be freed by servers_done(). */
-void servers_load(struct server **ret_servers, size_t *ret_count);
+/* To be freed by servers_done(). foreign: other users' as well, if we are root. */
+void servers_load(bool foreign, struct server **ret_servers, size_t *ret_count);
 void servers_done(struct server *servers, size_t count);
 
 /* The server of a store, not a foreign one; NULL: none. */

@@ -17,8 +17,35 @@ static void print_text(const json_t *status, const char *key, const char *label)
 {
 	const char *text = client_text(status, key);
 
-	if (text != NULL)
-		printf("%-14s %s\n", label, text);
+	if (text == NULL)
+		return;
+	printf("%-14s ", label);
+	say_print(text);
+	putchar('\n');
+}
+
+static void print_state(const json_t *status)
+{
+	const char *reason = client_text(status, "reason");
+
+	printf("%-14s ", "state");
+	say_print(client_text(status, "state"));
+	fputs(reason != NULL ? ": " : "", stdout);
+	say_print(reason != NULL ? reason : "");
+	putchar('\n');
+}
+
+static void print_exports(const json_t *exports)
+{
+	const json_t *uri;
+	size_t i;
+
+	json_array_foreach(exports, i, uri)
+	{
+		printf("%-14s ", "export");
+		say_print(json_is_string(uri) ? json_string_value(uri) : "?");
+		putchar('\n');
+	}
 }
 
 static void print_uptime(uint64_t seconds)
@@ -30,17 +57,13 @@ static void print_uptime(uint64_t seconds)
 static void print_status(const json_t *status)
 {
 	const json_t *limits = json_object_get(status, "limits");
-	const char *reason = client_text(status, "reason");
 	const json_t *memory = json_object_get(status, "memory");
-	const json_t *uri;
-	size_t i;
 
 	print_text(status, "version", "version");
 	printf("%-14s %" PRIu64 "\n", "pid", client_number(status, "pid"));
 	print_text(status, "store", "store");
 	print_text(status, "uuid", "uuid");
-	printf("%-14s %s%s%s\n", "state", client_text(status, "state"), reason != NULL ? ": " : "",
-	       reason != NULL ? reason : "");
+	print_state(status);
 	if (client_number(status, "silent_seconds") > 0)
 		printf("%-14s the store has answered nothing for %" PRIu64 " s\n", "",
 		       client_number(status, "silent_seconds"));
@@ -48,8 +71,7 @@ static void print_status(const json_t *status)
 	printf("%-14s %" PRIu64 "\n", "store size", client_number(status, "store_bytes"));
 	printf("%-14s length %" PRIu64 ", destinations %" PRIu64 "\n", "same limits",
 	       client_number(limits, "length_max"), client_number(limits, "destinations_max"));
-	json_array_foreach(json_object_get(status, "exports"), i, uri)
-		printf("%-14s %s\n", "export", json_string_value(uri));
+	print_exports(json_object_get(status, "exports"));
 	printf("%-14s %" PRIu64 "\n", "clients", client_number(status, "clients"));
 	if (memory != NULL)
 		printf("%-14s own %" PRIu64 ", mapped %" PRIu64 "\n", "memory",
