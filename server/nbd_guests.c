@@ -26,19 +26,24 @@ void nbd_guests_done(struct nbd_guests *guests)
 	pthread_mutex_destroy(&guests->lock);
 }
 
-/* Families that nobody knows here count as one peer. */
+/* Families that nobody knows here count as one peer. A socket of both kinds of IP, as systemd makes
+ * them, tells an address of IPv4 as one of IPv6. */
 static void name_peer(const struct sockaddr_storage *address,
 		      uint8_t ret_name[NBD_GUESTS_PEER_BYTES])
 {
 	const struct sockaddr_in *v4 = (const void *)address;
-	const struct sockaddr_in6 *v6 = (const void *)address;
+	const struct in6_addr *v6 =
+		&((const struct sockaddr_in6 *)(const void *)address)->sin6_addr;
+	bool mapped = address->ss_family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(v6);
 
 	memset(ret_name, 0, NBD_GUESTS_PEER_BYTES);
-	ret_name[0] = (uint8_t)address->ss_family;
-	if (address->ss_family == AF_INET)
+	ret_name[0] = mapped ? AF_INET : (uint8_t)address->ss_family;
+	if (mapped)
+		memcpy(ret_name + 1, &v6->s6_addr[12], sizeof(v4->sin_addr));
+	else if (address->ss_family == AF_INET)
 		memcpy(ret_name + 1, &v4->sin_addr, sizeof(v4->sin_addr));
 	else if (address->ss_family == AF_INET6)
-		memcpy(ret_name + 1, &v6->sin6_addr, IPV6_NETWORK_BYTES);
+		memcpy(ret_name + 1, v6, IPV6_NETWORK_BYTES);
 }
 
 /* Its entry, or a free one: there are as many as connections. */
@@ -66,16 +71,17 @@ static const char *enter_stranger(struct nbd_guests *guests, const struct sockad
 
 	if (guests->strangers >= at_least_one(max - (max + 7) / 8))
 		return "there are too many; the rest is for clients of this machine";
-	if (guests->shaking >= at_least_one(max / 4))
-		return "too many are in the handshake";
 	name_peer(address, name);
 	ret_guest->peer = find_peer(guests, name);
 	assert(ret_guest->peer >= 0);
 	peer = &guests->peers[ret_guest->peer];
+	if (guests->shaking >= at_least_one(peer->shaking == 0 ? max / 2 : max / 4))
+		return "too many are in the handshake";
 	if (peer->count >= at_least_one(max / 2))
 		return "its peer has too many";
 	memcpy(peer->name, name, sizeof(name));
 	peer->count++;
+	peer->shaking++;
 	guests->strangers++;
 	guests->shaking++;
 	ret_guest->shaking = true;
@@ -105,6 +111,7 @@ void nbd_guests_settle(struct nbd_guests *guests, struct nbd_guest *guest)
 	guest->shaking = false;
 	pthread_mutex_lock(&guests->lock);
 	guests->shaking--;
+	guests->peers[guest->peer].shaking--;
 	pthread_mutex_unlock(&guests->lock);
 }
 

@@ -8,7 +8,8 @@
  *
  *   of all slots        an eighth is kept for clients of this machine
  *   of one peer         half: an address, of IPv6 the network that a peer can choose addresses in
- *   in the handshake    a quarter: a client that says who it is gets through in milliseconds
+ *   in the handshake    a quarter: a client that says who it is gets through in milliseconds. Half
+ *                       for the first of a peer, or one peer that says nothing kept all others out
  *
  * Threads   any; a connection comes and goes on different ones. Blocking: for an instant.
  */
@@ -27,6 +28,7 @@
 struct nbd_guest_peer {
 	uint8_t name[NBD_GUESTS_PEER_BYTES];
 	unsigned count; /* 0: free */
+	unsigned shaking; /* of these, in the handshake */
 };
 
 struct nbd_guests {

@@ -392,8 +392,8 @@ def test_a_limit_of_locked_memory_is_named(r):
 
 
 def test_strangers_leave_slots_for_this_machine(r):
-    """Whoever reaches the port and says nothing takes a quarter of the slots; refusals are told at
-    a pace."""
+    """Whoever reaches the port and says nothing takes a quarter of the slots, and keeps no other
+    address out; refusals are told at a pace."""
     server = r.server(r.create("--size", "8M"), "-p", "0", "--insecure-tcp")
     port = int(server.ready[-1].split(":")[-1].strip("/"))
     idle = [socket.create_connection(("127.0.0.1", port)) for _ in range(140)]
@@ -401,6 +401,9 @@ def test_strangers_leave_slots_for_this_machine(r):
     disk = server.connect()
     expect_equal(disk.read(0, BLOCK), bytes(BLOCK), "content")
     server.cli("dedupe", "--dry-run")
+    with socket.create_connection(("127.0.0.1", port), source_address=("127.0.0.2", 0)) as other:
+        other.settimeout(10)
+        expect_equal(other.recv(8), b"NBDMAGIC", "what another address is told")
     told = [line for line in server.log().splitlines() if "refused" in line]
     expect(1 <= len(told) <= 3, f"{len(told)} lines tell of refusals: {told[:5]}")
     expect("handshake" in told[0], told[0])

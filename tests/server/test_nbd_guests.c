@@ -100,14 +100,32 @@ Test(nbd_guests, a_network_of_ipv6_is_one_peer)
 	leave_all(guests.count);
 }
 
+Test(nbd_guests, an_address_of_ipv4_is_one_peer_also_on_a_socket_of_both_kinds)
+{
+	cr_assert_eq(enter("::ffff:10.0.0.1", 0, true), MAX / 2);
+	cr_assert_gt(enter("::ffff:10.0.1.%u", MAX / 2, true), 0, "others get in");
+	cr_assert_eq(enter("10.0.0.1", guests.count, true), 0, "it is the same peer");
+	leave_all(guests.count);
+}
+
+Test(nbd_guests, one_peer_cannot_keep_others_out_of_the_handshake)
+{
+	unsigned shaking = enter("10.0.0.1", 0, false);
+
+	cr_assert_eq(shaking, MAX / 4);
+	cr_assert_eq(enter("10.0.1.%u", shaking, false), MAX / 4,
+		     "one of each other peer, to half");
+	leave_all(guests.count);
+}
+
 Test(nbd_guests, who_does_not_get_through_the_handshake_leaves_room_for_others)
 {
 	unsigned shaking = enter("10.0.0.%u", 0, false);
 
-	cr_assert_eq(shaking, MAX / 4);
+	cr_assert_eq(shaking, MAX / 2, "one of each peer");
 	for (unsigned i = 0; i < shaking; i++)
 		nbd_guests_settle(&guests, &held[i]);
-	cr_assert_eq(enter("10.0.1.%u", shaking, false), MAX / 4, "who is through does not count");
+	cr_assert_eq(enter("10.0.1.1", shaking, false), MAX / 4, "who is through does not count");
 	leave_all(guests.count);
 }
 
