@@ -561,7 +561,8 @@ static const char *dir_error(int r)
 	}
 }
 
-/* The default socket. A server of another store that is called the same may have it. */
+/* The default socket. A server of another store that is called the same may have it, or a record
+ * there, which leads to its socket elsewhere. */
 static int open_default(struct ctl_server *server)
 {
 	const struct ctl_server_options *options = &server->options;
@@ -569,7 +570,7 @@ static int open_default(struct ctl_server *server)
 
 	if (r == 0)
 		r = ctl_listen_open(server->path, options->group, &server->listener);
-	if (r != -EADDRINUSE)
+	if (r != -EADDRINUSE && r != -EEXIST)
 		return r;
 	r = ctl_path_default(options->store_path, volume_uuid(options->volume), server->path);
 	if (r == 0)

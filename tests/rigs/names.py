@@ -5,7 +5,10 @@ stores of one name, other users' servers"""
 
 import json
 import os
+import socket
 import subprocess
+import threading
+import time
 
 import rig
 from rig import MIB, expect, expect_equal, sameblk
@@ -96,6 +99,77 @@ def test_root_lists_the_servers_of_all_users(r):
     # It is not root's own: nothing is taken for granted that somebody says of himself.
     rig.run(*words, SAMEBLK, "status", "-S", store, env=env, ok=(2,))
     stop(process)
+
+
+def test_a_folder_that_is_no_utf8_is_told_in_json(r):
+    env = {**os.environ, "SAMEBLK_CONTROL_DIR": os.fsdecode(os.fsencode(r.folder) + b"/\xff")}
+    process, _ = start(r, make(r, "a"), env)
+    servers = json.loads(sameblk("list", "--json", env=env).stdout)["servers"]
+    expect_equal([s["control"] for s in servers], [r.path("?/disk.ctl")], "what is listed")
+    stop(process)
+
+
+def test_a_record_of_another_server_is_not_in_the_way(r):
+    """The first server's socket is elsewhere, and its record has the name."""
+    env = {**os.environ, "SAMEBLK_CONTROL_DIR": os.path.join(r.folder, "ctl")}
+    folders = [make(r, name) for name in ("a", "b")]
+    processes = []
+    for folder, options in zip(folders, (("-c", os.path.join(r.folder, "x.ctl")), ())):
+        processes.append(r.spawn(SAMEBLKD, "-U", folder + ".nbd", *options, "disk.img", cwd=folder,
+                                 env=env, stdout=subprocess.PIPE, text=True))
+        line = processes[-1].stdout.readline()
+        expect(line.startswith("ready "), f"it is ready: {line!r} {processes[-1].poll()}")
+    for folder, process in zip(folders, processes):
+        store = os.path.join(folder, "disk.img")
+        status = json.loads(sameblk("status", "--json", "-S", store, env=env).stdout)
+        expect_equal(status["pid"], process.pid, f"the server of {store}")
+        stop(process)
+
+
+def hostile(path, answer, trickle=False):
+    """A server that answers this, whatever it is asked: at once, or a byte a second."""
+    def serve(connection):
+        try:
+            while connection.recv(4096):
+                for at in range(len(answer)) if trickle else ():
+                    connection.sendall(answer[at:at + 1])
+                    time.sleep(1)
+                connection.sendall(answer)
+        except OSError:
+            pass
+
+    def accept():
+        while True:
+            threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
+
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(path)
+    listener.listen(50)
+    threading.Thread(target=accept, daemon=True).start()
+
+
+def test_another_user_does_no_harm_to_who_lists(r):
+    """Neither what a server answers, nor how, ends or keeps root's command or its terminal."""
+    users = os.path.join(r.folder, "users")
+    folder = os.path.join(users, "1000", "sameblk")
+    os.makedirs(folder)
+    result = b'{"jsonrpc":"2.0","id":1,"result":{"exports":[1,null],"store":"x\\u001b]0;"}}\n'
+    error = b'{"jsonrpc":"2.0","id":1,"error":{"code":1,"message":"\\u001b[2J\\u009b2J"}}\n'
+    hostile(os.path.join(folder, "a.ctl"), result)
+    hostile(os.path.join(folder, "b.ctl"), error)
+    hostile(os.path.join(folder, "c.ctl"), b" " * 600, trickle=True)
+    for name in range(20):
+        hostile(os.path.join(folder, f"d{name}.ctl"), b"")
+    env = {k: v for k, v in os.environ.items() if k != "SAMEBLK_CONTROL_DIR"}
+    env["XDG_RUNTIME_DIR"] = os.path.join(r.folder, "none")
+    words = ["unshare", "-rm", "sh", "-c", f"mount --bind {users} /run/user && exec \"$@\"", "sh"]
+    if subprocess.run(words + ["true"], check=False, stderr=subprocess.DEVNULL).returncode != 0:
+        raise rig.Skip("no namespace of one's own")
+    done = rig.run(*words, SAMEBLK, "list", env=env, seconds=20)
+    expect("x?]0;" in done.stdout, f"what is listed: {done.stdout!r}")
+    expect("?[2J??2J" in done.stderr, f"what is told: {done.stderr!r}")
+    done = rig.run(*words, SAMEBLK, "stop", "-S", os.path.join(r.folder, "x"), env=env, ok=(2,))
+    expect("answer" not in done.stderr, f"who is asked: {done.stderr!r}")
 
 
 def test_a_control_socket_in_no_folder_is_refused(r):
