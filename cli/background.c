@@ -73,6 +73,21 @@ static int default_log(const char *store, char ret_path[CTL_PATH_BYTES])
 	return len < 0 || (size_t)len >= CTL_PATH_BYTES ? -ENAMETOOLONG : 0;
 }
 
+/* Others may be allowed to add to the folder, and have put something in its place. */
+static int open_own_log(const char *path)
+{
+	int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC,
+		      0600);
+	struct stat st;
+
+	if (fd < 0 || (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_uid == geteuid() &&
+		       st.st_nlink == 1))
+		return fd;
+	close(fd);
+	errno = EPERM;
+	return -1;
+}
+
 static int open_log(const struct background *what, char ret_path[CTL_PATH_BYTES])
 {
 	int fd, r = 0;
@@ -85,7 +100,9 @@ static int open_log(const struct background *what, char ret_path[CTL_PATH_BYTES]
 		say_error("cannot make a log of the server of", what->store, "%s", strerror(-r));
 		return -1;
 	}
-	fd = open(ret_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+	fd = what->log_path != NULL
+		     ? open(ret_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600)
+		     : open_own_log(ret_path);
 	if (fd < 0)
 		say_error("cannot open the log", ret_path, "%s", strerror(errno));
 	return fd;

@@ -3,6 +3,7 @@
 #include "server/ublk_record.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -114,15 +115,26 @@ static bool are_strings(const json_t *array)
 	return true;
 }
 
+/* Others may be allowed to add to the folder: they are to keep nobody waiting, and programs are
+ * started with the words of a record. */
+static bool is_ours(int fd)
+{
+	struct stat st;
+
+	return fstat(fd, &st) == 0 && S_ISREG(st.st_mode) &&
+	       (st.st_uid == geteuid() || st.st_uid == 0);
+}
+
 /* -EINVAL: it is no record, or not ours to read. */
 static int read_json(const char *path, json_t **ret_root)
 {
-	FILE *file = fopen(path, "re");
+	int fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
 
-	if (file == NULL)
-		return errno == ENOENT || errno == EACCES ? -EINVAL : -errno;
-	*ret_root = json_loadf(file, 0, NULL);
-	fclose(file);
+	if (fd < 0)
+		return errno == ENOENT || errno == EACCES || errno == ELOOP ? -EINVAL : -errno;
+	if (is_ours(fd))
+		*ret_root = json_loadfd(fd, 0, NULL);
+	close(fd);
 	return *ret_root == NULL ? -EINVAL : 0;
 }
 

@@ -181,3 +181,26 @@ Test(background, a_program_that_is_not_there_is_named)
 	read_log(text, sizeof(text));
 	cr_assert_not_null(strstr(text, "/nowhere/sameblkd"));
 }
+
+/* The folder may be one that others may add to. */
+Test(background, a_log_that_somebody_else_has_put_there_is_not_written_to)
+{
+	char device[BACKGROUND_DEVICE_BYTES], other[128];
+	struct stat st;
+	int fd;
+
+	snprintf(other, sizeof(other), "%s/other", folder);
+	fd = open(other, O_CREAT | O_WRONLY, 0600);
+	cr_assert_geq(fd, 0);
+	close(fd);
+	cr_assert_eq(symlink(other, log_path), 0);
+	cr_assert_eq(start("echo no >&2; exit 2\n", 20, device), -1);
+	cr_assert_eq(unlink(log_path), 0);
+	cr_assert_eq(link(other, log_path), 0);
+	cr_assert_eq(start("echo no >&2; exit 2\n", 20, device), -1);
+	cr_assert_eq(stat(other, &st), 0);
+	cr_assert_eq(st.st_size, 0, "%d bytes were written to it", (int)st.st_size);
+	cr_assert_eq(unlink(log_path), 0);
+	cr_assert_eq(mkfifo(log_path, 0600), 0);
+	cr_assert_eq(start("exit 2\n", 20, device), -1);
+}

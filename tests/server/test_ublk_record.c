@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "server/ublk_record.h"
@@ -126,6 +127,30 @@ Test(ublk_record, what_is_no_record_is_passed_over)
 		snprintf(name, sizeof(name), "%zu%s", i, UBLK_RECORD_SUFFIX);
 		write_file(name, texts[i]);
 	}
+	cr_assert_eq(save(uuid_a, 3), 0);
+	cr_assert_eq(ublk_records_load(&records), 0);
+	cr_assert_eq(records.count, 1);
+	cr_assert_eq(records.records[0].id, 3);
+	ublk_records_done(&records);
+}
+
+/* The folder may be one that others may add to. */
+Test(ublk_record, what_others_have_put_there_is_neither_waited_for_nor_believed, .timeout = 20)
+{
+	struct ublk_records records;
+	char path[200], command[512];
+
+	snprintf(path, sizeof(path), "%s/fifo%s", folder, UBLK_RECORD_SUFFIX);
+	cr_assert_eq(mkfifo(path, 0600), 0);
+	snprintf(path, sizeof(path), "%s/loop%s", folder, UBLK_RECORD_SUFFIX);
+	cr_assert_eq(symlink(path, path), 0);
+	cr_assert_eq(save(uuid_b, 7), 0);
+	snprintf(command, sizeof(command),
+		 "cd %s && mv ff*%s there && ln -s there link%s && cp there other%s && "
+		 "if [ $(id -u) = 0 ]; then chown 12345 other%s; else rm other%s; fi",
+		 folder, UBLK_RECORD_SUFFIX, UBLK_RECORD_SUFFIX, UBLK_RECORD_SUFFIX,
+		 UBLK_RECORD_SUFFIX, UBLK_RECORD_SUFFIX);
+	cr_assert_eq(system(command), 0);
 	cr_assert_eq(save(uuid_a, 3), 0);
 	cr_assert_eq(ublk_records_load(&records), 0);
 	cr_assert_eq(records.count, 1);
