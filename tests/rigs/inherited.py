@@ -181,6 +181,21 @@ def test_a_signal_that_asks_for_nothing_does_not_end_a_command(r):
     server.stop()
 
 
+def test_a_command_that_nohup_started_goes_on(r):
+    server = r.server(r.create("--size", "8M"))
+    batch = r.spawn(SAMEBLK, "same", "--batch", "-", "-c", server.control, stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE, text=True,
+                    preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+    for line in ("0 4K 4K", "0 4K 8K"):
+        batch.stdin.write(line + "\n")
+        batch.stdin.flush()
+        expect(" same 4096 " in batch.stdout.readline(), f"the answer to {line}")
+        batch.send_signal(signal.SIGHUP)
+    out, _ = batch.communicate()
+    expect_equal(batch.returncode, 0, f"exit status; it said {out}")
+    server.stop()
+
+
 def test_the_background_job_of_a_shell_outlives_its_terminal(r):
     store = r.create("--size", "8M")
     server = rig.Server(r, store)
