@@ -20,6 +20,12 @@ void sweep_stop(struct sweep *sweep)
 	sweep->stopped = true;
 }
 
+void sweep_close(struct sweep *sweep, struct worker *worker)
+{
+	sweep_stop(sweep);
+	sweep->wait.task.worker = worker;
+}
+
 static bool may_go_on(const struct sweep *sweep)
 {
 	struct volume *volume = sweep->volume;

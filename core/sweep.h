@@ -68,6 +68,8 @@ uint64_t sweep_ask(struct sweep *sweep);
 void sweep_go_on(struct sweep *sweep, unsigned lane);
 /* Nothing new is begun. */
 void sweep_stop(struct sweep *sweep);
+/* The same where no other worker runs any more: what one of them began goes on on this one. */
+void sweep_close(struct sweep *sweep, struct worker *worker);
 /* Free blocks that may have to be given back, at the most. */
 uint64_t sweep_due_blocks(const struct sweep *sweep);
 /* Whether what the slab's summary says of it has to wait. */

@@ -617,7 +617,7 @@ int volume_close(struct volume *volume)
 	volume->checkpoint.step.task.worker = volume->workers[0];
 	volume->journal.step.task.worker = volume->workers[0];
 	volume->tracking.step.task.worker = volume->workers[0];
-	volume_end_trim(volume);
+	sweep_close(&volume->sweep, volume->workers[0]);
 	if (!volume_latched(volume) && !volume->options.read_only) {
 		close_areas(volume);
 		/* Twice: either superblock alone says so, should the other be lost. */

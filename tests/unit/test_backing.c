@@ -328,6 +328,51 @@ Test(backing, closing_goes_on_with_what_another_worker_began)
 	}
 }
 
+/* As many dirty pages as there are frames, then no space; worker 1 gives back what is free and waits
+ * for a frame. */
+static void fill_cache(void)
+{
+	const struct cache *cache;
+
+	engine_init(&engine, &(struct engine_options){
+				     .logical_bytes = 200 * REGION_BYTES,
+				     .store_bytes = 256ull << 20,
+				     .ring_blocks = 512,
+				     .lane_count = 2,
+				     .volume = {.cow_hint_blocks = 1,
+						.discard = true,
+						.lacking = pause_a_while}});
+	engine.mem.hook = hook;
+	for (uint64_t i = 0; i < 5; i++)
+		cr_assert_eq(engine_write(&engine, i * REGION_BLOCKS, REGION_BLOCKS, 1), 0);
+	engine.volume->pending.discard = false; /* all is left */
+	cr_assert_eq(engine_discard(&engine, 0, 5 * REGION_BLOCKS), 0);
+	engine_checkpoint(&engine);
+	for (uint64_t i = 5; i < 5 + CACHE_FRAMES_MIN; i++) {
+		cr_assert_eq(engine_write(&engine, i * REGION_BLOCKS + 3, 1, 2), 0);
+		cr_assert_eq(engine_write(&engine, i * REGION_BLOCKS + 8, 1, 2), 0);
+	}
+	engine_reopen(&engine);
+	refused = is_any;
+	cache = &engine.volume->cache;
+	for (uint64_t i = 5; cache->dirty_count < cache->frame_count; i++)
+		cr_assert_eq(engine_discard(&engine, i * REGION_BLOCKS + 3, 1), 0);
+}
+
+/* Before: what worker 1 would have gone on with was waited for, for ever. */
+Test(backing, closing_goes_on_with_what_another_worker_gives_back)
+{
+	engine_done(&engine);
+	pauses_max = 10;
+	fill_cache();
+	volume_tick(engine.volume, &engine.workers[1]);
+	engine_settle(&engine);
+	cr_assert_eq(engine.volume->sweep.state, SWEEP_LOADING);
+	cr_expect_eq(engine_close(&engine), 0);
+	cr_assert_eq(engine_open(&engine), 0, "%s", engine.damage.text);
+	cr_expect(engine_holds(&engine, 5 * REGION_BLOCKS + 8, 1, 2));
+}
+
 /* --- data --- */
 
 /* Before: -EIO for EDQUOT and EFBIG, and not a line in the log. */
