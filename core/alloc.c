@@ -331,8 +331,11 @@ int alloc_get_place(struct alloc *alloc, bool learns, pbn_t *ret_place, page_t *
 	return get_place(alloc, learns, ret_place, ret_page);
 }
 
+/* Where the search begins stays as it is: a write that is given it back for a page that its data
+ * needs finds the same two again, and not the next ones for ever. */
 int alloc_get_split(struct alloc *alloc, pbn_t *ret_place, pbn_t *ret_second, page_t *ret_page)
 {
+	uint32_t cursor = alloc->cursor, at = alloc->at;
 	int r = get_run(alloc, 1, ret_place, ret_page);
 
 	if (r < 0)
@@ -340,6 +343,8 @@ int alloc_get_split(struct alloc *alloc, pbn_t *ret_place, pbn_t *ret_second, pa
 	r = get_run(alloc, 1, ret_second, ret_page);
 	if (r < 0)
 		refs_busy_sub(alloc->refs, *ret_place, 1);
+	alloc->cursor = cursor;
+	alloc->at = at;
 	return r;
 }
 

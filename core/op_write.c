@@ -467,7 +467,7 @@ static void find_targets(struct request *request)
 	request->part_place = PBN_NONE;
 	pthread_mutex_lock(&stripe->lock);
 	pthread_mutex_lock(&volume->meta);
-	r = make_targets(request);
+	r = request_is_crowded(request) ? -ENOSPC : make_targets(request);
 	/* What was found is written; the rest is the next part's. To give it back for a page would
 	 * let a write's own reservations displace each other for ever. */
 	if (request->target_count > 0)

@@ -191,6 +191,14 @@ bool request_wait_space(struct request *request, void (*step)(struct request *re
 	return true;
 }
 
+bool request_is_crowded(const struct request *request)
+{
+	const struct volume *volume = request->volume;
+
+	return volume->space_holders > 0 &&
+	       volume->cache.busy_pages > volume->cache.frame_count / 2;
+}
+
 void request_hold_space(struct request *request)
 {
 	request->volume->space_holders += !request->holds_space;

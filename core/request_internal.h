@@ -51,6 +51,9 @@ void request_wait_commit(struct request *request, void (*step)(struct request *r
 /* After a failed allocation, meta still held: true if something pending may become space; step runs
  * when some of it has. */
 bool request_wait_space(struct request *request, void (*step)(struct request *request));
+/* Meta is held. Blocks in others' hands keep so many pages of counts in the cache that more of them
+ * would leave no frames to publish with: it waits as if there were no space. */
+bool request_is_crowded(const struct request *request);
 /* Meta is held. It has blocks that are neither published nor put back, and then no more: others may
  * wait for what becomes of them. Whoever waits for space holds none itself. */
 void request_hold_space(struct request *request);

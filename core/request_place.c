@@ -91,7 +91,7 @@ static void allocate(struct request *request)
 	int r;
 
 	pthread_mutex_lock(&volume->meta);
-	r = request_take_place(request);
+	r = request_is_crowded(request) ? -ENOSPC : request_take_place(request);
 	if (r == 0)
 		request_hold_space(request);
 	if (r == -ENOSPC)

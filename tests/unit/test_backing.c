@@ -328,20 +328,19 @@ Test(backing, closing_goes_on_with_what_another_worker_began)
 	}
 }
 
-/* As many dirty pages as there are frames, then no space; worker 1 gives back what is free and waits
- * for a frame. */
+/* As many dirty pages as there are frames, then no space; worker 1 gives back what is free, and
+ * waits for a frame. */
 static void fill_cache(void)
 {
 	const struct cache *cache;
 
-	engine_init(&engine, &(struct engine_options){
-				     .logical_bytes = 200 * REGION_BYTES,
-				     .store_bytes = 256ull << 20,
-				     .ring_blocks = 512,
-				     .lane_count = 2,
-				     .volume = {.cow_hint_blocks = 1,
-						.discard = true,
-						.lacking = pause_a_while}});
+	engine_init(&engine, &(struct engine_options){.logical_bytes = 200 * REGION_BYTES,
+						      .store_bytes = 256ull << 20,
+						      .ring_blocks = 512,
+						      .lane_count = 2,
+						      .volume = {.cow_hint_blocks = 1,
+								 .discard = true,
+								 .lacking = pause_a_while}});
 	engine.mem.hook = hook;
 	for (uint64_t i = 0; i < 5; i++)
 		cr_assert_eq(engine_write(&engine, i * REGION_BLOCKS, REGION_BLOCKS, 1), 0);

@@ -5,22 +5,25 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "core/volume_internal.h"
 #include "tests/lib/engine.h"
 
 static struct engine engine;
-static bool fail_flushes;
+static bool fail_flushes, hold_data;
 
 static int hook(void *context, const struct store_io *io)
 {
 	(void)context;
+	if (hold_data && io->op == STORE_WRITE && !io->locked)
+		return MEM_HOLD;
 	return io->op == STORE_FLUSH && fail_flushes ? -EIO : 0;
 }
 
 static void start(const struct engine_options *options)
 {
-	fail_flushes = false;
+	fail_flushes = hold_data = false;
 	engine_init(&engine, options);
 	engine.mem.hook = hook;
 }
@@ -124,5 +127,91 @@ Test(liveness, a_discard_of_thousands_of_regions)
 	cr_assert_eq(engine_discard(&engine, 0, 10000 * REGION_BLOCKS), 0);
 	cr_assert_eq(engine_zero(&engine, 0, 10000 * REGION_BLOCKS), 0);
 	cr_expect_eq(engine_references(&engine, 100000, NULL), 0);
+	engine_done(&engine);
+}
+
+/* Each slab has one free block, and the cache has fewer frames than there are slabs: the counts of
+ * the others say that they have an owner each. */
+static void start_with_single_blocks(void)
+{
+	const struct geometry *g;
+	struct refs *refs;
+
+	start(&(struct engine_options){.logical_bytes = 2048 * REGION_BYTES,
+				       .store_bytes = 3ull << 30,
+				       .ring_blocks = 512});
+	g = &engine.volume->super.geometry;
+	refs = &engine.volume->refs;
+	for (uint32_t slab = 0; slab < g->slabs; slab++) {
+		const struct page_header header = {PAGE_REFS, slab, 2, 0};
+		const struct summary_entry entry = {
+			.generation = 2, .free_blocks = 1, .piece = 2, .flags = SUMMARY_GIVEN};
+		uint32_t blocks = geometry_slab_blocks(g, slab), hole = (slab * 37 + 5) % blocks;
+		uint8_t page[BLOCK_BYTES] = {0};
+
+		for (uint32_t i = 0; i < blocks; i++)
+			refs_page_put(page, i, i != hole);
+		page_seal(page, &header, engine.volume->super.uuid);
+		store_mem_poke(&engine.mem, blocks_to_bytes(geometry_refs_block(g, slab, 2)), page,
+			       sizeof(page));
+		refs->free_blocks -= blocks;
+		refs->owed_free[OWED_NOTHING] -= blocks;
+		slabset_remove(&refs->by_piece[refs->slabs[slab].piece], slab);
+		refs_set_summary(refs, slab, &entry);
+	}
+}
+
+/* What only drives: a livelock is no end of it. */
+static void step_many(unsigned steps)
+{
+	while (steps > 0 && engine_step(&engine))
+		steps--;
+}
+
+#define WRITES 40u
+
+/* Each into a region of its own: three blocks, of three slabs. Returns how many were answered. */
+static unsigned write_to_regions(unsigned count, bool held)
+{
+	static struct op ops[WRITES];
+	static uint8_t data[BLOCK_BYTES];
+	unsigned done = 0;
+
+	hold_data = held;
+	for (unsigned i = 0; i < count; i++) {
+		op_write(&engine, &ops[i], (i * 7ull * REGION_BLOCKS + 5) * BLOCK_BYTES,
+			 BLOCK_BYTES, data);
+		step_many(400);
+	}
+	hold_data = false;
+	store_mem_release(&engine.mem, 0);
+	step_many(20000);
+	for (unsigned i = 0; i < count; i++)
+		done += ops[i].done && op_finish(&ops[i]) == 0;
+	return done;
+}
+
+/* Before: for the page that its data needed it gave its place back, and took the next slabs'. */
+Test(liveness, a_first_write_where_each_slab_has_one_block_comes_to_its_end)
+{
+	start_with_single_blocks();
+	cr_expect_eq(write_to_regions(1, false), 1, "it is not answered; %lu pages were read",
+		     engine_stats(&engine).metadata_reads);
+	cr_expect_lt(engine_stats(&engine).metadata_reads, 10);
+	engine_kill(&engine);
+	engine_done(&engine);
+}
+
+/* Before: with a page of counts in each frame none was left to publish with. */
+Test(liveness, writes_in_flight_leave_frames_to_publish_with)
+{
+	unsigned done;
+
+	start_with_single_blocks();
+	done = write_to_regions(WRITES, true);
+	cr_expect_eq(done, WRITES, "%u of %u are answered; %lu checkpoints", done, WRITES,
+		     engine_stats(&engine).checkpoints);
+	cr_expect_lt(engine_stats(&engine).checkpoints, 20);
+	engine_kill(&engine);
 	engine_done(&engine);
 }
