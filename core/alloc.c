@@ -376,8 +376,12 @@ bool alloc_keeps(const struct alloc *alloc, pbn_t pbn)
 
 void alloc_put(struct alloc *alloc, pbn_t pbn, uint32_t blocks)
 {
-	/* They may have been written. */
 	refs_set_owed(alloc->refs, geometry_slab(alloc->geometry, pbn), OWED_DUE);
+	alloc_put_unwritten(alloc, pbn, blocks);
+}
+
+void alloc_put_unwritten(struct alloc *alloc, pbn_t pbn, uint32_t blocks)
+{
 	for (uint32_t i = 0; i < blocks; i++) {
 		pbn_t block = pbn_add(pbn, i);
 		struct alloc_window *window = window_of(alloc, block);

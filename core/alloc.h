@@ -77,6 +77,8 @@ int alloc_get_place(struct alloc *alloc, bool learns, pbn_t *ret_place, page_t *
 /* Where no two neighbours are to be had: two single blocks. */
 int alloc_get_split(struct alloc *alloc, pbn_t *ret_place, pbn_t *ret_second, page_t *ret_page);
 void alloc_put(struct alloc *alloc, pbn_t pbn, uint32_t blocks);
+/* The same of what was not written: the backing is owed nothing for it. */
+void alloc_put_unwritten(struct alloc *alloc, pbn_t pbn, uint32_t blocks);
 
 /* A refs page that was asked for did not come, and another slab may do. -ENOSPC: its slab is passed
  * over until alloc_retry(); damage and read errors: as long as the page does not come after all,

@@ -118,14 +118,18 @@ bool pending_epoch_bound(const struct pending *pending, uint64_t durable_lsn)
 	return run != NULL && run->lsn <= durable_lsn;
 }
 
-uint64_t pending_blocks(const struct pending *pending)
+uint64_t pending_given_blocks(const struct pending *pending)
 {
-	uint64_t blocks =
-		pending->queue.blocks + pending->quarantine.blocks + pending->giveback.blocks;
+	uint64_t blocks = pending->giveback.blocks;
 
 	for (uint32_t i = 0; i < PENDING_DISCARDS; i++)
 		blocks += pending->discards[i].run.blocks; /* 0: none in flight there */
 	return blocks;
+}
+
+uint64_t pending_blocks(const struct pending *pending)
+{
+	return pending->queue.blocks + pending->quarantine.blocks + pending_given_blocks(pending);
 }
 
 static struct pending_discard *free_discard(struct pending *pending)

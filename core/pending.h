@@ -90,6 +90,8 @@ bool pending_any(const struct pending *pending);
 bool pending_epoch_bound(const struct pending *pending, uint64_t durable_lsn);
 /* All that has not settled, the quarantine and discards in flight among it. */
 uint64_t pending_blocks(const struct pending *pending);
+/* Of these, what is being given back: whoever waits for blocks gets them. */
+uint64_t pending_given_blocks(const struct pending *pending);
 
 /* Settles what is durable up to durable_lsn and older than every request in flight. Discards go to
  * the lane. */

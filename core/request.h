@@ -162,6 +162,7 @@ struct request {
 	int place_res;
 	pbn_t part_place; /* fresh leaf place to publish, or none */
 	pbn_t part_second; /* its other slot */
+	bool part_place_written; /* with its zeros, or on the way */
 	bool part_place_kept; /* taken of what is kept for a run without a place */
 	unsigned place_looks; /* pages read in search of it */
 	bool holds_space; /* blocks that are neither published nor put back yet */

@@ -79,6 +79,7 @@ int request_take_place(struct request *request)
 	request->place_looks += r == -EAGAIN;
 	if (r < 0)
 		request->part_place = PBN_NONE;
+	request->part_place_written = false;
 	request->part_place_kept = r == 0 && kept;
 	volume->kept_taken += request->part_place_kept ? PLACE_BLOCKS : 0;
 	return r;
@@ -121,6 +122,7 @@ void request_add_place_io(struct request *request)
 
 	if (pbn_is_none(request->part_place))
 		return;
+	request->part_place_written = true;
 	request_io_add(request, STORE_WRITE, pbn_off_bytes(request->part_place),
 		       request->volume->zeros, blocks_to_bytes(split ? 1 : PLACE_BLOCKS), false);
 	if (split)
@@ -168,11 +170,13 @@ void request_publish_place(struct request *request, uint32_t region)
 void request_put_place_held(struct request *request)
 {
 	struct alloc *alloc = &request->volume->alloc;
+	void (*put)(struct alloc *, pbn_t, uint32_t) =
+		request->part_place_written ? alloc_put : alloc_put_unwritten;
 
 	if (pbn_is_none(request->part_place))
 		return;
-	alloc_put(alloc, request->part_place, 1);
-	alloc_put(alloc, request->part_second, 1);
+	put(alloc, request->part_place, 1);
+	put(alloc, request->part_second, 1);
 	forget_place(request);
 }
 

@@ -179,7 +179,9 @@ static uint64_t unbacked_blocks(const struct volume *volume)
 
 static void update_space(struct volume *volume)
 {
-	uint64_t free = volume_spare_blocks(volume), backed = free - unbacked_blocks(volume);
+	/* What is free may be given back, a slab at a time, and is as good as free meanwhile. */
+	uint64_t free = volume_spare_blocks(volume) + pending_given_blocks(&volume->pending);
+	uint64_t backed = free - unbacked_blocks(volume);
 	uint64_t available = backed < LOW_BACKED_BLOCKS ? backed : free;
 	uint64_t all = geometry_data_blocks(&volume->super.geometry);
 	bool low = available < all / 20;

@@ -346,6 +346,33 @@ Test(sweep, a_stop_does_not_wait_until_all_is_given_back)
 	engine_done(&engine);
 }
 
+/* Before: "low on space: 0 bytes of the store are free" in the log of an empty store. */
+Test(sweep, what_is_given_back_is_no_want_of_space)
+{
+	start(&(struct engine_options){.logical_bytes = 2ull << 20});
+	cr_assert_eq(volume_trim(engine.volume, &asked), 0);
+	hold_discards = true;
+	tick();
+	cr_assert_gt(store_mem_in_flight(&engine.mem, 0), 0);
+	cr_expect_eq(engine_stats(&engine).state, VOLUME_OK, "%s", engine.log);
+	release();
+	engine_done(&engine);
+}
+
+/* Before: a place that was put back for a page that the data needed made its slab due, and each
+ * tick gave back, and took from who wrote there, what had never been written. */
+Test(sweep, first_writes_make_nothing_due)
+{
+	start(&(struct engine_options){.logical_bytes = 200ull << 20,
+				       .volume = {.cache_bytes = 1ull << 20}});
+	for (uint64_t i = 0; i < 50; i++)
+		cr_assert_eq(engine_write(&engine, (i * 2 + 1) * REGION_BLOCKS + 9, 1, 1), 0);
+	cr_expect_eq(engine_stats(&engine).giveback_due_bytes, 0);
+	tick();
+	cr_expect_eq(engine_stats(&engine).discarded_bytes, 0);
+	engine_done(&engine);
+}
+
 static bool none_survives(void *context, uint64_t off_bytes)
 {
 	(void)context;
