@@ -76,12 +76,18 @@ static bool has_hung_up(const struct nbd_conn *conn)
 	return poll(&event, 1, 0) > 0 && (event.revents & (POLLHUP | POLLERR)) != 0;
 }
 
+/* Also who has ended it, and takes no answer to that. */
+static bool is_shaking_hands(const struct nbd_conn *conn)
+{
+	return conn->state != NBD_CONN_BROKEN &&
+	       conn->handshake.state != NBD_HANDSHAKE_TRANSMISSION;
+}
+
 void nbd_conn_tick(struct nbd_conn *conn, uint64_t now_ms)
 {
 	bool contended = buffers_contended(&conn->loop->buffers);
 
-	if (conn->state == NBD_CONN_HANDSHAKE && now_ms - conn->received_ms > NBD_HANDSHAKE_MS &&
-	    !MUTANT(36))
+	if (is_shaking_hands(conn) && now_ms - conn->received_ms > NBD_HANDSHAKE_MS && !MUTANT(36))
 		nbd_conn_break(conn, "the handshake took too long");
 	else if (conn->state == NBD_CONN_DRAINING && has_hung_up(conn))
 		nbd_conn_break(conn, "its client has gone");

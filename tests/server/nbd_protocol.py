@@ -156,9 +156,60 @@ def test_handshake_garbage(rig):
     finish(server)
 
 
+# As they are where nobody has raised net.core.wmem_max and the server is not root.
+SMALL_BUFFERS = """
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+int setsockopt(int fd, int level, int name, const void *value, socklen_t len)
+{
+	int bytes = 212992;
+
+	if (level == SOL_SOCKET && name == SO_SNDBUFFORCE)
+		return -1;
+	if (level == SOL_SOCKET && name == SO_SNDBUF)
+		value = &bytes;
+	return (int)syscall(SYS_setsockopt, fd, level, name, value, len);
+}
+"""
+
+
+def serve_with_small_buffers(rig):
+    r.need("cc")
+    with open(rig.path("small.c"), "w", encoding="ascii") as f:
+        f.write(SMALL_BUFFERS)
+    r.run("cc", "-shared", "-fPIC", "-o", rig.path("small.so"), rig.path("small.c"))
+    before = dict(os.environ)
+    os.environ["LD_PRELOAD"] = rig.path("small.so")
+    os.environ["ASAN_OPTIONS"] += ":verify_asan_link_order=0"
+    try:
+        return serve(rig)
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def ask_and_abort(server, count):
+    """Takes none of the answers; after so many the last one may be the first that has no room."""
+    raw = n.Raw(server.nbd)
+    raw.send(struct.pack(">I", 3))
+    for _ in range(count):
+        raw.option(n.INFO, n.string(b"n" * 4000) + struct.pack(">HH", 1, 1))
+    raw.option(n.ABORT)
+    return raw
+
+
+def has_ended(raw, seconds):
+    ended = select.poll()
+    ended.register(raw.socket, 0)
+    return ended.poll(1000 * seconds)
+
+
 def test_silent_client_is_dropped(rig):
     """Who never finishes the handshake is not kept for ever; others are served meanwhile."""
-    server = serve(rig)
+    server = serve_with_small_buffers(rig)
+    full = [ask_and_abort(server, count) for count in range(64, 96)]
     silent = [n.Raw(server.nbd) for _ in range(20)]
     silent[0].greet()
     decent = n.Raw(server.nbd).go()
@@ -169,6 +220,9 @@ def test_silent_client_is_dropped(rig):
             pass
     expect(5 < time.monotonic() - start < 20 * r.slowness(),
            f"dropped after {time.monotonic() - start:.0f} s")
+    for raw in full:
+        expect(has_ended(raw, 5 * r.slowness()), "one that takes no answers is kept")
+        raw.close()
     expect_equal(decent.write(0, b"x"), 0, "the decent one")
     decent.close()
     finish(server)
