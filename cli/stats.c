@@ -109,7 +109,7 @@ static void print_histogram(const json_t *stats, const char *op, const json_t *o
 {
 	const json_t *counts = json_object_get(one, "counts");
 	size_t buckets = json_array_size(counts);
-	uint64_t sum = 0;
+	uint64_t sum = 0, total_ns = client_number(one, "total_ns");
 	char own[64];
 
 	for (size_t i = 0; i < buckets; i++) {
@@ -124,7 +124,8 @@ static void print_histogram(const json_t *stats, const char *op, const json_t *o
 	}
 	snprintf(own, sizeof(own), "op=\"%s\"", op);
 	print_sample(stats, "sum", own);
-	printf(" %g\n", (double)json_integer_value(json_object_get(one, "total_ns")) / 1e9);
+	/* All digits: whoever reads it takes the difference of two. */
+	printf(" %" PRIu64 ".%09" PRIu64 "\n", total_ns / 1000000000, total_ns % 1000000000);
 	print_sample(stats, "count", own);
 	printf(" %" PRIu64 "\n", sum);
 }

@@ -358,6 +358,9 @@ def test_latencies_are_counted(rig):
     labels = f'store="{server.store}",uuid="{server.json("status")["uuid"]}"}}'
     expect(f'sameblk_request_seconds_count{{op="write",{labels} 10\n' in text, text)
     expect(f'sameblk_request_seconds_bucket{{op="read",le="+Inf",{labels} 10\n' in text, text)
+    total_ns = latency["write"]["total_ns"]
+    total = f"{total_ns // 10**9}.{total_ns % 10**9:09}"
+    expect(f'sameblk_request_seconds_sum{{op="write",{labels} {total}\n' in text, text)
     expect("sameblk_uptime_seconds{" + labels in text and "sameblk_info{version=" in text, text)
     samples = [line for line in text.splitlines() if not line.startswith("#")]
     expect(all(labels in line for line in samples), "a sample does not say whose it is")
