@@ -18,7 +18,8 @@
  *
  * Errors    0 or a negative errno.
  * Threads   start and stop on one thread, around the I/O of all lanes; the rest on any.
- * Blocking  stop does as long as the thread waits for the file, as closing it would.
+ * Blocking  stop does as long as the thread waits for the file, as closing it would; so does the
+ *           end of a process that is killed.
  */
 #ifndef SERVER_STORE_WATCH_H
 #define SERVER_STORE_WATCH_H
