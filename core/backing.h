@@ -14,9 +14,10 @@
  *   LACKING -> GOOD     backing_holds   all that was out has been written
  *
  * While it is lacking, what needs new metadata but makes no space gets ENOSPC at once; discards
- * queue for the journal, whose open group takes some thousands of edits meanwhile; reads and writes
- * in place go on. A flush waits. Who opens or closes the volume cannot wait for ticks: they ask the
- * owner's hook (volume_options.lacking) how long to go on, and give up when it says so.
+ * queue for the journal, whose open group takes some thousands of edits meanwhile, as long as half
+ * of the cache can change hands; reads and writes in place go on. A flush waits. Who opens or
+ * closes the volume cannot wait for ticks: they ask the owner's hook (volume_options.lacking) how
+ * long to go on, and give up when it says so.
  *
  * Data writes without space fail for who asked. That is remembered for a while, for the status.
  *

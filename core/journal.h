@@ -124,7 +124,8 @@ struct journal {
 	void (*on_durable)(void *context, struct worker *worker);
 	void (*on_short)(void *context, struct worker *worker);
 	void (*failed)(void *context, int error);
-	/* How many dropped runs can still be queued: a record may drop one. */
+	/* How many dropped runs can still be queued: a record may drop one. 0 if no edit is
+	 * wanted for a while. */
 	uint32_t (*pending_room)(void *context);
 	void *context;
 };

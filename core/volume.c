@@ -157,6 +157,7 @@ static void backing_changed(void *context, bool data, int error)
 	if (error == 0) {
 		volume_log(volume, data ? "the backing refuses no data any more"
 					: "the backing has space for metadata again");
+		journal_grant(&volume->journal);
 		return;
 	}
 	volume_log(volume,
@@ -263,7 +264,7 @@ static uint32_t pending_room_of(void *context)
 {
 	struct volume *volume = context;
 
-	return pending_room(&volume->pending);
+	return volume_takes_edits(volume) ? pending_room(&volume->pending) : 0;
 }
 
 static struct cache_home page_home(void *context, page_t page)

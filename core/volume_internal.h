@@ -104,6 +104,14 @@ static inline uint64_t volume_spare_blocks(const struct volume *volume)
 	return free > kept ? free - kept : 0;
 }
 
+/* While metadata waits for space no page is cleaned: half of the cache is left to who reads. Meta
+ * is held. */
+static inline bool volume_takes_edits(const struct volume *volume)
+{
+	return !backing_is_lacking(&volume->backing) ||
+	       volume->cache.dirty_count <= volume->cache.frame_count / 2;
+}
+
 /* The oldest request in flight on any worker. */
 uint64_t volume_oldest_epoch(const struct volume *volume);
 

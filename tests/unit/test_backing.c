@@ -10,9 +10,10 @@
 #include "core/volume_internal.h"
 #include "tests/lib/engine.h"
 
-#define OLD   0u /* written and durable before the backing is full */
-#define NEW   600u
-#define TICKS 40u
+#define OLD    0u /* written and durable before the backing is full */
+#define NEW    600u
+#define TICKS  40u
+#define LEAVES (CACHE_FRAMES_MIN + 20)
 
 static struct engine engine;
 static struct geometry geometry;
@@ -328,11 +329,11 @@ Test(backing, closing_goes_on_with_what_another_worker_began)
 	}
 }
 
-/* As many dirty pages as there are frames, then no space; worker 1 gives back what is free, and
- * waits for a frame. */
-static void fill_cache(void)
+/* No space, and more leaves than there are frames, of which discards have made half of the frames
+ * dirty. What is left of five regions is due. */
+static void fill_half_of_cache(void)
 {
-	const struct cache *cache;
+	struct volume *volume;
 
 	engine_init(&engine, &(struct engine_options){.logical_bytes = 200 * REGION_BYTES,
 						      .store_bytes = 256ull << 20,
@@ -347,15 +348,67 @@ static void fill_cache(void)
 	engine.volume->pending.discard = false; /* all is left */
 	cr_assert_eq(engine_discard(&engine, 0, 5 * REGION_BLOCKS), 0);
 	engine_checkpoint(&engine);
-	for (uint64_t i = 5; i < 5 + CACHE_FRAMES_MIN; i++) {
+	for (uint64_t i = 5; i < 5 + LEAVES; i++) {
 		cr_assert_eq(engine_write(&engine, i * REGION_BLOCKS + 3, 1, 2), 0);
 		cr_assert_eq(engine_write(&engine, i * REGION_BLOCKS + 8, 1, 2), 0);
 	}
 	engine_reopen(&engine);
 	refused = is_any;
-	cache = &engine.volume->cache;
-	for (uint64_t i = 5; cache->dirty_count < cache->frame_count; i++)
+	volume = engine.volume;
+	for (uint64_t i = 5; volume->cache.dirty_count <= volume->cache.frame_count / 2; i++)
 		cr_assert_eq(engine_discard(&engine, i * REGION_BLOCKS + 3, 1), 0);
+	pthread_mutex_lock(&volume->meta);
+	journal_kick(&volume->journal, &engine.workers[0]);
+	pthread_mutex_unlock(&volume->meta);
+	engine_settle(&engine);
+	cr_assert(backing_is_lacking(&volume->backing));
+}
+
+/* Before: discards made all of the cache dirty, and reads waited for space as well. */
+Test(backing, reads_go_on_beside_discards_that_are_many)
+{
+	static struct op discards[LEAVES];
+	uint8_t block[BLOCK_BYTES];
+
+	engine_done(&engine);
+	fill_half_of_cache();
+	for (uint64_t i = 0; i < LEAVES; i++) {
+		discards[i] = (struct op){
+			.request = {.op = REQUEST_DISCARD,
+				    .off_bytes = (5 + i) * REGION_BYTES + 3 * BLOCK_BYTES,
+				    .len_bytes = BLOCK_BYTES}};
+		op_submit(&engine, &discards[i], 0);
+		engine_settle(&engine);
+	}
+	cr_expect(!discards[LEAVES - 1].done);
+	for (uint64_t i = 5; i < 5 + LEAVES; i++) {
+		struct op read = {.request = {.op = REQUEST_READ,
+					      .off_bytes = i * REGION_BYTES,
+					      .len_bytes = BLOCK_BYTES,
+					      .data = block}};
+
+		op_submit(&engine, &read, 0);
+		cr_assert(!op_is_stuck(&read), "region %lu", i);
+		cr_expect_eq(op_finish(&read), 0);
+	}
+	refused = NULL;
+	tick(TICKS);
+	for (uint64_t i = 0; i < LEAVES; i++)
+		cr_expect_eq(op_finish(&discards[i]), 0);
+}
+
+/* Beside the first half: by edits from before there was no space. */
+static void fill_cache(void)
+{
+	struct cache *cache;
+
+	fill_half_of_cache();
+	cache = &engine.volume->cache;
+	for (uint64_t i = 4 + LEAVES; cache->dirty_count < cache->frame_count; i--) {
+		cr_assert(engine_holds(&engine, i * REGION_BLOCKS + 8, 1, 2));
+		cache_dirty(cache, cache_find(cache, page_of_leaf((uint32_t)i)),
+			    journal_next_lsn(&engine.volume->journal) - 1);
+	}
 }
 
 /* Before: what worker 1 would have gone on with was waited for, for ever. */
