@@ -8,7 +8,7 @@
  *
  * A world is a child's, so that an assertion or a sanitizer's finding has a seed too. After a
  * failure the world is made again with fewer requests, halving their number as long as it fails;
- * --ops is that number. The table of what was drawn comes last; after 1,000 worlds an empty bucket
+ * --ops is that number. The table of what was drawn comes last; after 96 worlds an empty bucket
  * is a failure. Exit status 1 if anything failed.
  */
 #include <assert.h>
