@@ -413,6 +413,10 @@ static void take_fences(struct request *request)
 	struct fence *fence = &request->volume->fence;
 	bool held, touched;
 
+	if (is_clone(request) && request_lacks_mark(request, request->part_lbn)) {
+		end(request, -ENOSPC);
+		return;
+	}
 	fence_lock2(fence, src_region(request), dst_region(request));
 	held = take_both(request);
 	touched = request->watch[0].touched || request->watch[1].touched;

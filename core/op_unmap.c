@@ -14,8 +14,11 @@
  *                       first, so that a LINEAR region shrinks instead of exploding; what empties
  *                       its region gives the place back. So does a part that finds its region
  *                       empty, but with a place
- *   FENCED  -> PLACE    a run that has no place is cut in its midst: two blocks are kept for that.
- *                       If the backing has no space for them, a DISCARD leaves the part as it is
+ *   FENCED  -> PLACE    a run that has no place is cut in its midst: two blocks are kept for that
+ *
+ * A part may need what the backing has no space for, a place or the mark of its area. ZERO ends
+ * there with ENOSPC; DISCARD, which is what a backing is emptied with, goes on with the next part
+ * and answers ENOSPC at its end.
  *
  * A request that is cancelled ends before its next part. What it has done so far stays.
  *
@@ -38,7 +41,7 @@ static void fenced(struct request *request);
 static void go_on(struct request *request)
 {
 	if (request->progress_bytes == request->len_bytes)
-		request_finish(request, 0);
+		request_finish(request, request->part_left ? -ENOSPC : 0);
 	else if (++request->yielded % SPINS_MAX == 0)
 		request_again(request, next_part);
 	else
@@ -81,15 +84,24 @@ static void loaded_for_publish(struct request *request)
 		fenced(request);
 }
 
+static void lacks_space(struct request *request)
+{
+	if (request->op != REQUEST_DISCARD) {
+		end(request, -ENOSPC);
+		return;
+	}
+	request->part_left = true;
+	part_done(request);
+}
+
 static void place_came(struct request *request)
 {
-	if (request->place_res == 0) {
+	if (request->place_res == 0)
 		fenced(request);
-	} else if (request->place_res == -ENOSPC && request->op == REQUEST_DISCARD) {
-		part_done(request); /* a hint, which others may be able to take */
-	} else {
+	else if (request->place_res == -ENOSPC)
+		lacks_space(request);
+	else
 		end(request, request->place_res);
-	}
 }
 
 static void take_fence(struct request *request)
@@ -99,6 +111,10 @@ static void take_fence(struct request *request)
 	struct fence_ask ask = {request->part_lbn, request->part_blocks, FENCE_EXCLUSIVE, true};
 	bool held;
 
+	if (request_lacks_mark(request, request->part_lbn)) {
+		lacks_space(request);
+		return;
+	}
 	pthread_mutex_lock(&stripe->lock);
 	held = request_fence(request, 0, &ask, take_fence);
 	pthread_mutex_unlock(&stripe->lock);

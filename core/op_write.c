@@ -293,6 +293,11 @@ static void admit(struct request *request)
 			admit(request);
 		return;
 	}
+	if (request_lacks_mark(request, request->part_lbn)) {
+		pthread_mutex_unlock(&stripe->lock);
+		request_finish(request, -ENOSPC);
+		return;
+	}
 	ask = (struct fence_ask){request->part_lbn, request->part_blocks,
 				 in_place ? FENCE_SHARED : FENCE_EXCLUSIVE, true};
 	held = request_fence(request, 0, &ask, admit);

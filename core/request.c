@@ -58,6 +58,8 @@ static void init(struct request *request)
 	request->reserved_records = 0;
 	request->unused_records = 0;
 	request->part_place = PBN_NONE;
+	request->part_place_kept = false;
+	request->part_left = false;
 	request->holds_space = false;
 	request->part_edit = 0;
 	request->target_count = 0;
@@ -214,6 +216,14 @@ void request_drop_space(struct request *request)
 	request->holds_space = false;
 	volume->space_holders--;
 	wait_wake_all(&volume->space_waits, 0);
+}
+
+bool request_lacks_mark(const struct request *request, lbn_t lbn)
+{
+	const struct volume *volume = request->volume;
+
+	return backing_is_lacking(&volume->backing) &&
+	       !tracking_is_open(&volume->tracking, lbn_region(lbn));
 }
 
 bool request_reserve(struct request *request, uint32_t records,

@@ -164,6 +164,7 @@ struct request {
 	pbn_t part_second; /* its other slot */
 	bool part_place_written; /* with its zeros, or on the way */
 	bool part_place_kept; /* taken of what is kept for a run without a place */
+	bool part_left; /* DISCARD: some part was left as it is, for lack of space */
 	unsigned place_looks; /* pages read in search of it */
 	bool holds_space; /* blocks that are neither published nor put back yet */
 	bool part_keeps_place; /* its counts cannot be had: it is not given back */

@@ -58,6 +58,8 @@ bool request_is_crowded(const struct request *request);
  * wait for what becomes of them. Whoever waits for space holds none itself. */
 void request_hold_space(struct request *request);
 void request_drop_space(struct request *request);
+/* Its area has no mark that it may have changed, and the backing no space to write one. */
+bool request_lacks_mark(const struct request *request, lbn_t lbn);
 /* True: it has room for that many records. False: step will be called when it has (or wait.res <
  * 0). */
 bool request_reserve(struct request *request, uint32_t records,

@@ -440,3 +440,8 @@ void tracking_kill(struct tracking *tracking, int error)
 		wait_wake(tracking->all_closed, error);
 	tracking->all_closed = NULL;
 }
+
+void tracking_wake(struct tracking *tracking)
+{
+	wait_wake_all(&tracking->waits, 0);
+}

@@ -171,5 +171,7 @@ void tracking_close(struct tracking *tracking, struct worker *worker, struct wai
 
 /* Meta is held. */
 void tracking_kill(struct tracking *tracking, int error);
+/* The backing has no space for a mark, which is written once it has some: who waits looks again. */
+void tracking_wake(struct tracking *tracking);
 
 #endif

@@ -149,7 +149,7 @@ static void data_lacks(void *context, int error)
 	volume_data_lacks(context, error);
 }
 
-/* Who waits for room or blocks would wait for the backing. A discard asks again. */
+/* Who waits for room, blocks or marks would wait for the backing. A discard asks again. */
 static void backing_changed(void *context, bool data, int error)
 {
 	struct volume *volume = context;
@@ -166,6 +166,7 @@ static void backing_changed(void *context, bool data, int error)
 		   strerror(-error));
 	journal_refuse(&volume->journal, -ENOSPC);
 	wait_wake_all(&volume->space_waits, -ENOSPC);
+	tracking_wake(&volume->tracking);
 	cache_wake(&volume->cache);
 }
 
@@ -217,8 +218,7 @@ static void on_journal_short(void *context, struct worker *worker)
 {
 	struct volume *volume = context;
 
-	/* With an empty ring it is other requests' room that is waited for, and they give it back.
-	 * */
+	/* With an empty ring it is other requests' room, which they give back. */
 	if (journal_used_blocks(&volume->journal) == 0)
 		return;
 	checkpoint_start(&volume->checkpoint, worker, NULL);

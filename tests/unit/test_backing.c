@@ -209,6 +209,32 @@ Test(backing, who_waits_for_room_is_refused_unless_it_makes_space)
 	free(data);
 }
 
+/* The mark of an area at rest is metadata. Before: not answered until there was space. */
+Test(backing, who_waits_for_a_mark_is_refused)
+{
+	struct same_result same;
+
+	cr_assert_eq(engine_clone(&engine, OLD, 20, NEW), 0);
+	cr_assert_eq(engine_write(&engine, NEW + 20, 20, 1), 0);
+	engine_reopen(&engine);
+	refused = is_tracking;
+	cr_expect_eq(engine_write(&engine, OLD, 1, 4), -ENOSPC, "the first, which wanted it");
+	cr_expect_eq(engine_write(&engine, OLD, 1, 4), -ENOSPC);
+	cr_expect_eq(engine_clone(&engine, OLD, 10, NEW + 50), -ENOSPC);
+	cr_expect_eq(engine_zero(&engine, OLD, 10), -ENOSPC);
+	cr_expect_eq(engine_discard(&engine, OLD, 10), -ENOSPC);
+	cr_expect_eq(engine_stats(&engine).state, VOLUME_BACKING_FULL);
+	cr_expect(engine_holds(&engine, OLD, 100, 1));
+	refused = NULL;
+	tick(TICKS);
+	cr_expect_eq(engine_stats(&engine).state, VOLUME_OK);
+	cr_expect_eq(engine_same(&engine, OLD + 20, 20, NEW + 20, &same), 0);
+	cr_expect_eq(engine_write(&engine, OLD, 1, 4), 0);
+	cr_expect_eq(engine_discard(&engine, OLD + 10, 10), 0);
+	cr_expect(engine_holds(&engine, OLD, 1, 4));
+	cr_expect(engine_holds(&engine, OLD + 10, 10, 0));
+}
+
 /* A flush that fails meanwhile latches as ever, and nobody waits any more. */
 Test(backing, a_volume_that_latches_while_metadata_waits_closes)
 {

@@ -449,27 +449,40 @@ Test(places, on_a_full_store_every_clone_can_be_cut)
 }
 
 /* What cannot be written because the backing is full: a discard, which is what a backing is emptied
- * with, leaves the part as it is and goes on; whoever has to have zeros is told. */
+ * with, leaves the part as it is, goes on, and tells at the end. */
 Test(places, on_a_full_backing_a_discard_leaves_what_needs_a_place)
 {
 	start(64, 16ull << 20);
 	make_clones();
 	cr_assert_eq(engine_flush(&engine), 0);
 	backing_full = true;
-	cr_expect_eq(engine_discard(&engine, region(1) + 9, REGION_BLOCKS - 12), 0);
+	cr_expect_eq(engine_discard(&engine, region(1) + 9, REGION_BLOCKS - 12), -ENOSPC);
 	cr_expect(engine_holds(&engine, region(1), REGION_BLOCKS, 1), "as it was");
-	cr_expect_eq(engine_discard(&engine, region(2) + 9, REGION_BLOCKS), 0, "the end of one");
+	backing_full = false;
+	cr_assert_eq(engine_write(&engine, region(5), 1, 3), 0);
+	backing_full = true;
+	cr_expect_eq(engine_discard(&engine, region(4) + 9, REGION_BLOCKS + 91), 0, "cut after it");
+	cr_expect(engine_holds(&engine, region(4), 9, 1));
+	cr_expect(engine_holds(&engine, region(5), 100, 0));
+	cr_expect(engine_holds(&engine, region(5) + 100, REGION_BLOCKS - 100, 1));
+	cr_expect_eq(engine_discard(&engine, region(2) + 9, REGION_BLOCKS - 9), 0, "its end");
 	cr_expect(engine_holds(&engine, region(2), 9, 1));
 	cr_expect(engine_holds(&engine, region(2) + 9, REGION_BLOCKS - 9, 0));
 	cr_expect_eq(engine_zero(&engine, region(3) + 9, 1), -ENOSPC);
 	cr_expect_eq(engine_write(&engine, region(3) + 9, 1, 2), -ENOSPC);
 	cr_expect_eq(engine_discard(&engine, region(3), REGION_BLOCKS), 0, "whole");
 	cr_expect(engine_holds(&engine, region(3), REGION_BLOCKS, 0));
-	cr_expect_eq(places(), 1);
-	backing_full = false;
-	cr_expect_eq(engine_discard(&engine, region(1) + 9, 8), 0);
-	cr_expect(engine_holds(&engine, region(1) + 9, 8, 0));
+	cr_expect_eq(engine_discard(&engine, region(1) + 9, 2 * REGION_BLOCKS), 0);
 	cr_expect_eq(places(), 2);
+	cr_expect_eq(engine_discard(&engine, region(6) + 9, 8), -ENOSPC);
+	cr_expect_eq(engine_discard(&engine, region(5) + 200, REGION_BLOCKS), -ENOSPC,
+		     "half of it");
+	cr_expect(engine_holds(&engine, region(5) + 200, REGION_BLOCKS - 200, 0));
+	cr_expect(engine_holds(&engine, region(6), REGION_BLOCKS, 1));
+	backing_full = false;
+	cr_expect_eq(engine_discard(&engine, region(6) + 9, 8), 0);
+	cr_expect(engine_holds(&engine, region(6) + 9, 8, 0));
+	cr_expect_eq(places(), 3);
 	cr_assert_eq(engine_discard(&engine, 0, region(64)), 0);
 	expect_nothing_left("all discarded");
 }
