@@ -12,7 +12,8 @@ import subprocess
 
 MIB = 1 << 20
 KINDS = ("here", "tmpfs", "ext4", "xfs", "btrfs", "loop")
-IMAGE_BYTES = {"ext4": 768 * MIB, "xfs": 768 * MIB, "btrfs": 768 * MIB}
+# btrfs gives a small filesystem little room for metadata, and aborts when it runs out of it.
+IMAGE_BYTES = {"ext4": 768 * MIB, "xfs": 768 * MIB, "btrfs": 3072 * MIB}
 MKFS = {"ext4": ["mkfs.ext4", "-q", "-F", "-m", "0"], "xfs": ["mkfs.xfs", "-q", "-f"],
         "btrfs": ["mkfs.btrfs", "-q", "-f"]}
 TMPFS_BYTES = 768 * MIB
@@ -55,6 +56,10 @@ class Place:
                     break
                 except OSError:
                     take = take * 7 // 8
+
+    def is_lost(self):
+        """The kernel has made the filesystem read-only, after an error of its own."""
+        return bool(os.statvfs(self.folder).f_flag & os.ST_RDONLY)
 
     def drain(self):
         if os.path.exists(self.filler):
@@ -104,6 +109,12 @@ class Places:
             run("mount", "-o", "loop", image, folder)
         self.undo.append(["umount", "-l", folder])
         return Place(kind, folder)
+
+    def lose(self, place):
+        """It is made anew when it is drawn again."""
+        self.made.pop(place.kind, None)
+        run("umount", "-l", place.folder)
+        self.undo.remove(["umount", "-l", place.folder])
 
     def close(self):
         for args in reversed(self.undo):

@@ -75,13 +75,17 @@ class Swarm:
         try:
             story.tell()
         except Failure as failure:
-            if failure.check not in self.options.ignore:
+            if story.place.is_lost():
+                print(f"# seed {seed}: the kernel made {story.place.kind} read-only", flush=True)
+            elif failure.check not in self.options.ignore:
                 self.failed(story, seed, failure.check, str(failure))
         except Exception:  # a bug of the swarm is a failure too, and says where
             self.failed(story, seed, "swarm", traceback.format_exc())
         finally:
             story.end()
             story.clean_up()
+            if story.place.is_lost():
+                self.places.lose(story.place)
         self.worlds += 1
         self.lives += story.lives
         self.kills += story.kills

@@ -456,4 +456,5 @@ class Story:
 
     def clean_up(self):
         shutil.rmtree(self.work, ignore_errors=True)
-        self.place.clean()
+        if not self.place.is_lost():
+            self.place.clean()
