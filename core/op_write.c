@@ -13,9 +13,9 @@
  *   ADMIT     the mapping is read under the stripe's lock, after the fence is held. Every block
  *             private and whole sectors: a shared hold, in place. Else an exclusive hold, for which
  *             journal room comes first
- *   TARGETS   each run of the part gets its blocks: its own, if private, else fresh ones; a hole
- *             region gets a place for its leaf. Whatever is lacking is waited for with nothing but
- *             the fence and the journal room held
+ *   TARGETS   each run of the part gets its blocks: its own, if private, else fresh ones; with the
+ *             first fresh one a region without a place for a leaf gets that. Whatever is lacking is
+ *             waited for with nothing but the fence and the journal room held
  *   OLD       a part of a block: what the sectors around it hold is read, inside the fence (I22)
  *   DATA      in-place runs and fresh blocks are written; nothing maps the fresh ones yet
  *   PUBLISH   when all data is written (I2): one edit a run. Then the fence falls
@@ -386,6 +386,18 @@ static uint32_t alike(struct volume *volume, const struct extent *extent, uint32
 	return n;
 }
 
+/* A region needs a place with its first fresh block; what is written where it is needs none. */
+static int place_for_fresh(struct request *request)
+{
+	struct root_entry entry = map_entry(&request->volume->map, lbn_region(request->part_lbn));
+	int r = 0;
+
+	if (pbn_is_none(entry.place) && pbn_is_none(request->part_place))
+		r = request_take_place(request);
+	request->part_page_any = r == -EAGAIN;
+	return r;
+}
+
 static int extent_targets(struct request *request, lbn_t lbn, const struct extent *extent,
 			  bool stream)
 {
@@ -408,6 +420,8 @@ static int extent_targets(struct request *request, lbn_t lbn, const struct exten
 		if (own)
 			add_own(request, lbn_add(lbn, first), pbn_add(extent->pbn, first), n);
 		else
+			r = place_for_fresh(request);
+		if (r == 0 && !own)
 			r = add_fresh(request, lbn_add(lbn, first), extent, first, n, stream);
 		if (r < 0)
 			return r;
@@ -431,15 +445,20 @@ static int make_targets(struct request *request)
 	request->part_page_any = false;
 	if (request->extent_count == 0)
 		return -EAGAIN;
-	if (pbn_is_none(entry.place))
-		r = request_take_place(request);
-	request->part_page_any = r == -EAGAIN;
 	for (uint32_t i = 0; r == 0 && i < request->extent_count; i++) {
 		r = extent_targets(request, lbn_add(request->part_lbn, blocks),
 				   &request->extents[i], stream);
 		blocks += request->extents[i].blocks;
 	}
 	return r;
+}
+
+static bool any_fresh(const struct request *request)
+{
+	for (uint32_t i = 0; i < request->target_count; i++)
+		if (request->targets[i].fresh)
+			return true;
+	return false;
 }
 
 /* The part ends where its targets end. */
@@ -477,6 +496,8 @@ static void find_targets(struct request *request)
 	 * let a write's own reservations displace each other for ever. */
 	if (request->target_count > 0)
 		r = 0;
+	if (!any_fresh(request))
+		request_put_place_held(request);
 	if (r < 0)
 		put_fresh_locked(request);
 	else
@@ -668,11 +689,8 @@ static void publish_target(struct request *request, const struct target *target)
 static bool publish_all(struct request *request, bool *ret_need_place)
 {
 	uint32_t region = lbn_region(request->part_lbn);
-	bool fresh = false;
 
-	for (uint32_t i = 0; i < request->target_count; i++)
-		fresh = fresh || request->targets[i].fresh;
-	if (!fresh) {
+	if (!any_fresh(request)) {
 		put_fresh_locked(request);
 		return true;
 	}

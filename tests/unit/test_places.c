@@ -487,6 +487,43 @@ Test(places, on_a_full_backing_a_discard_leaves_what_needs_a_place)
 	expect_nothing_left("all discarded");
 }
 
+static pbn_t only; /* there alone is space for data */
+
+static int only_hook(void *context, const struct store_io *io)
+{
+	pbn_t pbn = {io->off_bytes / BLOCK_BYTES};
+
+	(void)context;
+	return io->op == STORE_WRITE && pbn.v != only.v &&
+			       geometry_is_data(&engine.volume->super.geometry, pbn)
+		       ? -ENOSPC
+		       : 0;
+}
+
+/* A part of a block that nobody else owns any more is written where it is, as in any region.
+ * Before: a place was taken, written and given back each time, or ENOSPC. */
+Test(places, a_part_of_a_private_block_of_a_clone_takes_no_place)
+{
+	uint8_t bytes[100] = {1}, found[100];
+
+	start(64, 16ull << 20);
+	make_clones();
+	cr_assert_eq(engine_discard(&engine, 0, region(1)), 0);
+	cr_assert_eq(engine_discard(&engine, region(2), region(8)), 0);
+	cr_assert_eq(engine_flush(&engine), 0);
+	cr_assert(map_is_unplaced(&engine.volume->map, 1));
+	cr_assert_eq(engine_references(&engine, region(1) + 7, &only), 1);
+	engine.mem.hook = only_hook;
+	cr_expect_eq(
+		engine_write_bytes(&engine, blocks_to_bytes(region(1) + 7) + 50, 100, bytes, false),
+		0);
+	engine.mem.hook = hook;
+	cr_expect_eq(engine_read_bytes(&engine, blocks_to_bytes(region(1) + 7) + 50, 100, found),
+		     0);
+	cr_expect_arr_eq(found, bytes, 100);
+	cr_expect_eq(places(), 0);
+}
+
 /* Whatever a run without a place can become, with two neighbours at hand and without. */
 Test(places, a_clone_without_a_place_survives_a_kill_at_any_operation)
 {
