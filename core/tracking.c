@@ -322,6 +322,9 @@ bool tracking_ask(struct tracking *tracking, uint32_t region, struct wait *wait)
 		list_add_tail(&tracking->waits, &wait->node);
 		if (tracking->state == TRACKING_IDLE)
 			begin_open(tracking, wait->task.worker);
+		/* It may have looked before, and all others were told. */
+		if (backing_is_lacking(&volume->backing))
+			tracking_wake(tracking);
 	}
 	pthread_mutex_unlock(&volume->meta);
 	return waits;

@@ -235,6 +235,31 @@ Test(backing, who_waits_for_a_mark_is_refused)
 	cr_expect(engine_holds(&engine, OLD + 10, 10, 0));
 }
 
+static unsigned woken;
+
+static void count_woken(struct task *task)
+{
+	(void)task;
+	woken++;
+}
+
+/* Another thread may have looked at the backing just before it lacked space. */
+Test(backing, who_asks_for_a_mark_too_late_is_told_to_look_again)
+{
+	struct wait wait;
+
+	engine_reopen(&engine);
+	refused = is_tracking;
+	cr_expect_eq(engine_write(&engine, OLD, 1, 4), -ENOSPC);
+	woken = 0;
+	wait_init(&wait, &engine.workers[0], count_woken);
+	cr_assert(tracking_ask(&engine.volume->tracking, 0, &wait));
+	engine_settle(&engine);
+	cr_expect_eq(woken, 1);
+	refused = NULL;
+	tick(TICKS);
+}
+
 /* A flush that fails meanwhile latches as ever, and nobody waits any more. */
 Test(backing, a_volume_that_latches_while_metadata_waits_closes)
 {
