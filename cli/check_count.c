@@ -74,12 +74,13 @@ static int count_place(void *context, uint32_t region, const struct root_entry *
 static int count_run(void *context, lbn_t lbn, pbn_t pbn, uint32_t count, bool flagged)
 {
 	struct check *check = context;
+	const struct root_entry *entry = &check->root.entries[lbn_region(lbn) % ROOT_ENTRIES];
 	struct check_slab *slab = slab_get(check, geometry_slab(&check->super.geometry, pbn));
 	uint32_t index = geometry_slab_index(&check->super.geometry, pbn);
 
-	(void)lbn;
 	if (!slab)
 		return -ENOMEM;
+	check->unplaced += root_entry_is_unplaced(entry);
 	check->report->mapped_blocks += count;
 	for (uint32_t i = 0; i < count; i++, index++) {
 		count_one(check, slab, index, pbn_add(pbn, i));
@@ -433,7 +434,7 @@ static void counter_compare(struct check *check, const char *what, uint64_t coun
 static void report_fill(struct check *check)
 {
 	struct check_report *report = check->report;
-	uint64_t places_blocks = 0;
+	uint64_t places_blocks = 0, rest;
 
 	for (uint32_t s = 0; s < check->super.geometry.slabs; s++) {
 		const struct check_slab *slab = check->slabs[s];
@@ -447,8 +448,9 @@ static void report_fill(struct check *check)
 				report->shared_blocks += slab->counts[i];
 		}
 	}
-	report->free_blocks =
-		geometry_data_blocks(&check->super.geometry) - report->used_blocks - places_blocks;
+	rest = geometry_data_blocks(&check->super.geometry) - report->used_blocks - places_blocks;
+	/* As the server does, which keeps two for each run without a place. */
+	report->free_blocks = rest - min_u64(rest, 2 * check->unplaced);
 }
 
 int check_count(struct check *check)

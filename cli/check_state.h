@@ -139,6 +139,7 @@ struct check {
 	struct check_slab **slabs; /* one pointer per slab */
 	bool has_unflagged; /* a shared block or place has an owner that does not know */
 	uint64_t places;
+	uint64_t unplaced; /* runs without one */
 	uint8_t *
 		mend_slabs; /* a bit per slab whose refs page or summary entry is to be rewritten */
 
