@@ -94,14 +94,15 @@ static inline uint64_t volume_free_blocks(const struct volume *volume)
 	return refs_available(&volume->refs) + volume->alloc.reserved_blocks;
 }
 
-/* Of these, what a run without a place does not need for one: two blocks are kept for each. Meta is
- * held. */
+/* Of these, what a run without a place does not need for one: two blocks are kept for each. Several
+ * requests may have taken some for one run, of which one alone needs them. Meta is held. */
 static inline uint64_t volume_spare_blocks(const struct volume *volume)
 {
-	uint64_t free = volume_free_blocks(volume) + volume->kept_taken;
+	uint64_t free = volume_free_blocks(volume);
 	uint64_t kept = (uint64_t)PLACE_BLOCKS * volume->map.unplaced;
+	uint64_t untaken = kept - min_u64(kept, volume->kept_taken);
 
-	return free > kept ? free - kept : 0;
+	return free - min_u64(free, untaken);
 }
 
 /* While metadata waits for space no page is cleaned: half of the cache is left to who reads. Meta

@@ -448,6 +448,58 @@ Test(places, on_a_full_store_every_clone_can_be_cut)
 	expect_nothing_left("all discarded");
 }
 
+/* Before: check told what is kept as free. */
+Test(places, check_and_stats_tell_the_same_of_what_is_free)
+{
+	struct check_source source = {.size_bytes = 16ull << 20, .read = read_mem};
+	struct check_report check;
+	uint64_t free_bytes;
+
+	start(64, 16ull << 20);
+	make_clones();
+	cr_assert_eq(engine_discard(&engine, region(1) + 9, 1), 0);
+	cr_assert_eq(engine_flush(&engine), 0);
+	free_bytes = engine_stats(&engine).free_bytes;
+	cr_assert_eq(engine_close(&engine), 0);
+	cr_assert_eq(check_store(&source, false, &check), 0);
+	cr_expect_eq(blocks_to_bytes(check.free_blocks), free_bytes, "%lu, not %lu",
+		     blocks_to_bytes(check.free_blocks), free_bytes);
+	check_report_done(&check);
+}
+
+static bool sums_up(void)
+{
+	struct volume_stats stats = engine_stats(&engine);
+
+	return stats.used_bytes + stats.free_bytes + stats.unbacked_bytes + stats.pending_bytes +
+		       stats.metadata_bytes + stats.lost_bytes ==
+	       stats.store_bytes;
+}
+
+/* Two that cut one run take two blocks each of what is kept for it. Before: stats told of two free
+ * blocks that are not there. */
+Test(places, stats_sum_up_while_two_cut_a_run)
+{
+	struct op ops[2];
+
+	start(64, 16ull << 20);
+	make_clones();
+	cr_assert_eq(engine_discard(&engine, region(2), region(CLONED)), 0);
+	engine_settle(&engine);
+	for (unsigned i = 0; i < 2; i++) {
+		ops[i] = (struct op){.request = {.op = REQUEST_DISCARD,
+						 .off_bytes = blocks_to_bytes(region(1) + 9 + i),
+						 .len_bytes = BLOCK_BYTES}};
+		op_submit(&engine, &ops[i], 0);
+	}
+	do {
+		cr_expect(sums_up(), "%lu taken", engine.volume->kept_taken);
+	} while (engine_step(&engine));
+	for (unsigned i = 0; i < 2; i++)
+		cr_expect_eq(op_finish(&ops[i]), 0);
+	cr_expect(sums_up());
+}
+
 /* What cannot be written because the backing is full: a discard, which is what a backing is emptied
  * with, leaves the part as it is, goes on, and tells at the end. */
 Test(places, on_a_full_backing_a_discard_leaves_what_needs_a_place)
@@ -553,6 +605,7 @@ Test(places, a_clone_without_a_place_survives_a_kill_at_any_operation)
 			engine_checkpoint(&engine);
 			done = operations_left > 0;
 			engine_kill(&engine);
+			expect_clean_check();
 			operations_left = UINT32_MAX;
 			cr_assert_eq(engine_open(&engine), 0, "cut %u: %s", cut,
 				     engine.damage.text);
