@@ -4,13 +4,16 @@
  * is free
  *
  * It is NBD's TRIM, over a connection that the server hands out, so it works where no NBD client
- * can connect. Whole blocks only: of others a server would keep the edges without a word.
+ * can connect. Whole blocks only: of others a server would keep the edges without a word. Where the
+ * backing has no space for what a part of it needs, the others go on.
  */
+#include <errno.h>
 #include <inttypes.h>
 #include <jansson.h>
 #include <libnbd.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "cli/client.h"
 #include "cli/client_nbd.h"
@@ -60,11 +63,22 @@ static int check_range(struct nbd_handle *nbd, const struct discard *discard)
 static int trim_all(struct nbd_handle *nbd, const struct discard *discard)
 {
 	uint64_t bytes;
+	bool lacks_space = false;
 
 	for (uint64_t done = 0; done < discard->len_bytes; done += bytes) {
-		bytes = min_u64(discard->len_bytes - done, PIECE_BYTES);
-		if (nbd_trim(nbd, bytes, discard->off_bytes + done, 0) < 0)
+		uint64_t at = discard->off_bytes + done;
+
+		/* It ends where a region does: the server needs space to cut some of them. */
+		bytes = min_u64(discard->len_bytes - done, PIECE_BYTES - at % PIECE_BYTES);
+		if (nbd_trim(nbd, bytes, at, 0) == 0)
+			continue;
+		if (nbd_get_errno() != ENOSPC)
 			return say_nbd();
+		lacks_space = true; /* for some of it; the others bring space */
+	}
+	if (lacks_space) {
+		say_error("cannot discard all of it", "", "%s", strerror(ENOSPC));
+		return EXIT_FAILED;
 	}
 	return discard->sync && nbd_flush(nbd, 0) < 0 ? say_nbd() : EXIT_GOOD;
 }

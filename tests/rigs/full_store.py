@@ -293,6 +293,32 @@ def test_metadata_waits_for_space(r):
     rig.run("umount", os.path.dirname(store))
 
 
+def test_discard_cuts_no_clone_that_goes_whole(r):
+    """Not at the ends of its pieces either: to cut one takes two blocks, and there is no space."""
+    store = small_filesystem(r, "tmpfs")
+    rig.sameblk("create", "--size", "3G", store)
+    server = r.server(store)
+    disk = server.connect()
+    image = blocks("image", 2 * MIB // BLOCK)
+    disk.write(0, image)
+    clones = 2 * MIB, 1024 * MIB, 1026 * MIB, 2502 * MIB
+    for off in clones:
+        server.cli("clone", 0, 2 * MIB, off)
+    disk.write(2048 * MIB, blocks("gone", MIB // BLOCK))
+    disk.flush()
+    fill_file(store + ".rest")
+    server.cli("discard", 2 * MIB + BLOCK, 2500 * MIB - BLOCK)
+    for off, left in zip(clones, (BLOCK, 0, 0, 2 * MIB)):
+        expect(disk.read(off, 2 * MIB) == image[:left] + bytes(2 * MIB - left), f"clone at {off}")
+    expect(disk.read(2048 * MIB, MIB) == bytes(MIB), "the last piece was not discarded")
+    done = server.cli("discard", 2502 * MIB, BLOCK, ok=(2,))
+    expect("No space left" in done.stderr, f"discard says {done.stderr!r}")
+    expect(disk.read(2502 * MIB, 2 * MIB) == image, "content of what could not be cut")
+    disk.close()
+    server.stop()
+    offline_check(store)
+    rig.run("umount", os.path.dirname(store))
+
 
 def test_a_filesystem_that_is_never_written_to(r):
     """squashfs has no fsync; what is on it is served all the same."""
