@@ -21,16 +21,16 @@
 #include <sys/random.h>
 #include <sys/stat.h>
 
-#include "cli/commands.h"
-#include "cli/dedupe_signal.h"
-#include "cli/parse.h"
-#include "cli/say.h"
+#include "cli/base/commands.h"
+#include "cli/base/dedupe_signal.h"
+#include "cli/base/parse.h"
+#include "cli/base/say.h"
 #include "cli/signature.h"
-#include "core/format.h"
-#include "core/geometry.h"
-#include "core/volume.h"
-#include "server/ctl_rpc.h"
-#include "server/store_file.h"
+#include "core/format/format.h"
+#include "core/format/geometry.h"
+#include "core/volume/volume.h"
+#include "server/control/protocol/ctl_rpc.h"
+#include "server/store/store_file.h"
 
 #define UUID_TEXT_BYTES 37
 

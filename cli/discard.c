@@ -15,12 +15,12 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "cli/client.h"
-#include "cli/client_nbd.h"
-#include "cli/commands.h"
-#include "cli/parse.h"
-#include "cli/say.h"
-#include "cli/servers.h"
+#include "cli/base/client.h"
+#include "cli/base/client_nbd.h"
+#include "cli/base/commands.h"
+#include "cli/base/parse.h"
+#include "cli/base/say.h"
+#include "cli/base/servers.h"
 #include "core/base/units.h"
 
 /* Older servers and libraries count the length in 32 bits. */

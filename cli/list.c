@@ -12,13 +12,13 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "cli/client.h"
-#include "cli/commands.h"
-#include "cli/devices.h"
-#include "cli/parse.h"
-#include "cli/say.h"
-#include "server/ctl_rpc.h"
-#include "server/ublk_shape.h"
+#include "cli/base/client.h"
+#include "cli/base/commands.h"
+#include "cli/device/devices.h"
+#include "cli/base/parse.h"
+#include "cli/base/say.h"
+#include "server/control/protocol/ctl_rpc.h"
+#include "server/ublk/driver/ublk_shape.h"
 
 static json_t *encode_device(const struct device *device)
 {

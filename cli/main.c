@@ -5,11 +5,11 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "cli/check_main.h"
-#include "cli/commands.h"
-#include "cli/dump.h"
-#include "cli/say.h"
-#include "server/process.h"
+#include "cli/check/check_main.h"
+#include "cli/base/commands.h"
+#include "cli/check/dump.h"
+#include "cli/base/say.h"
+#include "server/base/process.h"
 
 struct entry {
 	const char *name;

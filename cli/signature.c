@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "core/base/units.h"
-#include "core/format.h"
+#include "core/format/format.h"
 
 #define WIPES_MAX 64 /* signatures on one store */
 

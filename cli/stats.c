@@ -4,7 +4,7 @@
  *
  * What the server sends is printed whatever it is; only --prometheus has to know which numbers
  * go up and down (gauges) and which only up (counters), and says no more than the engine's table of
- * counters (core/counters.h) knows.
+ * counters (core/volume/counters.h) knows.
  */
 #include <ctype.h>
 #include <inttypes.h>
@@ -15,12 +15,12 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "cli/client.h"
-#include "cli/commands.h"
-#include "cli/parse.h"
-#include "cli/say.h"
-#include "cli/servers.h"
-#include "core/counters.h"
+#include "cli/base/client.h"
+#include "cli/base/commands.h"
+#include "cli/base/parse.h"
+#include "cli/base/say.h"
+#include "cli/base/servers.h"
+#include "core/volume/counters.h"
 
 #define INTERVAL_SECONDS_DEFAULT 2u
 #define INTERVAL_SECONDS_MAX	 86400u

@@ -7,11 +7,11 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "cli/client.h"
-#include "cli/commands.h"
-#include "cli/parse.h"
-#include "cli/say.h"
-#include "cli/servers.h"
+#include "cli/base/client.h"
+#include "cli/base/commands.h"
+#include "cli/base/parse.h"
+#include "cli/base/say.h"
+#include "cli/base/servers.h"
 
 static void print_text(const json_t *status, const char *key, const char *label)
 {

@@ -12,11 +12,11 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "cli/client.h"
-#include "cli/commands.h"
-#include "cli/parse.h"
-#include "cli/say.h"
-#include "cli/servers.h"
+#include "cli/base/client.h"
+#include "cli/base/commands.h"
+#include "cli/base/parse.h"
+#include "cli/base/say.h"
+#include "cli/base/servers.h"
 
 #define WAIT_SECONDS_DEFAULT 60u
 #define WAIT_SECONDS_MAX     86400u

@@ -12,11 +12,11 @@
 #include <string.h>
 #include <time.h>
 
-#include "cli/client.h"
-#include "cli/commands.h"
-#include "cli/parse.h"
-#include "cli/say.h"
-#include "cli/servers.h"
+#include "cli/base/client.h"
+#include "cli/base/commands.h"
+#include "cli/base/parse.h"
+#include "cli/base/say.h"
+#include "cli/base/servers.h"
 
 #define LOOK_MS 100
 

@@ -11,12 +11,12 @@
 #include <string.h>
 
 #include "core/base/units.h"
-#include "core/volume.h"
-#include "server/full_path.h"
-#include "server/log.h"
-#include "server/nbd_guests.h"
-#include "server/nbd_wire.h"
-#include "server/ublk_abi.h"
+#include "core/volume/volume.h"
+#include "server/base/full_path.h"
+#include "server/base/log.h"
+#include "server/nbd/nbd_guests.h"
+#include "server/nbd/nbd_wire.h"
+#include "server/ublk/driver/ublk_abi.h"
 
 #define OPTIONS_QUEUES_MAX 256u
 #define OPTIONS_DEPTH_MAX  1024u

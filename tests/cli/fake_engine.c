@@ -10,8 +10,8 @@
 #include <string.h>
 #include <time.h>
 
-#include "core/request.h"
-#include "core/same_job.h"
+#include "core/request/request.h"
+#include "core/request/same_job.h"
 
 #define BLOCKS	    (FAKE_BYTES / BLOCK_BYTES)
 #define RUNNING_MAX 64

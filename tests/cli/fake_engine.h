@@ -2,7 +2,7 @@
 /*
  * fake_engine - stands in for core/ below the control socket: a volume without a store
  *
- * It implements the functions of core/volume.h, core/same_job.h and core/request.h that the
+ * It implements the functions of core/volume/volume.h, core/request/same_job.h and core/request/request.h that the
  * control side calls, for a volume whose block L at first holds the content L % FAKE_PERIOD (0
  * stands for zeros) and whose mapping is an array. Jobs can be held back, so that tests decide
  * when and in which order they end.
@@ -16,8 +16,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "core/volume.h"
-#include "core/worker.h"
+#include "core/volume/volume.h"
+#include "core/base/worker.h"
 
 #define FAKE_PERIOD 512u
 #define FAKE_BYTES  (512ull << 20)

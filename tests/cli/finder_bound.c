@@ -17,7 +17,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "cli/dedupe_find.h"
+#include "cli/dedupe/dedupe_find.h"
 #include "tests/lib/rng.h"
 
 #define RUN_BLOCKS  4096u /* 16 MiB, as files of disk images are */

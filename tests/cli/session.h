@@ -13,7 +13,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "server/ctl_server.h"
+#include "server/control/ctl_server.h"
 #include "tests/cli/fake_engine.h"
 
 struct session {

@@ -15,7 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "cli/background.h"
+#include "cli/device/background.h"
 
 static char folder[64];
 static char program[128];

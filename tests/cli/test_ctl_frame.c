@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "server/ctl_frame.h"
+#include "server/control/protocol/ctl_frame.h"
 
 #define LIMIT 10000u
 

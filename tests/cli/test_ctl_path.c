@@ -15,8 +15,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "server/ctl_listen.h"
-#include "server/ctl_path.h"
+#include "server/control/ctl_listen.h"
+#include "server/control/protocol/ctl_path.h"
 
 #define NO_GROUP ((gid_t)-1)
 

@@ -8,10 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/request.h"
-#include "server/ctl_limits.h"
-#include "server/ctl_ranges.h"
-#include "server/ctl_rpc.h"
+#include "core/request/request.h"
+#include "server/control/protocol/ctl_limits.h"
+#include "server/control/protocol/ctl_ranges.h"
+#include "server/control/protocol/ctl_rpc.h"
 
 static enum ctl_code code_of(const char *line)
 {

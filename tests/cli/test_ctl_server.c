@@ -13,8 +13,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "server/ctl_limits.h"
-#include "server/ctl_path.h"
+#include "server/control/protocol/ctl_limits.h"
+#include "server/control/protocol/ctl_path.h"
 #include "tests/cli/session.h"
 
 #define STATUS "{\"jsonrpc\":\"2.0\",\"id\":77,\"method\":\"status\"}\n"

@@ -12,8 +12,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "cli/dedupe_file.h"
-#include "cli/dedupe_scratch.h"
+#include "cli/dedupe/dedupe_file.h"
+#include "cli/dedupe/dedupe_scratch.h"
 
 #define CACHE_BYTES (256u * 1024u)
 

@@ -11,8 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cli/dedupe_find.h"
-#include "cli/dedupe_list.h"
+#include "cli/dedupe/dedupe_find.h"
+#include "cli/dedupe/dedupe_list.h"
 #include "tests/lib/rng.h"
 
 #define BLOCKS	    8192u

@@ -11,9 +11,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "cli/client.h"
-#include "cli/dedupe_plan.h"
-#include "server/ctl_limits.h"
+#include "cli/base/client.h"
+#include "cli/dedupe/dedupe_plan.h"
+#include "server/control/protocol/ctl_limits.h"
 
 static const struct dedupe_volume volume = {"5a5a5a5a-0000-0000-0000-000000000001", 1ull << 30};
 static const struct dedupe_hash hashes[DEDUPE_REGION_BLOCKS];

@@ -7,7 +7,7 @@
 #include <criterion/criterion.h>
 #include <string.h>
 
-#include "cli/dedupe_submit.h"
+#include "cli/dedupe/dedupe_submit.h"
 #include "tests/cli/session.h"
 
 static struct session session;

@@ -7,7 +7,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 
-#include "cli/parse.h"
+#include "cli/base/parse.h"
 
 struct size_case {
 	const char *text;

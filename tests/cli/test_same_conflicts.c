@@ -6,7 +6,7 @@
 #include <criterion/criterion.h>
 #include <stdlib.h>
 
-#include "cli/same_conflicts.h"
+#include "cli/same/same_conflicts.h"
 
 #define BLOCK 4096u
 #define LINES 200u

@@ -7,8 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cli/same_line.h"
-#include "core/request.h"
+#include "cli/same/same_line.h"
+#include "core/request/request.h"
 
 static struct same_line line_of(uint64_t src, uint64_t len, uint32_t count, const uint64_t *dsts)
 {

@@ -17,11 +17,11 @@
 #include <errno.h>
 #include <string.h>
 
-#include "server/ctl_answer.h"
-#include "server/ctl_call.h"
-#include "server/ctl_frame.h"
-#include "server/ctl_limits.h"
-#include "server/ctl_rpc.h"
+#include "server/control/ctl_answer.h"
+#include "server/control/ctl_call.h"
+#include "server/control/protocol/ctl_frame.h"
+#include "server/control/protocol/ctl_limits.h"
+#include "server/control/protocol/ctl_rpc.h"
 #include "tests/fuzz/fuzz.h"
 #include "tests/lib/engine.h"
 

@@ -5,7 +5,7 @@
 
 #include "core/base/bytes.h"
 #include "core/base/checksum.h"
-#include "core/recovery.h"
+#include "core/metadata/recovery.h"
 
 /* docs/disk-format.md */
 #define SUPER_CHECKSUM_AT   16u

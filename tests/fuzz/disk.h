@@ -22,7 +22,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "core/format.h"
+#include "core/format/format.h"
 #include "tests/fuzz/fuzz.h"
 #include "tests/lib/engine.h"
 

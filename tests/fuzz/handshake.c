@@ -19,7 +19,7 @@
 #include <assert.h>
 #include <string.h>
 
-#include "server/nbd_handshake.h"
+#include "server/nbd/nbd_handshake.h"
 #include "tests/fuzz/fuzz.h"
 
 #define OFFER_BYTES_MAX (NBD_OPTION_HEADER_BYTES + NBD_OPTION_BYTES_MAX)

@@ -10,7 +10,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "server/nbd_handshake.h"
+#include "server/nbd/nbd_handshake.h"
 #include "tests/fuzz/fuzz.h"
 #include "tests/fuzz/nbd_service.h"
 

@@ -21,7 +21,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "server/nbd_wire.h"
+#include "server/nbd/nbd_wire.h"
 
 #define CLIENT_ASKED_MAX 48u
 #define CLIENT_RX_BYTES	 (8u << 20)

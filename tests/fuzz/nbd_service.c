@@ -6,10 +6,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "core/volume.h"
-#include "server/loop.h"
-#include "server/nbd_server.h"
-#include "server/store_file.h"
+#include "core/volume/volume.h"
+#include "server/loop/loop.h"
+#include "server/nbd/nbd_server.h"
+#include "server/store/store_file.h"
 #include "tests/fuzz/fuzz.h"
 
 #define BUFFER_BYTES (4u << 20)

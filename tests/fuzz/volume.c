@@ -20,7 +20,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "cli/check_state.h"
+#include "cli/check/check_state.h"
 #include "tests/fuzz/disk.h"
 
 #define CHUNK_BLOCKS   20u

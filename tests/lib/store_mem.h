@@ -27,7 +27,7 @@
 #include <stdint.h>
 
 #include "core/base/list.h"
-#include "core/store.h"
+#include "core/base/store.h"
 #include "tests/lib/rng.h"
 
 #define MEM_LANES_MAX 8u

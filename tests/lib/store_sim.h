@@ -42,7 +42,7 @@
 #include <stdint.h>
 
 #include "core/base/list.h"
-#include "core/store.h"
+#include "core/base/store.h"
 #include "tests/lib/content.h"
 #include "tests/lib/rng.h"
 

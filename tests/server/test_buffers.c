@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "server/buffers.h"
+#include "server/loop/buffers.h"
 
 #define ARENA_BYTES (4u * BUFFERS_CHUNK_BYTES)
 

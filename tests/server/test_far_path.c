@@ -16,7 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "server/far_path.h"
+#include "server/base/far_path.h"
 
 #define LIMIT_MS 300u
 

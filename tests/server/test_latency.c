@@ -4,7 +4,7 @@
  */
 #include <criterion/criterion.h>
 
-#include "server/latency.h"
+#include "server/loop/latency.h"
 
 static struct latency latency;
 

@@ -8,8 +8,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "server/loop.h"
-#include "server/store_file.h"
+#include "server/loop/loop.h"
+#include "server/store/store_file.h"
 
 #define CHAIN_MOST 10000u
 #define TURNS_MOST 8u

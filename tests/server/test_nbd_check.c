@@ -5,7 +5,7 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 
-#include "server/nbd_check.h"
+#include "server/nbd/nbd_check.h"
 
 #define SIZE_BYTES (100ull << 30)
 

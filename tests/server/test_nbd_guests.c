@@ -7,7 +7,7 @@
 #include <netinet/in.h>
 #include <stdio.h>
 
-#include "server/nbd_guests.h"
+#include "server/nbd/nbd_guests.h"
 
 #define MAX 128u
 

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "server/nbd_handshake.h"
+#include "server/nbd/nbd_handshake.h"
 
 static const struct nbd_export export = {.name = "disk", .size_bytes = 1 << 20};
 

@@ -8,7 +8,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "server/nbd_listen.h"
+#include "server/nbd/nbd_listen.h"
 
 Test(nbd_listen, a_peer_that_takes_nothing_is_given_up_after_two_minutes, .timeout = 60)
 {

@@ -5,7 +5,7 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 
-#include "server/nbd_near.h"
+#include "server/nbd/nbd_near.h"
 
 #define CPU	3
 #define FD	7

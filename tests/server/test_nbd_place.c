@@ -7,7 +7,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "server/nbd_place.h"
+#include "server/nbd/nbd_place.h"
 
 static cpu_set_t mask(void)
 {

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "server/nbd_rx.h"
+#include "server/nbd/nbd_rx.h"
 
 static struct nbd_rx rx;
 

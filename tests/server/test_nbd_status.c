@@ -5,7 +5,7 @@
 #include <criterion/criterion.h>
 #include <string.h>
 
-#include "server/nbd_status.h"
+#include "server/nbd/nbd_status.h"
 
 #define RUNS_MAX 64u
 

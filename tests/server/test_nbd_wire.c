@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "server/nbd_wire.h"
+#include "server/nbd/nbd_wire.h"
 
 static void expect_bytes(const uint8_t *bytes, const char *expected, size_t len)
 {

@@ -12,7 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "server/process.h"
+#include "server/base/process.h"
 
 TestSuite(process, .timeout = 60);
 

@@ -16,7 +16,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include "server/store_file.h"
+#include "server/store/store_file.h"
 
 #define STORE_BYTES (16u << 20)
 #define HALF_BYTES  (STORE_BYTES / 2)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * test_store_file - a store in a file does what core/store.h asks of a store
+ * test_store_file - a store in a file does what core/base/store.h asks of a store
  */
 #include <criterion/criterion.h>
 #include <errno.h>
@@ -16,8 +16,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "server/store_file.h"
-#include "server/store_file_internal.h"
+#include "server/store/store_file.h"
+#include "server/store/store_file_internal.h"
 
 #define STORE_BYTES (8u * 1024 * 1024)
 #define MANY	    1000u

@@ -12,8 +12,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "server/store_file.h"
-#include "server/store_file_internal.h"
+#include "server/store/store_file.h"
+#include "server/store/store_file_internal.h"
 
 #define STORE_BYTES (1u << 20)
 #define BYTES	    (64u << 10)

@@ -7,7 +7,7 @@
 #include <stdatomic.h>
 #include <unistd.h>
 
-#include "server/store_gate.h"
+#include "server/store/store_gate.h"
 
 static struct store_gate gate;
 static atomic_bool inside;

@@ -10,8 +10,8 @@
 #include <sys/file.h>
 #include <unistd.h>
 
-#include "server/store_file.h"
-#include "server/store_file_internal.h"
+#include "server/store/store_file.h"
+#include "server/store/store_file_internal.h"
 
 #define STORE_BYTES (1u << 20)
 

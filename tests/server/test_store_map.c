@@ -9,8 +9,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "server/own_memory.h"
-#include "server/store_map.h"
+#include "server/control/own_memory.h"
+#include "server/store/store_map.h"
 
 #define SIZE_BYTES (64ull << 20)
 

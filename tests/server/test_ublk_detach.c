@@ -8,7 +8,7 @@
 #include <stdatomic.h>
 #include <string.h>
 
-#include "server/ublk_detach.h"
+#include "server/ublk/ublk_detach.h"
 
 static struct ublk_detach detach;
 static _Atomic int wakes;

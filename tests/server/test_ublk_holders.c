@@ -13,8 +13,8 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
-#include "server/ublk_holders.h"
-#include "server/ublk_openers.h"
+#include "server/ublk/driver/ublk_holders.h"
+#include "server/ublk/driver/ublk_openers.h"
 
 #define INITIAL "pid:[4026531836]"
 

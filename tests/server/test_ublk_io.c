@@ -5,7 +5,7 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 
-#include "server/ublk_io.h"
+#include "server/ublk/ublk_io.h"
 
 #define SIZE_BYTES (1ull << 30)
 #define SECTORS	   (SIZE_BYTES / UBLK_SECTOR_BYTES)

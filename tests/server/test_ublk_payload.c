@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #include "core/base/units.h"
-#include "server/ublk_payload.h"
+#include "server/ublk/ublk_payload.h"
 
 #define BYTES	   (64u << 10)
 #define FEW_BYTES  4096u

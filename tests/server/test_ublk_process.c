@@ -7,7 +7,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "server/ublk_process.h"
+#include "server/ublk/ublk_process.h"
 
 Test(ublk_process, one_that_was_killed_does_not_live_although_it_is_still_there)
 {

@@ -14,10 +14,10 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "server/loop.h"
-#include "server/store_file.h"
-#include "server/ublk_abi.h"
-#include "server/ublk_queue.h"
+#include "server/loop/loop.h"
+#include "server/store/store_file.h"
+#include "server/ublk/driver/ublk_abi.h"
+#include "server/ublk/ublk_queue.h"
 
 #define STORE_BYTES (1u << 20)
 #define DEPTH	    8u

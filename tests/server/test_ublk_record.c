@@ -13,8 +13,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "server/ublk_record.h"
-#include "server/ublk_shape.h"
+#include "server/ublk/driver/ublk_record.h"
+#include "server/ublk/driver/ublk_shape.h"
 
 static char folder[64];
 static char store[128];

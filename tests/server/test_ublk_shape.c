@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "core/base/units.h"
-#include "server/ublk_shape.h"
+#include "server/ublk/driver/ublk_shape.h"
 
 #define SIZE_BYTES (1ull << 30)
 

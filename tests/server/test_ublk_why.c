@@ -6,8 +6,8 @@
 #include <errno.h>
 #include <string.h>
 
-#include "server/ublk_abi.h"
-#include "server/ublk_why.h"
+#include "server/ublk/driver/ublk_abi.h"
+#include "server/ublk/driver/ublk_why.h"
 
 #define ALL (UBLK_F_RECOVERY | UBLK_F_RECOVERY_REISSUE | UBLK_F_IOCTL_ENCODE)
 

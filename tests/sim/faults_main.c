@@ -20,7 +20,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "core/geometry.h"
+#include "core/format/geometry.h"
 #include "tests/lib/mutant.h"
 #include "tests/sim/report.h"
 #include "tests/sim/run.h"

@@ -27,8 +27,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cli/check.h"
-#include "core/geometry.h"
+#include "cli/check/check.h"
+#include "core/format/geometry.h"
 #include "tests/lib/mutant.h"
 #include "tests/sim/report.h"
 #include "tests/sim/run.h"

@@ -13,8 +13,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "core/request.h"
-#include "core/volume.h"
+#include "core/request/request.h"
+#include "core/volume/volume.h"
 #include "tests/lib/store_sim.h"
 
 struct patient {

@@ -14,7 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cli/check.h"
+#include "cli/check/check.h"
 
 /* Of the images, one in so many gets the dearer looks. */
 #define CHECK_IN      6u

@@ -16,7 +16,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "core/request.h"
+#include "core/request/request.h"
 
 #define SCANS_MAX 6u
 

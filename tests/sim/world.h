@@ -22,9 +22,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "core/request.h"
-#include "core/same_job.h"
-#include "core/volume.h"
+#include "core/request/request.h"
+#include "core/request/same_job.h"
+#include "core/volume/volume.h"
 #include "tests/lib/content.h"
 #include "tests/lib/rng.h"
 #include "tests/lib/store_sim.h"

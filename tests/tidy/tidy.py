@@ -137,12 +137,12 @@ FRONT_ENDS = ("nbd", "ublk", "ctl")
 FRONT_END_CORE = re.compile(r"core/(look|request|same_job|volume|worker)\.h$|core/base/")
 # What both ends of the control socket need, the store, which both open, and the ublk driver, which
 # both ask.
-CLI_SERVER = {"server/ctl_frame.h", "server/ctl_limits.h", "server/ctl_path.h", "server/far_path.h",
-              "server/ctl_ranges.h", "server/ctl_rpc.h", "server/ctl_text.h", "server/store_file.h",
-              "server/process.h", "server/ring.h", "server/ublk_control.h",
-              "server/ublk_find.h", "server/ublk_record.h", "server/ublk_shape.h"}
+CLI_SERVER = {"server/control/protocol/ctl_frame.h", "server/control/protocol/ctl_limits.h", "server/control/protocol/ctl_path.h", "server/base/far_path.h",
+              "server/control/protocol/ctl_ranges.h", "server/control/protocol/ctl_rpc.h", "server/control/protocol/ctl_text.h", "server/store/store_file.h",
+              "server/base/process.h", "server/base/ring.h", "server/ublk/driver/ublk_control.h",
+              "server/ublk/driver/ublk_find.h", "server/ublk/driver/ublk_record.h", "server/ublk/driver/ublk_shape.h"}
 # Where records of running servers are kept is one place for all front ends.
-FRONT_ENDS_SHARE = {"server/ctl_path.h"}
+FRONT_ENDS_SHARE = {"server/control/protocol/ctl_path.h"}
 CHECK_CORE = re.compile(r"core/(format|geometry)\.h$|core/base/")
 
 
@@ -316,19 +316,19 @@ def check_man():
 
 def check_counters():
     """The manual page and the protocol's document say what the table of counters says."""
-    table = re.sub(r"\\\n\s*", "", read("core/counters.h"))
+    table = re.sub(r"\\\n\s*", "", read("core/volume/counters.h"))
     rows = re.findall(r"C\((\w+), (\w+), (\w+),\s*\"([^\"]*)\"\)", table)
     if len(rows) != len(re.findall(r"\bC\(", table)) or not rows:
-        yield "core/counters.h: a line that is no counter"
+        yield "core/volume/counters.h: a line that is no counter"
     page = re.findall(r"^\.TP\n\.B (\w+)\n(.*)$", read("man/sameblk-stats.1"), re.M)
     document = re.findall(r"^\| `(\w+)` \| (gauge|counter) \| (.*) \|$",
                           read("docs/control-protocol.md"), re.M)
     wanted = [(name, text) for _, _, name, text in rows]
     for said in sorted(set(wanted) ^ {line for line in page if line[0] != "uptime_seconds"}):
-        yield f"man/sameblk-stats.1: not as in core/counters.h: {said[0]}: {said[1]}"
+        yield f"man/sameblk-stats.1: not as in core/volume/counters.h: {said[0]}: {said[1]}"
     wanted = [(name, kind.lower(), text) for kind, _, name, text in rows]
     for said in sorted(set(wanted) ^ set(document)):
-        yield f"docs/control-protocol.md: not as in core/counters.h: {said[0]}: {said[2]}"
+        yield f"docs/control-protocol.md: not as in core/volume/counters.h: {said[0]}: {said[2]}"
 
 
 def check_scripts():

@@ -3,7 +3,7 @@
  * image - a small store made by hand, for tests of check
  *
  * A test builds a state in plain arrays, breaks one thing, and writes it all with the encoders of
- * core/format.h; or writes first and then breaks bytes. The engine has no part in it.
+ * core/format/format.h; or writes first and then breaks bytes. The engine has no part in it.
  *
  *   16 MiB store, 1300 logical blocks: regions 0, 1 and a short 2; slabs 0, 1 and a short 2; a ring
  *   of 32 blocks; one root page, one summary page
@@ -18,8 +18,8 @@
 #ifndef TESTS_UNIT_IMAGE_H
 #define TESTS_UNIT_IMAGE_H
 
-#include "cli/check.h"
-#include "core/format.h"
+#include "cli/check/check.h"
+#include "core/format/format.h"
 
 #define IMAGE_LOGICAL_BLOCKS 1300u
 #define IMAGE_STORE_BLOCKS   4096u

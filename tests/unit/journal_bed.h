@@ -12,7 +12,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "core/journal.h"
+#include "core/metadata/journal.h"
 #include "tests/lib/store_mem.h"
 
 #define RING_BLOCKS 32u

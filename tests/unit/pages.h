@@ -11,7 +11,7 @@
 #ifndef TESTS_UNIT_PAGES_H
 #define TESTS_UNIT_PAGES_H
 
-#include "core/cache.h"
+#include "core/metadata/cache.h"
 #include "tests/lib/store_mem.h"
 
 #define PAGES_REGIONS	  100u

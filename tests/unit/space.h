@@ -13,7 +13,7 @@
 
 #include <pthread.h>
 
-#include "core/refs.h"
+#include "core/metadata/refs.h"
 #include "tests/lib/store_mem.h"
 
 /* 201 regions, the last one of 100 blocks. */

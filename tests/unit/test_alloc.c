@@ -11,8 +11,8 @@
 #include <signal.h>
 #include <stdlib.h>
 
-#include "core/alloc.h"
-#include "core/pending.h"
+#include "core/metadata/alloc.h"
+#include "core/metadata/pending.h"
 #include "tests/unit/space.h"
 
 #define HINT	    32u

@@ -5,8 +5,8 @@
 #include <criterion/criterion.h>
 #include <string.h>
 
-#include "cli/check.h"
-#include "core/volume_internal.h"
+#include "cli/check/check.h"
+#include "core/volume/volume_internal.h"
 #include "tests/lib/engine.h"
 
 static struct engine engine;

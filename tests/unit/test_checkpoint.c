@@ -11,8 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/recovery.h"
-#include "core/volume_internal.h"
+#include "core/metadata/recovery.h"
+#include "core/volume/volume_internal.h"
 #include "tests/lib/engine.h"
 
 #define A 0u

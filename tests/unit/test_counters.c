@@ -5,8 +5,8 @@
 #include <criterion/criterion.h>
 #include <string.h>
 
-#include "core/counters.h"
-#include "core/volume_internal.h"
+#include "core/volume/counters.h"
+#include "core/volume/volume_internal.h"
 #include "tests/lib/engine.h"
 
 #define KIB 1024ull

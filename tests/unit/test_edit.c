@@ -11,7 +11,7 @@
 #include <signal.h>
 #include <string.h>
 
-#include "core/volume_internal.h"
+#include "core/volume/volume_internal.h"
 #include "tests/lib/engine.h"
 
 #define REGIONS	  4u

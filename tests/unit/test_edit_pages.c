@@ -7,7 +7,7 @@
  */
 #include <criterion/criterion.h>
 
-#include "core/volume_internal.h"
+#include "core/volume/volume_internal.h"
 
 #define ROOT	  RECORD_ON_ROOT
 #define SRC_ROOT  RECORD_SRC_ON_ROOT

@@ -10,7 +10,7 @@
 #include <sched.h>
 #include <signal.h>
 
-#include "core/fence.h"
+#include "core/volume/fence.h"
 #include "tests/lib/rng.h"
 
 #define TAKERS_MAX 64u

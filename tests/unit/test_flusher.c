@@ -10,7 +10,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "core/flusher.h"
+#include "core/metadata/flusher.h"
 #include "tests/lib/rng.h"
 #include "tests/lib/store_mem.h"
 

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "core/base/bytes.h"
-#include "core/format.h"
+#include "core/format/format.h"
 
 static const uint8_t uuid[FORMAT_UUID_BYTES] = {9, 8, 7};
 static const struct journal_header sealed = {

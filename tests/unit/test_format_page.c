@@ -5,7 +5,7 @@
 #include <criterion/criterion.h>
 #include <string.h>
 
-#include "core/format.h"
+#include "core/format/format.h"
 
 static const uint8_t uuid[FORMAT_UUID_BYTES] = {1, 2,  3,  4,  5,  6,  7,  8,
 						9, 10, 11, 12, 13, 14, 15, 16};

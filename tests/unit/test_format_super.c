@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "core/base/bytes.h"
-#include "core/format.h"
+#include "core/format/format.h"
 
 #define TOPS_MAX 4096u
 

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "core/base/bytes.h"
-#include "core/format.h"
+#include "core/format/format.h"
 
 static const uint8_t uuid[FORMAT_UUID_BYTES] = "sixteen octets..";
 

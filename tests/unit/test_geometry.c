@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/geometry.h"
+#include "core/format/geometry.h"
 
 #define LOGICAL_MIN ((1ull << 20) / BLOCK_BYTES)
 #define LOGICAL_MAX ((64ull << 40) / BLOCK_BYTES)

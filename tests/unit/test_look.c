@@ -4,8 +4,8 @@
  */
 #include <criterion/criterion.h>
 
-#include "core/look.h"
-#include "core/volume_internal.h"
+#include "core/request/look.h"
+#include "core/volume/volume_internal.h"
 #include "tests/lib/engine.h"
 
 static struct engine engine;

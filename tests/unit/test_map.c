@@ -9,7 +9,7 @@
 #include <signal.h>
 #include <string.h>
 
-#include "core/map.h"
+#include "core/metadata/map.h"
 #include "tests/unit/space.h"
 
 #define EXTENTS 600u

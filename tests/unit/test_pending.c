@@ -10,7 +10,7 @@
 #include <errno.h>
 #include <signal.h>
 
-#include "core/pending.h"
+#include "core/metadata/pending.h"
 #include "tests/unit/space.h"
 
 #define CAPACITY 16u

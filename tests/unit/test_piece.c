@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/volume_internal.h"
+#include "core/volume/volume_internal.h"
 #include "tests/lib/engine.h"
 #include "tests/lib/rng.h"
 #include "tests/unit/space.h"

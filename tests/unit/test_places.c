@@ -10,8 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cli/check.h"
-#include "core/volume_internal.h"
+#include "cli/check/check.h"
+#include "core/volume/volume_internal.h"
 #include "tests/lib/engine.h"
 #include "tests/lib/rng.h"
 

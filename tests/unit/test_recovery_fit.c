@@ -18,9 +18,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cli/check.h"
-#include "core/recovery.h"
-#include "core/volume_internal.h"
+#include "cli/check/check.h"
+#include "core/metadata/recovery.h"
+#include "core/volume/volume_internal.h"
 #include "tests/lib/engine.h"
 
 #define RUN	16u

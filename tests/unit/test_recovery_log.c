@@ -2,7 +2,7 @@
 /*
  * test_recovery_log - where the journal ends, what proves that more of it was durable, and replay
  *
- * The first half writes a ring by hand, with the encoders of core/format.h, and asks
+ * The first half writes a ring by hand, with the encoders of core/format/format.h, and asks
  * recovery_read_log(). The second lets the engine write one, takes the power away, and looks at
  * what recovery does with the store.
  */
@@ -11,8 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/recovery.h"
-#include "core/volume_internal.h"
+#include "core/metadata/recovery.h"
+#include "core/volume/volume_internal.h"
 #include "tests/lib/engine.h"
 
 /* --- a ring by hand --- */

@@ -13,8 +13,8 @@
 
 #include "core/base/bytes.h"
 #include "core/base/checksum.h"
-#include "core/recovery.h"
-#include "core/volume_internal.h"
+#include "core/metadata/recovery.h"
+#include "core/volume/volume_internal.h"
 #include "tests/lib/engine.h"
 
 #define RING_BLOCKS 512u /* copy B is not found by the first look around */

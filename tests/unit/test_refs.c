@@ -10,7 +10,7 @@
 #include <signal.h>
 #include <string.h>
 
-#include "core/refs.h"
+#include "core/metadata/refs.h"
 #include "tests/lib/rng.h"
 #include "tests/unit/space.h"
 

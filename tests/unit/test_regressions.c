@@ -10,7 +10,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "core/volume_internal.h"
+#include "core/volume/volume_internal.h"
 #include "tests/lib/engine.h"
 
 /* Far more than any of the requests here needs when it is not going round for ever. */

@@ -8,7 +8,7 @@
 #include <criterion/criterion.h>
 #include <stdlib.h>
 
-#include "core/volume_internal.h"
+#include "core/volume/volume_internal.h"
 #include "tests/lib/engine.h"
 
 #define A     0u

@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/volume_internal.h"
+#include "core/volume/volume_internal.h"
 #include "tests/lib/engine.h"
 
 #define SRC	   0u

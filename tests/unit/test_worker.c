@@ -7,7 +7,7 @@
 #include <signal.h>
 #include <stdlib.h>
 
-#include "core/worker.h"
+#include "core/base/worker.h"
 
 #define NOTES_MAX 16u
 

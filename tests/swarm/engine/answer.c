@@ -10,7 +10,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "core/geometry.h"
+#include "core/format/geometry.h"
 #include "tests/swarm/engine/fail.h"
 #include "tests/swarm/engine/table.h"
 #include "tests/swarm/engine/world.h"

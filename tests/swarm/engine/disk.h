@@ -40,7 +40,7 @@
 #include <stdint.h>
 
 #include "core/base/list.h"
-#include "core/store.h"
+#include "core/base/store.h"
 #include "core/base/units.h"
 #include "tests/lib/rng.h"
 

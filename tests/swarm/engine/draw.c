@@ -3,9 +3,9 @@
 
 #include <string.h>
 
-#include "core/format.h"
-#include "core/geometry.h"
-#include "core/volume.h"
+#include "core/format/format.h"
+#include "core/format/geometry.h"
+#include "core/volume/volume.h"
 #include "tests/swarm/engine/table.h"
 
 #define LIVES_MAX	6u

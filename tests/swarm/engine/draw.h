@@ -14,7 +14,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "core/store.h"
+#include "core/base/store.h"
 #include "tests/lib/rng.h"
 
 enum size_kind {

@@ -4,7 +4,7 @@
  *
  * Whatever the shape, the requests are ordinary ones, several in flight, judged like all others.
  */
-#include "core/format.h"
+#include "core/format/format.h"
 #include "tests/swarm/engine/world.h"
 
 #define FILL_PIECE 128u

@@ -13,8 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cli/check.h"
-#include "core/volume_internal.h"
+#include "cli/check/check.h"
+#include "core/volume/volume_internal.h"
 #include "tests/swarm/engine/fail.h"
 #include "tests/swarm/engine/table.h"
 #include "tests/swarm/engine/world.h"

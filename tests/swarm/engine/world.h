@@ -16,9 +16,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "core/request.h"
-#include "core/same_job.h"
-#include "core/volume.h"
+#include "core/request/request.h"
+#include "core/request/same_job.h"
+#include "core/volume/volume.h"
 #include "tests/lib/content.h"
 #include "tests/lib/rng.h"
 #include "tests/swarm/engine/disk.h"
@@ -175,7 +175,7 @@ void read_touched(struct world *world,
 void quiet(struct world *world);
 /* All is discarded: nothing may be left. Every free block is used once before. */
 void quiet_end(struct world *world);
-/* check (cli/check.h) on the store as it is. */
+/* check (cli/check/check.h) on the store as it is. */
 void quiet_check(struct world *world, const char *when);
 
 /* --- life.c --- */
