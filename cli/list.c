@@ -14,9 +14,9 @@
 
 #include "cli/base/client.h"
 #include "cli/base/commands.h"
-#include "cli/device/devices.h"
 #include "cli/base/parse.h"
 #include "cli/base/say.h"
+#include "cli/device/devices.h"
 #include "server/control/protocol/ctl_rpc.h"
 #include "server/ublk/driver/ublk_shape.h"
 

@@ -5,10 +5,10 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "cli/check/check_main.h"
 #include "cli/base/commands.h"
-#include "cli/check/dump.h"
 #include "cli/base/say.h"
+#include "cli/check/check_main.h"
+#include "cli/check/dump.h"
 #include "server/base/process.h"
 
 struct entry {

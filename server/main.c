@@ -32,10 +32,11 @@
 #include <unistd.h>
 
 #include "core/volume/volume.h"
-#include "server/control/ctl_server.h"
-#include "server/farewell.h"
 #include "server/base/full_path.h"
 #include "server/base/log.h"
+#include "server/base/process.h"
+#include "server/control/ctl_server.h"
+#include "server/farewell.h"
 #include "server/loop/loop.h"
 #include "server/nbd/nbd_conn.h"
 #include "server/nbd/nbd_listen.h"
@@ -43,11 +44,10 @@
 #include "server/nbd/nbd_tls_keys.h"
 #include "server/nbd/nbd_uri.h"
 #include "server/options.h"
-#include "server/base/process.h"
 #include "server/store/store_file.h"
 #include "server/store/store_watch.h"
 #include "server/systemd.h"
-#include "server/ublk/ublk_front.h"
+#include "server/ublk_front.h"
 
 #define EXIT_FAILED    2
 #define EXIT_AGAIN     3

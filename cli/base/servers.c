@@ -7,8 +7,8 @@
 #include <unistd.h>
 
 #include "cli/base/say.h"
-#include "server/control/protocol/ctl_path.h"
 #include "server/base/far_path.h"
+#include "server/control/protocol/ctl_path.h"
 
 /* A server that was stopped (SIGSTOP), or hangs, keeps nobody from the others. */
 #define ANSWER_MS 2000u

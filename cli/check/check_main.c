@@ -14,10 +14,10 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "cli/base/say.h"
 #include "cli/check/check.h"
 #include "cli/check/check_file.h"
 #include "cli/check/salvage_main.h"
-#include "cli/base/say.h"
 #include "core/base/units.h"
 #include "server/control/protocol/ctl_rpc.h"
 

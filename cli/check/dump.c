@@ -16,9 +16,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli/base/say.h"
 #include "cli/check/check_file.h"
 #include "cli/check/check_state.h"
-#include "cli/base/say.h"
 
 static void usage(FILE *out)
 {

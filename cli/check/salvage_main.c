@@ -14,10 +14,10 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
-#include "cli/check/check_file.h"
 #include "cli/base/dedupe_signal.h"
-#include "cli/check/salvage.h"
 #include "cli/base/say.h"
+#include "cli/check/check_file.h"
+#include "cli/check/salvage.h"
 #include "server/control/protocol/ctl_rpc.h"
 
 struct output {

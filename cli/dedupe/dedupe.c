@@ -23,6 +23,11 @@
 
 #include "cli/base/client.h"
 #include "cli/base/commands.h"
+#include "cli/base/dedupe_signal.h"
+#include "cli/base/parse.h"
+#include "cli/base/priority.h"
+#include "cli/base/say.h"
+#include "cli/base/servers.h"
 #include "cli/dedupe/dedupe_account.h"
 #include "cli/dedupe/dedupe_file.h"
 #include "cli/dedupe/dedupe_find.h"
@@ -31,12 +36,7 @@
 #include "cli/dedupe/dedupe_rate.h"
 #include "cli/dedupe/dedupe_scan.h"
 #include "cli/dedupe/dedupe_scratch.h"
-#include "cli/base/dedupe_signal.h"
 #include "cli/dedupe/dedupe_submit.h"
-#include "cli/base/parse.h"
-#include "cli/base/priority.h"
-#include "cli/base/say.h"
-#include "cli/base/servers.h"
 
 #define MEMORY_BYTES	   (256ull << 20)
 #define MEMORY_LEAST_BYTES (16ull << 20)

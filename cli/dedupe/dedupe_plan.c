@@ -2,8 +2,8 @@
 /* dedupe_plan - see the header */
 #include "cli/dedupe/dedupe_plan.h"
 
-#include "cli/dedupe/dedupe_changes.h"
 #include "cli/base/say.h"
+#include "cli/dedupe/dedupe_changes.h"
 #include "core/base/units.h"
 
 static int forget_all(struct dedupe_file *file, const char *why)

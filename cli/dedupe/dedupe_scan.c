@@ -8,9 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cli/dedupe/dedupe_map.h"
 #include "cli/base/dedupe_signal.h"
 #include "cli/base/say.h"
+#include "cli/dedupe/dedupe_map.h"
 
 #define COMMIT_REGIONS 256u
 #define COMMIT_NS      1000000000ull

@@ -18,8 +18,8 @@
 #include <unistd.h>
 
 #include "cli/base/say.h"
-#include "server/control/protocol/ctl_path.h"
 #include "server/base/process.h"
+#include "server/control/protocol/ctl_path.h"
 
 #define PROGRAM	   "sameblkd"
 #define LINE_BYTES 4096u

@@ -15,9 +15,9 @@
 
 #include "cli/base/client.h"
 #include "cli/base/commands.h"
-#include "cli/device/devices.h"
 #include "cli/base/parse.h"
 #include "cli/base/say.h"
+#include "cli/device/devices.h"
 
 #define END_SECONDS 60
 

@@ -11,9 +11,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "cli/device/background.h"
 #include "cli/base/client.h"
 #include "cli/base/say.h"
+#include "cli/device/background.h"
 #include "server/ublk/driver/ublk_find.h"
 #include "server/ublk/driver/ublk_shape.h"
 

@@ -12,11 +12,11 @@
 #include <stdio.h>
 #include <unistd.h>
 
-#include "cli/device/background.h"
 #include "cli/base/commands.h"
-#include "cli/device/devices.h"
 #include "cli/base/parse.h"
 #include "cli/base/say.h"
+#include "cli/device/background.h"
+#include "cli/device/devices.h"
 
 static bool waits(const struct device *device)
 {

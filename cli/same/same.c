@@ -12,11 +12,11 @@
 #include "cli/base/commands.h"
 #include "cli/base/parse.h"
 #include "cli/base/priority.h"
+#include "cli/base/say.h"
+#include "cli/base/servers.h"
 #include "cli/same/same_batch.h"
 #include "cli/same/same_line.h"
 #include "cli/same/same_print.h"
-#include "cli/base/say.h"
-#include "cli/base/servers.h"
 #include "server/control/protocol/ctl_rpc.h"
 
 /* SRC LEN DST [DST...] -> a line that has begun. */

@@ -21,9 +21,9 @@
 
 #include "cli/base/dedupe_signal.h"
 #include "cli/base/parse.h"
+#include "cli/base/say.h"
 #include "cli/same/same_conflicts.h"
 #include "cli/same/same_flight.h"
-#include "cli/base/say.h"
 
 #define BLANKS	       " \t\r\n"
 #define LINE_BYTES_MAX (16u << 20)

@@ -44,10 +44,10 @@
 #include <stdint.h>
 
 #include "core/base/list.h"
-#include "core/format/format.h"
-#include "core/format/geometry.h"
 #include "core/base/store.h"
 #include "core/base/wait.h"
+#include "core/format/format.h"
+#include "core/format/geometry.h"
 
 #define CACHE_FRAMES_MIN   96u
 #define CACHE_FRAMES_SPARE (CACHE_FRAMES_MIN / 4)

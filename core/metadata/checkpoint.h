@@ -40,9 +40,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "core/base/wait.h"
 #include "core/metadata/cache.h"
 #include "core/metadata/journal.h"
-#include "core/base/wait.h"
 
 #define CHECKPOINT_BATCH 32u
 

@@ -16,8 +16,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "core/metadata/cache.h"
 #include "core/format/format.h"
+#include "core/metadata/cache.h"
 
 struct volume;
 

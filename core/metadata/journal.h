@@ -38,12 +38,12 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
-#include "core/metadata/backing.h"
-#include "core/metadata/flusher.h"
-#include "core/format/format.h"
-#include "core/format/geometry.h"
 #include "core/base/store.h"
 #include "core/base/wait.h"
+#include "core/format/format.h"
+#include "core/format/geometry.h"
+#include "core/metadata/backing.h"
+#include "core/metadata/flusher.h"
 
 /* Records that a request publishes without letting go of the metadata lock, at the most. */
 #define JOURNAL_BATCH 18u

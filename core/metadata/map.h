@@ -27,9 +27,9 @@
 #include <stdint.h>
 
 #include "core/base/units.h"
-#include "core/metadata/cache.h"
 #include "core/format/format.h"
-#include "core/request/request.h"
+#include "core/metadata/cache.h"
+#include "core/metadata/extent.h"
 
 /* A root or summary page: always in memory, written by the checkpoint. */
 struct top {

@@ -28,8 +28,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "core/metadata/refs.h"
 #include "core/base/store.h"
+#include "core/metadata/refs.h"
 
 #define PENDING_DISCARDS 8u
 

@@ -20,8 +20,8 @@
 #include <stdint.h>
 
 #include "core/base/units.h"
-#include "core/request/request.h"
 #include "core/base/worker.h"
+#include "core/request/request.h"
 
 struct look {
 	struct volume *volume;

@@ -184,8 +184,7 @@ static void next_part(struct request *request)
 	}
 	if (MUTANT(30)) /* an offset in 32 bits */
 		request->off_bytes = (uint32_t)request->off_bytes;
-	request_next_part(request,
-			  request->no_hole ? SAME_PIECE_BYTES / BLOCK_BYTES : REGION_BLOCKS);
+	request_next_part(request, request->no_hole ? ZEROS_BYTES / BLOCK_BYTES : REGION_BLOCKS);
 	if (!part_is_whole(request) && request->op == REQUEST_DISCARD && !MUTANT(28)) {
 		request->progress_bytes += request->part_bytes;
 		go_on(request);

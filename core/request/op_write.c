@@ -34,7 +34,7 @@
 #include "core/base/mutant.h"
 #include "core/request/request_internal.h"
 
-#define PART_BLOCKS_MAX (SAME_PIECE_BYTES / BLOCK_BYTES)
+#define PART_BLOCKS_MAX (ZEROS_BYTES / BLOCK_BYTES)
 /* A place, an explode, and a record for each target. */
 #define PART_RECORDS (2 + REQUEST_EXTENTS_MAX)
 

@@ -33,11 +33,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "core/base/units.h"
-#include "core/volume/fence.h"
 #include "core/base/store.h"
-#include "core/base/worker.h"
+#include "core/base/units.h"
 #include "core/base/wait.h"
+#include "core/base/worker.h"
+#include "core/metadata/extent.h"
+#include "core/volume/fence.h"
 
 enum request_op {
 	REQUEST_READ,
@@ -81,12 +82,6 @@ struct same_result {
 };
 
 struct volume;
-
-struct extent {
-	pbn_t pbn; /* PBN_NONE: hole */
-	uint32_t blocks;
-	bool maybe_shared;
-};
 
 /* One run of blocks of a write: where it goes, and what it replaces. */
 struct target {

@@ -62,9 +62,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "core/format/geometry.h"
 #include "core/base/store.h"
 #include "core/base/wait.h"
+#include "core/format/geometry.h"
 
 #define TRACKING_BATCH 32u /* pages written at a time */
 #define TRACKING_REST  60u /* ticks without a change after which an area is closed */

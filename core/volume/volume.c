@@ -21,7 +21,7 @@
 #define HOMES_FRAMES	    4u /* for each slab, so that all counts can stay in the cache */
 
 /* What holes are written with and compared to; nobody ever writes here. */
-static uint8_t zeros[SAME_PIECE_BYTES] __attribute__((aligned(BLOCK_BYTES)));
+static uint8_t zeros[ZEROS_BYTES] __attribute__((aligned(BLOCK_BYTES)));
 
 void volume_log(struct volume *volume, const char *format, ...)
 {

@@ -15,10 +15,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "core/base/units.h"
-#include "core/volume/counters.h"
 #include "core/base/store.h"
+#include "core/base/units.h"
 #include "core/base/worker.h"
+#include "core/volume/counters.h"
 
 #define VOLUME_LOGICAL_BYTES_MIN (1ull << 20)
 #define VOLUME_LOGICAL_BYTES_MAX (64ull << 40)

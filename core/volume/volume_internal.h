@@ -18,15 +18,17 @@
 #include "core/metadata/cache.h"
 #include "core/metadata/checkpoint.h"
 #include "core/metadata/edit.h"
-#include "core/volume/fence.h"
 #include "core/metadata/flusher.h"
 #include "core/metadata/journal.h"
 #include "core/metadata/map.h"
 #include "core/metadata/pending.h"
 #include "core/metadata/refs.h"
 #include "core/metadata/sweep.h"
+#include "core/volume/fence.h"
 #include "core/volume/tracking.h"
 #include "core/volume/volume.h"
+
+#define ZEROS_BYTES (1024u * 1024u)
 
 struct volume {
 	struct store *store;
@@ -59,7 +61,7 @@ struct volume {
 	_Atomic int latched; /* 0 or a negative errno */
 	_Atomic bool settle_wanted; /* something pending waits for an epoch alone */
 	_Atomic bool cancelled;
-	uint8_t *zeros; /* SAME_PIECE_BYTES, never written */
+	uint8_t *zeros; /* ZEROS_BYTES, never written */
 
 	struct {
 		_Atomic uint64_t reads, writes, zeroes, flushes, discards, read_bytes,

@@ -13,8 +13,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "server/control/protocol/ctl_text.h"
 #include "server/control/own_memory.h"
+#include "server/control/protocol/ctl_text.h"
 
 static int put_number(json_t *object, const char *key, uint64_t number)
 {

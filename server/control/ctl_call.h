@@ -27,10 +27,10 @@
 #include <stdint.h>
 
 #include "core/base/list.h"
+#include "core/base/worker.h"
 #include "core/request/request.h"
 #include "core/request/same_job.h"
 #include "core/volume/volume.h"
-#include "core/base/worker.h"
 #include "server/control/protocol/ctl_limits.h"
 #include "server/control/protocol/ctl_rpc.h"
 

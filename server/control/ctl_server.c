@@ -33,8 +33,8 @@
 #include "server/control/ctl_answer.h"
 #include "server/control/ctl_call.h"
 #include "server/control/ctl_conn.h"
-#include "server/control/protocol/ctl_limits.h"
 #include "server/control/ctl_listen.h"
+#include "server/control/protocol/ctl_limits.h"
 #include "server/control/protocol/ctl_path.h"
 #include "server/control/protocol/ctl_rpc.h"
 

@@ -28,8 +28,8 @@
 #include "core/base/list.h"
 #include "core/base/store.h"
 #include "core/base/worker.h"
-#include "server/loop/buffers.h"
 #include "server/base/ring.h"
+#include "server/loop/buffers.h"
 
 /* Something to be run between the deliveries of this turn and its submission, once each time it
  * asks. */

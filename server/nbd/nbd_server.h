@@ -18,8 +18,8 @@
 
 #include "core/base/list.h"
 #include "core/volume/volume.h"
-#include "server/loop/latency.h"
 #include "server/base/log.h"
+#include "server/loop/latency.h"
 #include "server/loop/loop.h"
 #include "server/nbd/nbd_guests.h"
 #include "server/nbd/nbd_handshake.h"

@@ -44,8 +44,8 @@
 #include "core/volume/volume.h"
 #include "server/loop/latency.h"
 #include "server/loop/loop.h"
-#include "server/ublk/ublk_payload.h"
 #include "server/ublk/driver/ublk_shape.h"
+#include "server/ublk/ublk_payload.h"
 
 struct ublk_queue;
 

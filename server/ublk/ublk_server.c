@@ -13,8 +13,8 @@
 #include <unistd.h>
 
 #include "server/base/log.h"
-#include "server/ublk/ublk_process.h"
 #include "server/ublk/driver/ublk_record.h"
+#include "server/ublk/ublk_process.h"
 
 #define PAUSE_MS 10u
 /* udev holds a node it has just made, or makes it a little later. */

@@ -36,9 +36,9 @@
 #include "core/volume/volume.h"
 #include "server/loop/latency.h"
 #include "server/loop/loop.h"
-#include "server/ublk/ublk_agent.h"
 #include "server/ublk/driver/ublk_control.h"
 #include "server/ublk/driver/ublk_find.h"
+#include "server/ublk/ublk_agent.h"
 #include "server/ublk/ublk_queue.h"
 
 struct ublk_server_options {

@@ -16,8 +16,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "core/volume/volume.h"
 #include "core/base/worker.h"
+#include "core/volume/volume.h"
 
 #define FAKE_PERIOD 512u
 #define FAKE_BYTES  (512ull << 20)

@@ -10,8 +10,8 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-#include "cli/dedupe/dedupe_account.h"
 #include "cli/base/say.h"
+#include "cli/dedupe/dedupe_account.h"
 
 #define DRAW_US 250000 /* it is drawn five times a second */
 

@@ -13,8 +13,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "server/ublk/ublk_agent.h"
 #include "server/ublk/driver/ublk_view.h"
+#include "server/ublk/ublk_agent.h"
 
 /* No machine has that many devices. */
 #define NO_DEVICE 1048000u

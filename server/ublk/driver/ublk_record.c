@@ -12,8 +12,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "server/control/protocol/ctl_path.h"
 #include "server/base/far_path.h"
+#include "server/control/protocol/ctl_path.h"
 #include "server/ublk/driver/ublk_shape.h"
 
 #define UUID_BYTES	16u

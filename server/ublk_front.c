@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* ublk_front - see the header */
-#include "server/ublk/ublk_front.h"
+#include "server/ublk_front.h"
 
 #include <errno.h>
 #include <string.h>
 
 #include "server/base/log.h"
-#include "server/ublk/ublk_process.h"
 #include "server/ublk/driver/ublk_record.h"
+#include "server/ublk/ublk_process.h"
 
 void ublk_front_init(struct ublk_front *front, const struct options *options, int argc, char **argv,
 		     void (*wake)(void *context))

@@ -9,8 +9,8 @@
  * Threads   the main thread, but ublk_front_detach(), which the control thread calls and where it
  *           waits for the main thread.
  */
-#ifndef SERVER_UBLK_UBLK_FRONT_H
-#define SERVER_UBLK_UBLK_FRONT_H
+#ifndef SERVER_UBLK_FRONT_H
+#define SERVER_UBLK_FRONT_H
 
 #include <stdbool.h>
 
