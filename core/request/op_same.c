@@ -39,7 +39,7 @@
 #define LOADS_MAX    (4 * BATCH_RUNS)
 #define READ_RUNS    (REQUEST_EXTENTS_MAX / 2) /* two reads each */
 
-_Static_assert(SAME_PIECE_BYTES <= ZEROS_BYTES, "a hole is compared with zeros");
+_Static_assert(PIECE_BLOCKS *BLOCK_BYTES <= ZEROS_BYTES, "a hole is compared with zeros");
 _Static_assert(BATCH_RUNS >= READ_RUNS && BATCH_RUNS <= REQUEST_EXTENTS_MAX,
 	       "runs looked up at a time");
 

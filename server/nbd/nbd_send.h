@@ -4,9 +4,9 @@
  *
  * All pieces that are ready go out with one gathered system call that does not wait; when the
  * socket takes no more, the ring waits until it does. A piece's data is in a buffer, or it is
- * looked up and sent straight from the mapped store (core/request/look.h, server/store/store_map.h). A looked-up
- * piece holds nothing while it waits in the queue: it is looked up anew each time that it is sent
- * from, and the look ends with the system call.
+ * looked up and sent straight from the mapped store (core/request/look.h,
+ * server/store/store_map.h). A looked-up piece holds nothing while it waits in the queue: it is
+ * looked up anew each time that it is sent from, and the look ends with the system call.
  *
  *   queued ----> gathered ----> sent
  *     ^   \         |

@@ -2,10 +2,10 @@
 /*
  * store_file - a store in a regular file or a block device, through io_uring
  *
- * Guarantees what core/base/store.h asks: short transfers are finished here, a flush is fdatasync(), a
- * write with fua is durable when done() is called (RWF_DSYNC). Once the kernel has reported that
- * written data could not be made durable, every later flush and fua write fails: it reports that
- * once only, and to whoever asks first.
+ * Guarantees what core/base/store.h asks: short transfers are finished here, a flush is
+ * fdatasync(), a write with fua is durable when done() is called (RWF_DSYNC). Once the kernel has
+ * reported that written data could not be made durable, every later flush and fua write fails: it
+ * reports that once only, and to whoever asks first.
  *
  * Lock      flock() on the description that does the I/O, so it lives as long as the last I/O of a
  *           killed process: exclusive, or shared for read_only. Block devices are claimed with

@@ -2,10 +2,10 @@
 /*
  * fake_engine - stands in for core/ below the control socket: a volume without a store
  *
- * It implements the functions of core/volume/volume.h, core/request/same_job.h and core/request/request.h that the
- * control side calls, for a volume whose block L at first holds the content L % FAKE_PERIOD (0
- * stands for zeros) and whose mapping is an array. Jobs can be held back, so that tests decide
- * when and in which order they end.
+ * It implements the functions of core/volume/volume.h, core/request/same_job.h and
+ * core/request/request.h that the control side calls, for a volume whose block L at first holds the
+ * content L % FAKE_PERIOD (0 stands for zeros) and whose mapping is an array. Jobs can be held
+ * back, so that tests decide when and in which order they end.
  *
  * Threads   the fake has one worker with a thread of its own; the functions below are for the
  *           test's.

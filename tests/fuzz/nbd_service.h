@@ -2,7 +2,8 @@
 /*
  * nbd_service - a volume served over NBD by a thread of this process, to sockets handed to it
  *
- * The store is a file in memory. Only what server/nbd/nbd_server.h and server/loop/loop.h offer is used.
+ * The store is a file in memory. Only what server/nbd/nbd_server.h and server/loop/loop.h offer is
+ * used.
  *
  * Errors    whatever does not work ends the process.
  * Blocking  nbd_service_wait(), until the last connection is gone.
