@@ -290,7 +290,7 @@ static int run_create(struct create *create)
 	good = is_good_store_size(create) && format_store(create, store);
 	if (!good)
 		store_file_unmake(store, create->path);
-	store_file_close(store);
+	store_close(store);
 	return good ? EXIT_GOOD : EXIT_FAILED;
 }
 

@@ -44,7 +44,7 @@
 #include "server/nbd/nbd_tls_keys.h"
 #include "server/nbd/nbd_uri.h"
 #include "server/options.h"
-#include "server/store/store_file.h"
+#include "server/store/store_open.h"
 #include "server/store/store_watch.h"
 #include "server/systemd.h"
 #include "server/ublk_front.h"
@@ -152,21 +152,21 @@ static void wait_for_wake(void)
 static int open_store(struct daemon *daemon)
 {
 	const struct options *options = &daemon->options;
-	struct store_file_options store_options = {
+	const struct store_options store_options = {
 		.read_only = options->read_only,
 		.direct = options->direct,
 		.buffered = options->buffered,
-		.wait_ms = STORE_FILE_WAIT_MS,
+		.wait_ms = STORE_WAIT_MS,
 		.lanes = options->workers,
 	};
 	const char *message;
-	int r = store_file_open(options->store, &store_options, &daemon->store, &message);
+	int r = store_open(options->store, &store_options, &daemon->store, &message);
 
 	if (r < 0)
 		log_error("cannot open the store: %s", message);
-	else if (store_file_cached_fd(daemon->store) < 0 && !options->direct)
+	else if (daemon->store->direct && !options->direct)
 		log_info("%s may run out of space: it is used with O_DIRECT", options->store);
-	daemon->options.direct = r == 0 && store_file_cached_fd(daemon->store) < 0;
+	daemon->options.direct = r == 0 && daemon->store->direct;
 	return r;
 }
 
@@ -499,7 +499,7 @@ static int start_nbd(struct daemon *daemon)
 	daemon->has_nbd = true;
 	daemon->nbd.aligns_payloads = options->direct;
 	daemon->nbd.lasting = options->lasting;
-	if (store_file_map(daemon->store, &daemon->map) == 0)
+	if (store_open_map(daemon->store, &daemon->map) == 0)
 		daemon->nbd.map = &daemon->map;
 	daemon->nbd.tls_keys = daemon->tls_keys;
 	daemon->nbd.remote_export.tls_required = options_tls(options) && !options->insecure_tcp;
@@ -714,7 +714,7 @@ static void quiesce(struct daemon *daemon)
 		for (unsigned i = 0; i < daemon->options.workers; i++) {
 			while (worker_run(daemon->workers[i]))
 				any = true;
-			if (store_file_in_flight(daemon->store, i) == 0)
+			if (daemon->store->ops->in_flight(daemon->store, i) == 0)
 				continue;
 			daemon->store->ops->wait(daemon->store, i);
 			any = true;
@@ -752,13 +752,13 @@ static int go_down(struct daemon *daemon)
 	if (daemon->has_nbd)
 		nbd_server_done(&daemon->nbd);
 	nbd_tls_keys_free(daemon->tls_keys);
-	store_file_unmap(daemon->store, &daemon->map);
+	store_close_map(daemon->store, &daemon->map);
 	for (unsigned i = 0; i < daemon->loops_made; i++)
 		loop_done(&daemon->loops[i]);
 	free(daemon->loops);
 	if (daemon->has_socket)
 		nbd_listen_remove(&daemon->listen_socket);
-	store_file_close(daemon->store);
+	store_close(daemon->store);
 	return r;
 }
 

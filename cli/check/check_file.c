@@ -16,6 +16,7 @@
 
 #include "cli/base/say.h"
 #include "server/store/store_file.h"
+#include "server/store/store_open.h"
 
 #define LOCK_PAUSE_MS 20u
 
@@ -108,7 +109,7 @@ static int lock_patiently(int fd, int kind)
 	const struct timespec pause = {.tv_nsec = LOCK_PAUSE_MS * 1000000L};
 
 	for (unsigned ms = 0; flock(fd, kind | LOCK_NB) < 0; ms += LOCK_PAUSE_MS) {
-		if (errno != EINTR && (errno != EWOULDBLOCK || ms >= STORE_FILE_WAIT_MS))
+		if (errno != EINTR && (errno != EWOULDBLOCK || ms >= STORE_WAIT_MS))
 			return -errno;
 		nanosleep(&pause, NULL);
 	}

@@ -34,6 +34,7 @@
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdbool.h>
+#include <stddef.h>
 
 enum store_op {
 	STORE_READ,
@@ -72,11 +73,29 @@ struct store_io {
 };
 
 struct store;
+struct ring; /* what a thread waits on: the server's */
 
 struct store_ops {
 	void (*submit)(struct store *store, struct store_io *io);
 	/* Delivers at least one completion of the lane, if any I/O of it is in flight. */
 	void (*wait)(struct store *store, unsigned lane);
+
+	/* What a thread needs that serves a lane beside other things. NULL in a store that is only
+	 * waited for. */
+
+	/* The calling thread owns the lane from now on. The ring brings completions of the lane, and
+	 * whatever else the thread puts on it. */
+	int (*take_lane)(struct store *store, unsigned lane, struct ring **ret_ring);
+	/* Calls done() of what was finished inside submit or on another thread; true if there was
+	 * any. */
+	bool (*deliver)(struct store *store, unsigned lane);
+	/* wake is called on any thread when deliver has something to do for the lane. */
+	void (*set_wake)(struct store *store, unsigned lane, void (*wake)(void *context),
+			 void *context);
+	/* I/O of the lane that is not answered yet. Any thread. */
+	unsigned (*in_flight)(const struct store *store, unsigned lane);
+	/* Waits for no I/O: none may be in flight. */
+	void (*close)(struct store *store);
 };
 
 struct store {
@@ -85,6 +104,7 @@ struct store {
 	uint32_t sector_bytes; /* smallest unit a write leaves whole: 512 or 4096 */
 	unsigned lane_count;
 	bool read_only;
+	bool direct; /* not through this machine's page cache: memory has to be aligned */
 	bool can_discard;
 	bool can_compare; /* without a copy, quicker than reading */
 	bool reaches_foreign;
@@ -118,6 +138,13 @@ static inline void store_submit(struct store *store, struct store_io *io)
 {
 	io->magic = STORE_IO_MAGIC;
 	store->ops->submit(store, io);
+}
+
+/* NULL is fine. */
+static inline void store_close(struct store *store)
+{
+	if (store != NULL)
+		store->ops->close(store);
 }
 
 #endif

@@ -14,7 +14,6 @@
 #include <unistd.h>
 
 #include "server/base/log.h"
-#include "server/store/store_file.h"
 
 #define TICK_SECONDS 1
 /* So often what has come is run before the ring is looked at again: what goes on by itself (merges,
@@ -71,14 +70,14 @@ int loop_init(struct loop *loop, struct store *store, unsigned lane, uint64_t bu
 	loop->worker.wake = wake;
 	loop->worker.wake_context = loop;
 	loop->now_ms = clock_ms();
-	store_file_set_wake(store, lane, wake_loop, loop);
+	store->ops->set_wake(store, lane, wake_loop, loop);
 	return 0;
 }
 
 void loop_done(struct loop *loop)
 {
 	assert(!loop->has_thread && loop->busy == 0);
-	store_file_set_wake(loop->store, loop->worker.lane, NULL, NULL);
+	loop->store->ops->set_wake(loop->store, loop->worker.lane, NULL, NULL);
 	worker_done(&loop->worker);
 	pthread_cond_destroy(&loop->started_cond);
 	pthread_mutex_destroy(&loop->lock);
@@ -174,7 +173,7 @@ static bool run_soon(struct loop *loop)
 static bool may_end(const struct loop *loop)
 {
 	return loop->stopping && loop->busy == 0 &&
-	       store_file_in_flight(loop->store, loop->worker.lane) == 0;
+	       loop->store->ops->in_flight(loop->store, loop->worker.lane) == 0;
 }
 
 /* True: nothing is to be done, so wait. From the store of sleeping on, whoever posts raises the
@@ -182,8 +181,8 @@ static bool may_end(const struct loop *loop)
 static bool go_to_sleep(struct loop *loop)
 {
 	atomic_store(&loop->sleeping, true);
-	if (!worker_run(&loop->worker) && !store_file_deliver(loop->store, loop->worker.lane) &&
-	    list_empty(&loop->soon))
+	if (!worker_run(&loop->worker) &&
+	    !loop->store->ops->deliver(loop->store, loop->worker.lane) && list_empty(&loop->soon))
 		return true;
 	atomic_store(&loop->sleeping, false);
 	return false;
@@ -193,7 +192,7 @@ static bool go_to_sleep(struct loop *loop)
  * ranges are merged, and sockets and mailbox must not wait for the end of that. */
 static bool run_once(struct loop *loop)
 {
-	bool any = store_file_deliver(loop->store, loop->worker.lane);
+	bool any = loop->store->ops->deliver(loop->store, loop->worker.lane);
 
 	any = run_soon(loop) || any;
 	return worker_run(&loop->worker) || any;
@@ -254,7 +253,7 @@ static void *thread_main(void *argument)
 {
 	struct loop *loop = argument;
 	char name[16];
-	int r = store_file_ring(loop->store, loop->worker.lane, &loop->ring);
+	int r = loop->store->ops->take_lane(loop->store, loop->worker.lane, &loop->ring);
 
 	snprintf(name, sizeof(name), "worker-%u", loop->worker.lane);
 	prctl(PR_SET_NAME, name);

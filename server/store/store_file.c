@@ -11,7 +11,7 @@
  *   IN KERNEL -> again    step_done     something was transferred, or less than TRIES_MAX tries
  *   IN KERNEL -> done()   finish_io     all was transferred, or an error
  *   submit  -> done()     write_now     the page cache took a whole write in a plain system call;
- *                                       done() is called by store_file_deliver()
+ *                                       done() is called by deliver()
  *
  * While a file system punches a hole nobody else writes to the file. So there is one discard at a
  * time, in pieces, and where others write (or ranges are compared, on the same processors)
@@ -386,7 +386,7 @@ static void start_step(struct file_io *fio)
 
 static bool needs_bounce(const struct store_lane *lane, const struct store_io *io)
 {
-	if (!lane->file->direct || io->foreign != 0 ||
+	if (!lane->file->store.direct || io->foreign != 0 ||
 	    (io->op != STORE_READ && io->op != STORE_WRITE))
 		return false;
 	return (uintptr_t)io->buf % lane->file->memory_align_bytes != 0;
@@ -431,8 +431,8 @@ static bool write_now(struct store_lane *lane, struct store_io *io)
 	bool discarding;
 	ssize_t written;
 
-	if (io->op != STORE_WRITE || io->locked || io->fua || io->foreign != 0 || file->direct ||
-	    file->piece_bytes != 0)
+	if (io->op != STORE_WRITE || io->locked || io->fua || io->foreign != 0 ||
+	    file->store.direct || file->piece_bytes != 0)
 		return false;
 	begin_ns = clock_ns();
 	if (begin_ns < lane->write_now_after_ns || is_stuck(file))
@@ -448,7 +448,7 @@ static bool write_now(struct store_lane *lane, struct store_io *io)
 	return written >= 0 && (uint64_t)written == io->len_bytes;
 }
 
-bool store_file_deliver(struct store *store, unsigned index)
+static bool deliver(struct store *store, unsigned index)
 {
 	struct store_lane *lane = lane_of(store, index);
 	struct store_io *io = lane->written;
@@ -495,6 +495,40 @@ static void start_discards(struct store_lane *lane)
 	start_io(lane, io);
 }
 
+/* A number that no other thread ever had: a pthread_t, or a tid, is used again after its thread. */
+static uint64_t this_thread(void)
+{
+	static _Atomic uint64_t last;
+	static _Thread_local uint64_t own;
+
+	if (own == 0)
+		own = atomic_fetch_add(&last, 1) + 1;
+	return own;
+}
+
+static int take_lane(struct store *store, unsigned index, struct ring **ret_ring)
+{
+	struct store_lane *lane = lane_of(store, index);
+	int r;
+
+	if (lane->has_ring && lane->owner == this_thread()) {
+		*ret_ring = &lane->ring;
+		return 0;
+	}
+	if (lane->has_ring) {
+		assert(lane->in_flight == 0 && lane->ring.in_flight == 0);
+		ring_done(&lane->ring);
+		lane->has_ring = false;
+	}
+	r = ring_init(&lane->ring);
+	if (r < 0)
+		return r;
+	lane->has_ring = true;
+	lane->owner = this_thread();
+	*ret_ring = &lane->ring;
+	return 0;
+}
+
 static void submit(struct store *store, struct store_io *io)
 {
 	struct store_lane *lane = lane_of(store, io->lane);
@@ -512,7 +546,7 @@ static void submit(struct store *store, struct store_io *io)
 		store_file_compare(lane, io);
 		return;
 	}
-	if (store_file_ring(store, io->lane, &ring) < 0) {
+	if (take_lane(store, io->lane, &ring) < 0) {
 		io->store_next = lane->refused;
 		lane->refused = io;
 		return;
@@ -549,7 +583,7 @@ static void wait_lane(struct store *store, unsigned index)
 	struct store_lane *lane = lane_of(store, index);
 	uint64_t before = lane->finished;
 
-	if (deliver_refused(lane) || store_file_deliver(store, index))
+	if (deliver_refused(lane) || deliver(store, index))
 		return;
 	while (lane->in_flight > 0 && lane->finished == before) {
 		if (!store_file_compared(lane, true)) {
@@ -558,61 +592,6 @@ static void wait_lane(struct store *store, unsigned index)
 			assert(r >= 0);
 		}
 	}
-}
-
-const struct store_ops store_file_ops = {
-	.submit = submit,
-	.wait = wait_lane,
-};
-
-/* A number that no other thread ever had: a pthread_t, or a tid, is used again after its thread. */
-static uint64_t this_thread(void)
-{
-	static _Atomic uint64_t last;
-	static _Thread_local uint64_t own;
-
-	if (own == 0)
-		own = atomic_fetch_add(&last, 1) + 1;
-	return own;
-}
-
-int store_file_ring(struct store *store, unsigned index, struct ring **ret_ring)
-{
-	struct store_lane *lane = lane_of(store, index);
-	int r;
-
-	if (lane->has_ring && lane->owner == this_thread()) {
-		*ret_ring = &lane->ring;
-		return 0;
-	}
-	if (lane->has_ring) {
-		assert(lane->in_flight == 0 && lane->ring.in_flight == 0);
-		ring_done(&lane->ring);
-		lane->has_ring = false;
-	}
-	r = ring_init(&lane->ring);
-	if (r < 0)
-		return r;
-	lane->has_ring = true;
-	lane->owner = this_thread();
-	*ret_ring = &lane->ring;
-	return 0;
-}
-
-int store_file_cached_fd(const struct store *store)
-{
-	const struct store_file *file = (const struct store_file *)store;
-
-	assert(file->magic == STORE_FILE_MAGIC);
-	return file->direct ? -1 : file->fd;
-}
-
-unsigned store_file_in_flight(const struct store *store, unsigned lane)
-{
-	const struct store_file *file = (const struct store_file *)store;
-
-	assert(file->magic == STORE_FILE_MAGIC && lane < store->lane_count);
-	return file->lanes[lane].in_flight;
 }
 
 static int lane_init(struct store_file *file, struct store_lane *lane)
@@ -631,7 +610,7 @@ static int lane_init(struct store_file *file, struct store_lane *lane)
 		lane->ios[i].next_free = lane->free;
 		lane->free = &lane->ios[i];
 	}
-	if (!file->direct)
+	if (!file->store.direct)
 		return 0;
 	lane->bounce = aligned_alloc(STORE_DIRECT_ALIGN_MAX, STORE_BOUNCE_BYTES);
 	return lane->bounce != NULL ? 0 : -ENOMEM;
@@ -652,7 +631,7 @@ int store_file_lanes_init(struct store_file *file, unsigned lanes)
 		if (r < 0)
 			return r;
 	}
-	return store_file_ring(&file->store, 0, &ring);
+	return take_lane(&file->store, 0, &ring);
 }
 
 void store_file_lanes_done(struct store_file *file)
@@ -670,3 +649,21 @@ void store_file_lanes_done(struct store_file *file)
 	}
 	free(file->lanes);
 }
+
+static unsigned in_flight(const struct store *store, unsigned lane)
+{
+	const struct store_file *file = (const struct store_file *)store;
+
+	assert(file->magic == STORE_FILE_MAGIC && lane < store->lane_count);
+	return file->lanes[lane].in_flight;
+}
+
+const struct store_ops store_file_ops = {
+	.submit = submit,
+	.wait = wait_lane,
+	.take_lane = take_lane,
+	.deliver = deliver,
+	.set_wake = store_file_set_wake,
+	.in_flight = in_flight,
+	.close = store_file_close,
+};

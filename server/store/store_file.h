@@ -29,7 +29,6 @@
 #include <stdint.h>
 
 #include "core/base/store.h"
-#include "server/base/ring.h"
 #include "server/store/store_map.h"
 
 #define STORE_FILE_IOS 256u
@@ -40,18 +39,13 @@ struct store_file_options {
 	bool buffered; /* else a device that may run out of space is used with O_DIRECT as well */
 	uint64_t
 		create_bytes; /* not 0: a file that is missing or empty is made this long, sparse */
-	unsigned wait_ms; /* for the lock; STORE_FILE_WAIT_MS is what a server does */
+	unsigned wait_ms; /* for the lock; STORE_WAIT_MS is what a server does */
 	unsigned lanes; /* 0: one */
 	uint32_t piece_bytes; /* the most a system call is asked for; 0: no limit. For tests */
 };
 
-#define STORE_FILE_WAIT_MS 5000u
-
 int store_file_open(const char *path, const struct store_file_options *options,
 		    struct store **ret_store, const char **reterr_message);
-
-/* Waits for no I/O: none may be in flight. NULL is fine. */
-void store_file_close(struct store *store);
 
 /* A store in the page cache: maps its file, and unless it is read-only the store compares from now
  * on. -ENOTSUP: with direct. Without threads that compare it is only slower. */
@@ -64,14 +58,6 @@ void store_file_unmap(struct store *store, struct store_map *map);
 int store_file_compare_start(struct store *store, struct store_map *map);
 void store_file_compare_stop(struct store *store);
 
-/* Called on any thread when store_file_deliver() has something to do for the lane. Before anything
- * is compared. */
-void store_file_set_wake(struct store *store, unsigned lane, void (*wake)(void *context),
-			 void *context);
-
-/* The descriptor of a store in the page cache, to be mapped; -1 with direct. */
-int store_file_cached_fd(const struct store *store);
-
 /* Whether store_file_open() made the file. */
 bool store_file_created(const struct store *store);
 /* Before it is closed: removes a file that was made, if the name still leads to it; one that was
@@ -81,12 +67,5 @@ void store_file_unmake(const struct store *store, const char *path);
 bool store_file_fresh(const struct store *store);
 /* For who looks at what it holds: its own descriptor, so that it is the file that is locked. */
 int store_file_fd(const struct store *store);
-
-/* The ring of a lane for the calling thread, which owns the lane from now on. */
-int store_file_ring(struct store *store, unsigned lane, struct ring **ret_ring);
-/* Calls done() of what was finished inside submit or on another thread; true if there was any. */
-bool store_file_deliver(struct store *store, unsigned lane);
-/* Store I/O of the lane not answered yet. */
-unsigned store_file_in_flight(const struct store *store, unsigned lane);
 
 #endif

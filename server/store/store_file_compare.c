@@ -123,7 +123,7 @@ int store_file_compare_start(struct store *store, struct store_map *map)
 					     STORE_COMPARE_THREADS_MAX);
 	int r;
 
-	assert(file->magic == STORE_FILE_MAGIC && !file->direct && file->compare == NULL);
+	assert(file->magic == STORE_FILE_MAGIC && !file->store.direct && file->compare == NULL);
 	r = store_compare_start(map, &file->gate, threads, finished, file, &file->compare);
 	if (r < 0)
 		return r;
@@ -147,8 +147,8 @@ void store_file_compare_stop(struct store *store)
 
 int store_file_map(struct store *store, struct store_map *map)
 {
-	int fd = store_file_cached_fd(store);
-	int r = fd < 0 ? -ENOTSUP : store_map_make(map, fd, store->size_bytes);
+	struct store_file *file = (struct store_file *)store;
+	int r = store->direct ? -ENOTSUP : store_map_make(map, file->fd, store->size_bytes);
 
 	if (r == 0 && !store->read_only)
 		(void)store_file_compare_start(store, map);

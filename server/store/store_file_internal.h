@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * store_file_internal - what store_open.c (opening) and store_file.c (I/O) share
+ * store_file_internal - what store_file_open.c (opening) and store_file.c (I/O) share
  */
 #ifndef SERVER_STORE_STORE_FILE_INTERNAL_H
 #define SERVER_STORE_STORE_FILE_INTERNAL_H
@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "server/base/ring.h"
 #include "server/store/store_compare.h"
 #include "server/store/store_file.h"
 #include "server/store/store_gate.h"
@@ -72,7 +73,6 @@ struct store_file {
 	struct store store;
 	uint32_t magic;
 	int fd;
-	bool direct;
 	bool created;
 	bool locked;
 	bool fresh; /* it was empty when it was locked, and was made as long as asked for */
@@ -109,6 +109,10 @@ static inline void store_lane_finish(struct store_lane *lane)
 int store_file_lanes_init(struct store_file *file, unsigned lanes);
 void store_file_lanes_done(struct store_file *file);
 extern const struct store_ops store_file_ops;
+/* Of these: who has the lock lets it go; who compares is told whom to wake. */
+void store_file_close(struct store *store);
+void store_file_set_wake(struct store *store, unsigned lane, void (*wake)(void *context),
+			 void *context);
 
 /* A comparison is submitted. */
 void store_file_compare(struct store_lane *lane, struct store_io *io);

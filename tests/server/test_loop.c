@@ -98,6 +98,6 @@ Test(loop, sockets_and_mailbox_have_their_turn_while_the_store_always_has_someth
 	cr_assert_leq(chain.soon_at, TURNS_MOST);
 	cr_assert_leq(chain.letter_at, TURNS_MOST);
 	loop_done(&loop);
-	store_file_close(store);
+	store_close(store);
 	unlink(path);
 }

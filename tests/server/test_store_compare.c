@@ -59,7 +59,7 @@ static void setup(void)
 	snprintf(path, sizeof(path), "%s/store", folder);
 	write_file();
 	cr_assert_eq(store_file_open(path, &options, &store, &message), 0, "%s", message);
-	cr_assert_eq(store_map_make(&map, store_file_cached_fd(store), store->size_bytes), 0);
+	cr_assert_eq(store_map_make(&map, store_file_fd(store), store->size_bytes), 0);
 	cr_assert_not(store->can_compare);
 	cr_assert_eq(store_file_compare_start(store, &map), 0);
 	cr_assert(store->can_compare);
@@ -70,7 +70,7 @@ static void teardown(void)
 	store_file_compare_stop(store);
 	cr_assert_not(store->can_compare);
 	store_map_done(&map);
-	store_file_close(store);
+	store_close(store);
 	unlink(path);
 	rmdir(folder);
 	free(content);
@@ -109,7 +109,7 @@ static int64_t compared(uint64_t off, uint64_t other, uint64_t len)
 	start(&compare, off, other, len);
 	while (!compare.done)
 		store->ops->wait(store, 0);
-	cr_assert_eq(store_file_in_flight(store, 0), 0);
+	cr_assert_eq(store->ops->in_flight(store, 0), 0);
 	return compare.res < 0 ? compare.res : (int64_t)compare.io.equal_bytes;
 }
 
@@ -162,7 +162,7 @@ Test(store_compare, many_at_a_time_are_each_answered_once)
 	poke(HALF_BYTES + 100, (uint8_t)~content[100]);
 	for (unsigned i = 0; i < MANY; i++)
 		start(&compares[i], i % 2 * 8192, HALF_BYTES + i % 2 * 8192, (1 + i % 64) * BLOCK);
-	while (store_file_in_flight(store, 0) > 0)
+	while (store->ops->in_flight(store, 0) > 0)
 		store->ops->wait(store, 0);
 	for (unsigned i = 0; i < MANY; i++) {
 		cr_assert(compares[i].done);
@@ -274,7 +274,7 @@ Test(store_compare, an_urgent_one_passes_by_what_waits_for_the_disk)
 	for (unsigned i = 0; i < MANY; i++)
 		before += compares[i].done;
 	cr_expect_lt(before, MANY / 2, "it came last and was answered before most: %u", before);
-	while (store_file_in_flight(store, 0) > 0)
+	while (store->ops->in_flight(store, 0) > 0)
 		store->ops->wait(store, 0);
 }
 

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "server/store/store_file.h"
+#include "server/store/store_open.h"
 #include "server/store/store_file_internal.h"
 
 #define STORE_BYTES (8u * 1024 * 1024)
@@ -87,7 +88,7 @@ static int run_io(struct store *store, bool fua, enum store_op op, uint64_t off,
 	start(store, &sync, op, off, buf, len);
 	while (!sync.done)
 		store->ops->wait(store, 0);
-	cr_assert_eq(store_file_in_flight(store, 0), 0);
+	cr_assert_eq(store->ops->in_flight(store, 0), 0);
 	return sync.res;
 }
 
@@ -126,7 +127,7 @@ Test(store_file, what_is_written_is_in_the_file_and_is_read_back)
 	cr_assert_eq(memcmp(bytes, back, 1 << 20), 0);
 	expect_in_file(12345 * 512, bytes, 1 << 20);
 	expect_in_file(0, bytes, 4096);
-	store_file_close(store);
+	store_close(store);
 	free(bytes);
 	free(back);
 }
@@ -195,7 +196,7 @@ Test(store_file, writes_are_left_to_the_ring_after_a_stall_unless_a_discard_is_i
 	cr_assert_neq(file->lanes[0].write_now_after_ns, 0);
 	atomic_store(&other.stop, true);
 	pthread_join(other.thread, NULL);
-	store_file_close(store);
+	store_close(store);
 	free(bytes);
 }
 
@@ -213,7 +214,7 @@ Test(store_file, discards_beside_writes_all_end_and_discard_what_they_name)
 		start(store, &writes[i], STORE_WRITE, (7 << 20) + i * 4096, bytes + i * 4096, 4096);
 		store->ops->wait(store, 0);
 	}
-	while (store_file_in_flight(store, 0) > 0)
+	while (store->ops->in_flight(store, 0) > 0)
 		store->ops->wait(store, 0);
 	cr_assert(discards[0].done && discards[0].res == 0);
 	cr_assert(discards[1].done && discards[1].res == 0);
@@ -222,7 +223,7 @@ Test(store_file, discards_beside_writes_all_end_and_discard_what_they_name)
 	expect_in_file(4096 + (3 << 20), bytes + 4096 + (3 << 20), (1 << 20) - 4096);
 	expect_in_file(4 << 20, zeros, 3 << 20);
 	expect_in_file(7 << 20, bytes, 16 * 4096);
-	store_file_close(store);
+	store_close(store);
 	free(bytes);
 	free(zeros);
 }
@@ -248,7 +249,7 @@ Test(store_file, a_discard_is_not_begun_while_somebody_reads_ahead)
 		store->ops->wait(store, 0);
 	cr_expect_eq(discard.res, 0);
 	expect_in_file(0, zeros, 1 << 20);
-	store_file_close(store);
+	store_close(store);
 	free(bytes);
 	free(zeros);
 }
@@ -263,7 +264,7 @@ Test(store_file, short_transfers_are_finished)
 	expect_in_file(512, bytes, 300000);
 	cr_assert_eq(run_io(store, false, STORE_READ, 512, back, 300000), 0);
 	cr_assert_eq(memcmp(bytes, back, 300000), 0);
-	store_file_close(store);
+	store_close(store);
 	free(bytes);
 	free(back);
 }
@@ -280,7 +281,7 @@ Test(store_file, an_error_behind_a_short_write_is_an_error)
 	cr_assert_eq(run_io(store, false, STORE_WRITE, (1 << 20) - 4096, bytes, 8192), -EFBIG);
 	expect_in_file((1 << 20) - 4096, bytes, 4096);
 	cr_assert_eq(run_io(store, false, STORE_FLUSH, 0, NULL, 0), 0);
-	store_file_close(store);
+	store_close(store);
 	free(bytes);
 }
 
@@ -293,7 +294,7 @@ Test(store_file, a_file_that_became_shorter_is_an_error_not_zeros)
 	cr_assert_eq(run_io(store, false, STORE_READ, 0, bytes, 4096), 0);
 	cr_assert_eq(run_io(store, false, STORE_READ, 0, bytes, 8192), -EIO);
 	cr_assert_eq(run_io(store, false, STORE_READ, 8192, bytes, 4096), -EIO);
-	store_file_close(store);
+	store_close(store);
 	free(bytes);
 }
 
@@ -308,7 +309,7 @@ Test(store_file, any_number_of_operations_is_done_once_each)
 	for (unsigned i = 0; i < MANY; i++)
 		start(store, &ios[i], STORE_WRITE, (uint64_t)i * 4096, bytes + (size_t)i * 512,
 		      512);
-	cr_assert_eq(store_file_in_flight(store, 0), MANY);
+	cr_assert_eq(store->ops->in_flight(store, 0), MANY);
 	while (left > 0) {
 		store->ops->wait(store, 0);
 		left = 0;
@@ -319,7 +320,7 @@ Test(store_file, any_number_of_operations_is_done_once_each)
 		cr_assert_eq(ios[i].res, 0);
 		expect_in_file((uint64_t)i * 4096, bytes + (size_t)i * 512, 512);
 	}
-	store_file_close(store);
+	store_close(store);
 	free(ios);
 	free(bytes);
 }
@@ -341,7 +342,7 @@ Test(store_file, a_discarded_range_gives_its_space_back)
 	cr_assert_eq(after.st_size, before.st_size);
 	expect_in_file(0, bytes, 1 << 20);
 	expect_in_file(3 << 20, bytes + (3 << 20), 1 << 20);
-	store_file_close(store);
+	store_close(store);
 	free(bytes);
 }
 
@@ -364,7 +365,7 @@ Test(store_file, once_a_flush_failed_every_later_one_fails)
 	cr_assert_eq(run_io(store, true, STORE_WRITE, 0, bytes, 4096), first);
 	cr_assert_eq(run_io(store, false, STORE_WRITE, 0, bytes, 4096), 0);
 	cr_assert_eq(run_io(store, false, STORE_READ, 0, bytes, 4096), 0);
-	store_file_close(store);
+	store_close(store);
 	free(bytes);
 }
 
@@ -404,7 +405,7 @@ static int try_open(bool read_only, unsigned wait_ms)
 	struct store *store = NULL;
 	int r = store_file_open(path, &options, &store, &message);
 
-	store_file_close(store);
+	store_close(store);
 	return r;
 }
 
@@ -414,7 +415,7 @@ Test(store_file, a_store_in_use_is_refused_and_its_user_named)
 	int release;
 	pid_t pid;
 
-	store_file_close(open_with((struct store_file_options){.read_only = false}));
+	store_close(open_with((struct store_file_options){.read_only = false}));
 	pid = hold(false, &release);
 	snprintf(number, sizeof(number), "process %d", (int)pid);
 	cr_assert_eq(try_open(false, 50), -EWOULDBLOCK);
@@ -431,7 +432,7 @@ Test(store_file, readers_share_and_keep_writers_out)
 	int release;
 	pid_t pid;
 
-	store_file_close(open_with((struct store_file_options){.read_only = false}));
+	store_close(open_with((struct store_file_options){.read_only = false}));
 	pid = hold(true, &release);
 	cr_assert_eq(try_open(true, 0), 0);
 	cr_assert_eq(try_open(false, 0), -EWOULDBLOCK);
@@ -446,14 +447,14 @@ Test(store_file, the_lock_is_waited_for)
 	int release;
 	pid_t pid, killer;
 
-	store_file_close(open_with((struct store_file_options){.read_only = false}));
+	store_close(open_with((struct store_file_options){.read_only = false}));
 	pid = hold(false, &release);
 	killer = fork();
 	if (killer == 0) {
 		nanosleep(&moment, NULL);
 		_exit(kill(pid, SIGKILL) != 0);
 	}
-	cr_assert_eq(try_open(false, STORE_FILE_WAIT_MS), 0);
+	cr_assert_eq(try_open(false, STORE_WAIT_MS), 0);
 	cr_assert_eq(waitpid(killer, NULL, 0), killer);
 	cr_assert_eq(waitpid(pid, NULL, 0), pid);
 	close(release);
@@ -470,7 +471,7 @@ Test(store_file, only_a_missing_or_empty_file_gets_a_size)
 	cr_assert_eq(store_file_open(path, &options, &store, &message), 0);
 	cr_assert(store_file_created(store));
 	cr_assert_eq(store->size_bytes, 1 << 20);
-	store_file_close(store);
+	store_close(store);
 	cr_assert_eq(stat(path, &st), 0);
 	cr_assert_eq(st.st_size, 1 << 20);
 	cr_assert_eq(st.st_blocks, 0);
@@ -479,11 +480,11 @@ Test(store_file, only_a_missing_or_empty_file_gets_a_size)
 	cr_assert_eq(store_file_open(path, &options, &store, &message), 0);
 	cr_assert_not(store_file_created(store));
 	cr_assert_eq(store->size_bytes, 1 << 20);
-	store_file_close(store);
+	store_close(store);
 	cr_assert_eq(truncate(path, 0), 0);
 	cr_assert_eq(store_file_open(path, &options, &store, &message), 0);
 	cr_assert_eq(store->size_bytes, 4 << 20);
-	store_file_close(store);
+	store_close(store);
 }
 
 Test(store_file, what_cannot_be_a_store_is_refused_with_its_name)
@@ -527,7 +528,7 @@ Test(store_file, an_idle_lane_goes_from_thread_to_thread)
 		cr_assert_eq(pthread_join(thread, NULL), 0);
 	}
 	use_lane(store);
-	store_file_close(store);
+	store_close(store);
 }
 
 Test(store_file, direct_io_takes_memory_of_any_alignment)
@@ -553,7 +554,7 @@ Test(store_file, direct_io_takes_memory_of_any_alignment)
 		cr_assert_eq(memcmp(bytes + shift, back + 2 * shift, 3 << 20), 0);
 		cr_assert_eq(memcmp(bytes + shift + 4096, more + 1, 4096), 0);
 	}
-	store_file_close(store);
+	store_close(store);
 	free(bytes);
 	free(back);
 	free(more);

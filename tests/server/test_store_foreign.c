@@ -38,7 +38,7 @@ static void setup(void)
 	close(fd);
 	cr_assert_eq(store_file_open(path, &options, &store, &message), 0);
 	cr_assert(store->reaches_foreign);
-	cr_assert_eq(store_file_ring(store, 0, &ring), 0);
+	cr_assert_eq(store->ops->take_lane(store, 0, &ring), 0);
 	cr_assert_eq(ring_buffers(ring, BUFFERS), 0);
 	memory = aligned_alloc(4096, BYTES);
 	iov = (struct iovec){.iov_base = memory, .iov_len = BYTES};
@@ -47,7 +47,7 @@ static void setup(void)
 
 static void teardown(void)
 {
-	store_file_close(store);
+	store_close(store);
 	free(memory);
 	unlink(path);
 }

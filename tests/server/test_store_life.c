@@ -59,11 +59,11 @@ Test(store_life, the_lock_is_held_until_the_last_io_has_let_go_of_the_file)
 
 	cr_assert_eq(open_store(&store), 0);
 	last_io = dup(((struct store_file *)store)->fd);
-	store_file_close(store);
+	store_close(store);
 	cr_assert_eq(open_store(&successor), -EWOULDBLOCK);
 	close(last_io);
 	cr_assert_eq(open_store(&successor), 0);
-	store_file_close(successor);
+	store_close(successor);
 }
 
 static int advised_fd = -1;
@@ -88,5 +88,5 @@ Test(store_life, the_clean_cache_is_dropped_under_the_lock_before_anything_is_re
 	cr_assert_eq(open_store(&store), 0);
 	cr_expect_eq(advised_fd, ((struct store_file *)store)->fd);
 	cr_expect(advised_under_lock);
-	store_file_close(store);
+	store_close(store);
 }

@@ -36,7 +36,7 @@ static void setup(void)
 
 static void teardown(void)
 {
-	store_file_close(store);
+	store_close(store);
 	unlink(path);
 }
 
@@ -54,7 +54,7 @@ static void wait_until_ended(struct ublk_queues *shared)
 Test(ublk_queue, a_queue_whose_commands_are_refused_says_so_and_ends)
 {
 	struct ublk_queues shared = {
-		.fd = store_file_cached_fd(store),
+		.fd = store_file_fd(store),
 		.shape = {.io_bytes_max = 65536, .size_bytes = STORE_BYTES, .sector_bytes = 512},
 	};
 	static struct loop loop;
@@ -89,7 +89,7 @@ static void end_command(struct ublk_queues *shared, bool live, bool stopping, in
 	struct ring ring = {.parked = 1};
 
 	*shared = (struct ublk_queues){
-		.fd = store_file_cached_fd(store),
+		.fd = store_file_fd(store),
 		.shape = {.io_bytes_max = 65536, .size_bytes = STORE_BYTES, .sector_bytes = 512},
 		.wake = count_wake,
 	};
@@ -152,7 +152,7 @@ Test(ublk_queue, a_queue_that_was_never_started_can_be_left)
 {
 	const struct timespec pause = {.tv_nsec = 1000000};
 	struct ublk_queues shared = {
-		.fd = store_file_cached_fd(store),
+		.fd = store_file_fd(store),
 		.shape = {.io_bytes_max = 65536, .size_bytes = STORE_BYTES, .sector_bytes = 512},
 	};
 	static struct loop loop;
@@ -203,7 +203,7 @@ static bool is_all_there(uint8_t *memory, size_t bytes)
 Test(ublk_queue, buffers_are_there_from_the_start_in_a_process_whose_memory_is_locked)
 {
 	struct ublk_queues shared = {
-		.fd = store_file_cached_fd(store),
+		.fd = store_file_fd(store),
 		.shape = {.io_bytes_max = 8192, .size_bytes = STORE_BYTES, .sector_bytes = 512},
 	};
 	static struct loop loop;

@@ -164,7 +164,6 @@ ARROWS = {
 EXCEPTIONS = {
     ("core/metadata", "core/volume"): "struct volume holds what is the store's: checkpoint, edit, "
                                       "recovery and sweep reach it through volume_internal.h",
-    ("server/loop", "server/store"): "the loop asks a store_file for its ring and its completions",
 }
 # What a front end knows of the engine.
 FRONT_ENDS = ("server/nbd", "server/ublk", "server/control")
