@@ -83,8 +83,8 @@ struct store_ops {
 	/* What a thread needs that serves a lane beside other things. NULL in a store that is only
 	 * waited for. */
 
-	/* The calling thread owns the lane from now on. The ring brings completions of the lane, and
-	 * whatever else the thread puts on it. */
+	/* The calling thread owns the lane from now on. The ring brings completions of the lane,
+	 * and whatever else the thread puts on it. */
 	int (*take_lane)(struct store *store, unsigned lane, struct ring **ret_ring);
 	/* Calls done() of what was finished inside submit or on another thread; true if there was
 	 * any. */

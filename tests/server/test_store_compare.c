@@ -230,8 +230,12 @@ static unsigned threads_named(const char *name, int nicer)
 /* One that may not run keeps what it holds; see the header. */
 Test(store_compare, who_takes_locks_of_the_file_is_as_fast_as_anybody_and_nobody_is_idle)
 {
-	for (unsigned i = 0; i < 10000 && threads_named("compare", 10) == 0; i++)
+	for (unsigned i = 0; i < 10000; i++) {
+		if (threads_named("compare", 10) > 0 && threads_named("fetch", 0) > 0 &&
+		    threads_named("urgent", 0) > 0)
+			break;
 		usleep(1000); /* they are about to set it */
+	}
 	cr_expect_eq(threads_named("fetch", 0), 1);
 	cr_expect_eq(threads_named("urgent", 0), 1);
 	cr_expect_geq(threads_named("compare", 10), 1, "who only looks at memory gives way");

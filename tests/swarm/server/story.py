@@ -22,7 +22,7 @@ MIB = 1 << 20
 RUN_MS_MAX = 600
 HUGE_METADATA_BYTES = 130 * MIB
 # Of a processor, for what was in flight on connections that are gone; all of it takes six.
-ABANDONED_SECONDS = 2
+ABANDONED_SECONDS = 3
 RAW_TRIMS = 120
 HEAD_BYTES = 256 << 10
 SLAB_BYTES = 2018 * BLOCK
