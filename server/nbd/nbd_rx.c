@@ -5,47 +5,32 @@
 #include <assert.h>
 #include <errno.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 #define PAGE_BYTES 4096u
 
 static_assert(NBD_RX_BYTES % PAGE_BYTES == 0 && (NBD_RX_BYTES & (NBD_RX_BYTES - 1)) == 0,
 	      "positions wrap by a mask, and both copies begin on a page");
 
-static int map_twice(struct nbd_rx *rx, int fd)
+/* The memory is shared and has no name, rather than a memfd, whose length a file size limit of the
+ * process bounds. mremap() of nothing maps it once more. */
+int nbd_rx_init(struct nbd_rx *rx)
 {
-	const int protection = PROT_READ | PROT_WRITE;
-	uint8_t *at =
-		mmap(NULL, 2 * (size_t)NBD_RX_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	const size_t len = NBD_RX_BYTES;
+	uint8_t *at = mmap(NULL, 2 * len, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	if (at == MAP_FAILED)
 		return -ENOMEM;
-	for (unsigned copy = 0; copy < 2; copy++) {
-		void *got = mmap(at + (size_t)copy * NBD_RX_BYTES, NBD_RX_BYTES, protection,
-				 MAP_SHARED | MAP_FIXED, fd, 0);
-
-		if (got == MAP_FAILED) {
-			munmap(at, 2 * (size_t)NBD_RX_BYTES);
-			return -ENOMEM;
-		}
+	if (mmap(at, len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED, -1, 0) ==
+		    MAP_FAILED ||
+	    mremap(at, 0, len, MREMAP_MAYMOVE | MREMAP_FIXED, at + len) == MAP_FAILED) {
+		munmap(at, 2 * len);
+		return -ENOMEM;
 	}
 	rx->memory = at;
-	return 0;
-}
-
-int nbd_rx_init(struct nbd_rx *rx)
-{
-	int fd = memfd_create("sameblk-rx", MFD_CLOEXEC);
-	int r;
-
-	if (fd < 0)
-		return -errno;
-	r = ftruncate(fd, NBD_RX_BYTES) < 0 ? -errno : map_twice(rx, fd);
-	close(fd); /* the mappings keep the memory */
 	rx->head = 0;
 	rx->tail = 0;
 	list_init(&rx->held);
-	return r;
+	return 0;
 }
 
 void nbd_rx_done(struct nbd_rx *rx)

@@ -5,6 +5,7 @@
 #include <criterion/criterion.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "server/nbd/nbd_rx.h"
 
@@ -38,6 +39,17 @@ static void put(uint8_t value, uint32_t bytes)
 	cr_assert_leq(bytes, most);
 	memset(at, value, bytes);
 	nbd_rx_received(&rx, bytes);
+}
+
+/* Before: every connection was refused with "File too large". */
+Test(nbd_rx, a_file_size_limit_does_not_bound_it)
+{
+	const struct rlimit limit = {NBD_RX_BYTES / 2, RLIM_INFINITY};
+
+	nbd_rx_done(&rx);
+	cr_assert_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
+	cr_assert_eq(nbd_rx_init(&rx), 0);
+	put(7, room());
 }
 
 Test(nbd_rx, starts_over_when_nothing_is_waiting)
