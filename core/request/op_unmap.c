@@ -18,7 +18,7 @@
  *
  * A part may need what the backing has no space for, a place or the mark of its area. ZERO ends
  * there with ENOSPC; DISCARD, which is what a backing is emptied with, goes on with the next part
- * and answers ENOSPC at its end.
+ * and answers ENOSPC at its end, unless it is a hint.
  *
  * A request that is cancelled ends before its next part. What it has done so far stays.
  *
@@ -90,7 +90,7 @@ static void lacks_space(struct request *request)
 		end(request, -ENOSPC);
 		return;
 	}
-	request->part_left = true;
+	request->part_left = !request->hint;
 	part_done(request);
 }
 

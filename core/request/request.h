@@ -106,6 +106,7 @@ struct request {
 	bool fua; /* WRITE, ZERO, DISCARD, CLONE, SAME: durable before the answer */
 	bool lasting; /* of those: the end of the process does not undo it after the answer */
 	bool no_hole; /* ZERO: keep the blocks allocated */
+	bool hint; /* DISCARD: what lacks space is left as it is without a word */
 	uint64_t off_bytes;
 	uint64_t len_bytes;
 	uint64_t src_off_bytes; /* SAME, CLONE; SAME_SRC_ZERO for zeros */

@@ -126,6 +126,8 @@ static void start_request(struct ublk_tag *tag)
 	request->fua = io.fua;
 	request->lasting = queue->shared->outlives && io.op != REQUEST_FLUSH;
 	request->no_hole = io.no_hole;
+	/* A filesystem whose discard fails goes on with none of the others. */
+	request->hint = io.op == REQUEST_DISCARD;
 	request->off_bytes = io.off_bytes;
 	request->len_bytes = io.len_bytes;
 	r = ublk_payload_begin(&tag->payload, request, desc.op_flags, &queue->shared->straight);

@@ -576,6 +576,23 @@ Test(places, a_part_of_a_private_block_of_a_clone_takes_no_place)
 	cr_expect_eq(places(), 0);
 }
 
+/* A block device's discard: ext4 takes an error for the end of fstrim. */
+Test(places, a_hint_leaves_what_needs_a_place_without_a_word)
+{
+	struct op op = {.request = {.op = REQUEST_DISCARD,
+				    .hint = true,
+				    .off_bytes = blocks_to_bytes(region(1) + 9),
+				    .len_bytes = blocks_to_bytes(REGION_BLOCKS / 2)}};
+
+	start(64, 16ull << 20);
+	make_clones();
+	cr_assert_eq(engine_flush(&engine), 0);
+	backing_full = true;
+	op_submit(&engine, &op, 0);
+	cr_expect_eq(op_finish(&op), 0);
+	cr_expect(engine_holds(&engine, region(1), REGION_BLOCKS, 1), "as it was");
+}
+
 /* Whatever a run without a place can become, with two neighbours at hand and without. */
 Test(places, a_clone_without_a_place_survives_a_kill_at_any_operation)
 {
