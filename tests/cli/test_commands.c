@@ -18,7 +18,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "tests/cli/session.h"
+#include "tests/server/control/session.h"
 
 #define PERIOD ((unsigned long long)FAKE_PERIOD * 4096) /* ranges this far apart are equal */
 #define MIB    (1ull << 20)
