@@ -37,6 +37,10 @@
 #define STORE_BLOCKS_MAX (1ull << 40)
 #define SUPER_BLOCKS_MAX 4096u /* the largest volume on the largest store has fewer */
 
+/* Of a volume. */
+#define VOLUME_LOGICAL_BYTES_MIN (1ull << 20)
+#define VOLUME_LOGICAL_BYTES_MAX (64ull << 40)
+
 struct geometry {
 	uint64_t logical_blocks;
 	uint64_t store_blocks;

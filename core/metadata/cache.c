@@ -480,7 +480,7 @@ void cache_forget(struct cache *cache, page_t page)
 	frame->page = PAGE_NONE;
 }
 
-bool cache_is_loading(struct cache *cache)
+bool cache_is_loading(const struct cache *cache)
 {
 	for (uint32_t i = 0; i < CACHE_LOADS; i++)
 		if (cache->loads[i].page != PAGE_NONE)

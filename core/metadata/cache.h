@@ -195,7 +195,7 @@ void cache_home_written(struct cache *cache, struct frame *frame);
 void cache_forget(struct cache *cache, page_t page);
 
 /* Whether a load is under way; of this page. */
-bool cache_is_loading(struct cache *cache);
+bool cache_is_loading(const struct cache *cache);
 bool cache_is_loading_page(struct cache *cache, page_t page);
 
 /* Frames may have become evictable: who waits for one tries again. */

@@ -7,19 +7,19 @@
 #include <string.h>
 
 #include "core/base/mutant.h"
-#include "core/volume/volume_internal.h"
+#include "core/metadata/metadata.h"
 
 #define REST_TICKS 5u
 
 static void advance(struct task *task);
 static void slot_done(struct store_io *io, int res);
 
-int checkpoint_init(struct checkpoint *checkpoint, struct volume *volume)
+int checkpoint_init(struct checkpoint *checkpoint, struct metadata *metadata)
 {
-	const struct geometry *geometry = &volume->super.geometry;
+	const struct geometry *geometry = &metadata->super.geometry;
 
 	memset(checkpoint, 0, sizeof(*checkpoint));
-	checkpoint->volume = volume;
+	checkpoint->metadata = metadata;
 	list_init(&checkpoint->waits);
 	list_init(&checkpoint->next_waits);
 	checkpoint->slot_memory =
@@ -45,7 +45,7 @@ void checkpoint_done(struct checkpoint *checkpoint)
 
 static void begin(struct checkpoint *checkpoint, struct worker *worker)
 {
-	struct journal *journal = &checkpoint->volume->journal;
+	struct journal *journal = &checkpoint->metadata->journal;
 
 	wait_init(&checkpoint->step, worker, advance);
 	checkpoint->state = CHECKPOINT_BOUNDARY;
@@ -73,10 +73,10 @@ void checkpoint_start(struct checkpoint *checkpoint, struct worker *worker, stru
 /* Once for each rest: what that does not free waits for something else. */
 void checkpoint_tick(struct checkpoint *checkpoint, struct worker *worker)
 {
-	struct volume *volume = checkpoint->volume;
-	uint64_t lsn = journal_next_lsn(&volume->journal);
+	struct metadata *metadata = checkpoint->metadata;
+	uint64_t lsn = journal_next_lsn(&metadata->journal);
 
-	if (lsn != checkpoint->rest_lsn || volume->pending.quarantine.count == 0) {
+	if (lsn != checkpoint->rest_lsn || metadata->pending.quarantine.count == 0) {
 		checkpoint->rest_lsn = lsn;
 		checkpoint->rest_ticks = 0;
 	} else if (checkpoint->rest_ticks < REST_TICKS && ++checkpoint->rest_ticks == REST_TICKS) {
@@ -97,7 +97,7 @@ void checkpoint_kill(struct checkpoint *checkpoint, int error)
 static void ask_flush(struct checkpoint *checkpoint, enum checkpoint_state state)
 {
 	checkpoint->state = state;
-	flusher_join(&checkpoint->volume->flusher, &checkpoint->step);
+	flusher_join(&checkpoint->metadata->flusher, &checkpoint->step);
 }
 
 static void submit_slot(struct checkpoint_slot *slot)
@@ -115,65 +115,65 @@ static void submit_slot(struct checkpoint_slot *slot)
 	};
 	checkpoint->ios_pending++;
 	checkpoint->pages_written++;
-	backing_write(&checkpoint->volume->backing, &slot->io);
+	backing_write(&checkpoint->metadata->backing, &slot->io);
 }
 
 static void slot_done(struct store_io *io, int res)
 {
 	struct checkpoint_slot *slot = io->context;
 	struct checkpoint *checkpoint = slot->checkpoint;
-	struct volume *volume = checkpoint->volume;
+	struct metadata *metadata = checkpoint->metadata;
 
-	pthread_mutex_lock(&volume->meta);
-	if (!backing_holds(&volume->backing, io, res)) {
+	pthread_mutex_lock(&metadata->lock);
+	if (!backing_holds(&metadata->backing, io, res)) {
 		if (res < 0)
 			checkpoint->ios_res = res;
 		if (--checkpoint->ios_pending == 0)
 			wait_wake(&checkpoint->step, checkpoint->ios_res);
 	}
-	pthread_mutex_unlock(&volume->meta);
+	pthread_mutex_unlock(&metadata->lock);
 }
 
 /* Whether the page has a home: a leaf whose region gave its place up while replay was on has none.
  * */
-static bool has_home(const struct volume *volume, page_t page)
+static bool has_home(const struct metadata *metadata, page_t page)
 {
-	return !page_is_leaf(&volume->super.geometry, page) ||
-	       !pbn_is_none(map_entry(&volume->map, page).place);
+	return !page_is_leaf(&metadata->super.geometry, page) ||
+	       !pbn_is_none(map_entry(&metadata->map, page).place);
 }
 
 /* The generation after this one: the other parity, that is, the other slot, and of this life's
  * class (its second and third bit). A page that a crashed life left in the spare slot is of another
  * class: should this life's write there be lost, it is not believed. 0 means never written. */
-static uint32_t next_generation(const struct volume *volume, uint32_t generation, uint32_t mask)
+static uint32_t next_generation(const struct metadata *metadata, uint32_t generation, uint32_t mask)
 {
 	uint32_t next = (generation + 1) & mask;
 
-	while ((next >> 1) % 4 != volume->life % 4 || next == 0)
+	while ((next >> 1) % 4 != metadata->life % 4 || next == 0)
 		next = (next + 2) & mask;
 	return next;
 }
 
-static uint32_t page_generation_next(const struct volume *volume, page_t page)
+static uint32_t page_generation_next(const struct metadata *metadata, page_t page)
 {
-	const struct geometry *geometry = &volume->super.geometry;
+	const struct geometry *geometry = &metadata->super.geometry;
 	uint32_t slab = page - geometry->regions;
 
 	if (page_is_leaf(geometry, page))
-		return next_generation(volume, map_entry(&volume->map, page).generation,
+		return next_generation(metadata, map_entry(&metadata->map, page).generation,
 				       ROOT_GENERATION_MASK);
-	return next_generation(volume, volume->refs.slabs[slab].generation, UINT32_MAX);
+	return next_generation(metadata, metadata->refs.slabs[slab].generation, UINT32_MAX);
 }
 
 /* Where a page of that generation lives now. */
-static uint64_t page_block(const struct volume *volume, page_t page, uint32_t generation)
+static uint64_t page_block(const struct metadata *metadata, page_t page, uint32_t generation)
 {
-	const struct geometry *geometry = &volume->super.geometry;
+	const struct geometry *geometry = &metadata->super.geometry;
 
 	if (MUTANT(45)) /* the slot that the durable parent names is overwritten */
 		generation++;
 	if (page_is_leaf(geometry, page)) {
-		struct root_entry entry = map_entry(&volume->map, page);
+		struct root_entry entry = map_entry(&metadata->map, page);
 
 		return root_entry_slot(&entry, generation).v;
 	}
@@ -184,84 +184,85 @@ static uint64_t page_block(const struct volume *volume, page_t page, uint32_t ge
  * stands still meanwhile, so none is dirtied again and goes home twice. */
 static void copy_pages(struct checkpoint *checkpoint)
 {
-	struct volume *volume = checkpoint->volume;
-	uint64_t limit = volume->opening ? UINT64_MAX : checkpoint->boundary.lsn;
+	struct metadata *metadata = checkpoint->metadata;
+	uint64_t limit = metadata->opening ? UINT64_MAX : checkpoint->boundary.lsn;
 	struct frame *frame;
 
 	checkpoint->slot_count = 0;
 	checkpoint->batch_lsn = 0;
 	while (checkpoint->slot_count < CHECKPOINT_BATCH &&
-	       (frame = cache_oldest_dirty(&volume->cache)) != NULL && frame->first_lsn < limit) {
+	       (frame = cache_oldest_dirty(&metadata->cache)) != NULL && frame->first_lsn < limit) {
 		struct checkpoint_slot *slot = &checkpoint->slots[checkpoint->slot_count];
 
-		cache_copied(&volume->cache, frame);
-		if (!has_home(volume, frame->page)) {
-			cache_home_written(&volume->cache, frame);
+		cache_copied(&metadata->cache, frame);
+		if (!has_home(metadata, frame->page)) {
+			cache_home_written(&metadata->cache, frame);
 			continue;
 		}
 		slot->frame = frame;
 		slot->page = frame->page;
-		slot->generation = page_generation_next(volume, frame->page);
+		slot->generation = page_generation_next(metadata, frame->page);
 		/* Now: before the batch is written its region may give the place up, or get
 		 * another. The old one stays in quarantine until a later checkpoint, so writing
 		 * there harms nobody. */
-		slot->block = page_block(volume, frame->page, slot->generation);
-		if (!page_is_leaf(&volume->super.geometry, frame->page))
-			slot->piece = refs_free_piece(&volume->refs, frame);
-		cache_encode(&volume->cache, frame, slot->generation, slot->buf);
+		slot->block = page_block(metadata, frame->page, slot->generation);
+		if (!page_is_leaf(&metadata->super.geometry, frame->page))
+			slot->piece = refs_free_piece(&metadata->refs, frame);
+		cache_encode(&metadata->cache, frame, slot->generation, slot->buf);
 		if (frame->lsn > checkpoint->batch_lsn)
 			checkpoint->batch_lsn = frame->lsn;
 		checkpoint->slot_count++;
 	}
 }
 
-static void page_is_home(struct volume *volume, struct checkpoint_slot *slot)
+static void page_is_home(struct metadata *metadata, struct checkpoint_slot *slot)
 {
-	const struct geometry *geometry = &volume->super.geometry;
+	const struct geometry *geometry = &metadata->super.geometry;
 
-	cache_home_written(&volume->cache, slot->frame);
+	cache_home_written(&metadata->cache, slot->frame);
 	if (slot->frame->page != slot->page)
 		return; /* its region became a hole meanwhile */
 	if (page_is_leaf(geometry, slot->page)) {
-		map_leaf_home(&volume->map, slot->page, slot->generation);
+		map_leaf_home(&metadata->map, slot->page, slot->generation);
 	} else {
-		refs_home(&volume->refs, slot->page - geometry->regions, slot->generation,
+		refs_home(&metadata->refs, slot->page - geometry->regions, slot->generation,
 			  slot->piece);
 	}
 }
 
-static void encode_root(const struct volume *volume, uint32_t number, uint32_t generation,
+static void encode_root(const struct metadata *metadata, uint32_t number, uint32_t generation,
 			uint8_t *out)
 {
-	struct page_header header = {PAGE_ROOT, number, generation, volume->map.tops[number].lsn};
+	struct page_header header = {PAGE_ROOT, number, generation, metadata->map.tops[number].lsn};
 	uint32_t first = number * ROOT_ENTRIES;
 
 	memset(out, 0, BLOCK_BYTES);
-	for (uint32_t i = 0; i < ROOT_ENTRIES && first + i < volume->super.geometry.regions; i++)
-		root_page_put(out, i, map_home_words(&volume->map, first + i));
-	page_seal(out, &header, volume->super.uuid);
+	for (uint32_t i = 0; i < ROOT_ENTRIES && first + i < metadata->super.geometry.regions; i++)
+		root_page_put(out, i, map_home_words(&metadata->map, first + i));
+	page_seal(out, &header, metadata->super.uuid);
 }
 
 /* Whether nothing of the slab is left to be given back, or on its way. */
-static bool is_given(const struct volume *volume, uint32_t slab)
+static bool is_given(const struct metadata *metadata, uint32_t slab)
 {
-	const struct slab *s = &volume->refs.slabs[slab];
+	const struct slab *s = &metadata->refs.slabs[slab];
 
 	if (MUTANT(91))
 		return true;
-	return s->owed == OWED_NOTHING && s->busy_free == 0 && !sweep_is_at(&volume->sweep, slab);
+	return s->owed == OWED_NOTHING && s->busy_free == 0 && !sweep_is_at(&metadata->sweep, slab);
 }
 
-static void encode_summary(const struct volume *volume, uint32_t number, uint32_t generation,
+static void encode_summary(const struct metadata *metadata, uint32_t number, uint32_t generation,
 			   uint8_t *out)
 {
 	struct page_header header = {PAGE_SUMMARY, number, generation, 0};
 	uint32_t first = number * SUMMARY_ENTRIES;
 
 	memset(out, 0, BLOCK_BYTES);
-	for (uint32_t i = 0; i < SUMMARY_ENTRIES && first + i < volume->super.geometry.slabs; i++) {
-		const struct slab *slab = &volume->refs.slabs[first + i];
-		bool given = is_given(volume, first + i);
+	for (uint32_t i = 0; i < SUMMARY_ENTRIES && first + i < metadata->super.geometry.slabs;
+	     i++) {
+		const struct slab *slab = &metadata->refs.slabs[first + i];
+		bool given = is_given(metadata, first + i);
 		struct summary_entry entry = {slab->generation, (uint32_t)slab->free_blocks,
 					      slab->shared_refs, slab->home_piece,
 					      given ? SUMMARY_GIVEN : 0};
@@ -270,43 +271,43 @@ static void encode_summary(const struct volume *volume, uint32_t number, uint32_
 			entry = (struct summary_entry){.flags = given ? 0 : SUMMARY_WRITTEN};
 		summary_page_put(out, i, &entry);
 	}
-	page_seal(out, &header, volume->super.uuid);
+	page_seal(out, &header, metadata->super.uuid);
 }
 
-static struct top *top_of(struct volume *volume, uint32_t number)
+static struct top *top_of(struct metadata *metadata, uint32_t number)
 {
-	uint32_t roots = volume->super.geometry.root_pages;
+	uint32_t roots = metadata->super.geometry.root_pages;
 
-	return number < roots ? &volume->map.tops[number] : &volume->refs.tops[number - roots];
+	return number < roots ? &metadata->map.tops[number] : &metadata->refs.tops[number - roots];
 }
 
 static void copy_tops(struct checkpoint *checkpoint)
 {
-	struct volume *volume = checkpoint->volume;
-	uint32_t roots = volume->super.geometry.root_pages;
-	uint32_t tops = geometry_tops(&volume->super.geometry);
+	struct metadata *metadata = checkpoint->metadata;
+	uint32_t roots = metadata->super.geometry.root_pages;
+	uint32_t tops = geometry_tops(&metadata->super.geometry);
 
 	checkpoint->slot_count = 0;
 	checkpoint->batch_lsn = 0;
 	for (; checkpoint->next_top < tops && checkpoint->slot_count < CHECKPOINT_BATCH;
 	     checkpoint->next_top++) {
 		struct checkpoint_slot *slot = &checkpoint->slots[checkpoint->slot_count];
-		struct top *top = top_of(volume, checkpoint->next_top);
+		struct top *top = top_of(metadata, checkpoint->next_top);
 		uint64_t lsn;
 
 		if (!top->dirty)
 			continue;
 		top->dirty = false;
 		slot->top = checkpoint->next_top;
-		slot->generation = next_generation(volume, top->generation, UINT32_MAX);
+		slot->generation = next_generation(metadata, top->generation, UINT32_MAX);
 		slot->block =
-			geometry_top_block(&volume->super.geometry, slot->top, slot->generation);
+			geometry_top_block(&metadata->super.geometry, slot->top, slot->generation);
 		if (slot->top < roots)
-			encode_root(volume, slot->top, slot->generation, slot->buf);
+			encode_root(metadata, slot->top, slot->generation, slot->buf);
 		else
-			encode_summary(volume, slot->top - roots, slot->generation, slot->buf);
+			encode_summary(metadata, slot->top - roots, slot->generation, slot->buf);
 		/* A summary holds sums of all that was published until now. */
-		lsn = slot->top < roots ? top->lsn : journal_next_lsn(&volume->journal) - 1;
+		lsn = slot->top < roots ? top->lsn : journal_next_lsn(&metadata->journal) - 1;
 		if (lsn > checkpoint->batch_lsn)
 			checkpoint->batch_lsn = lsn;
 		checkpoint->slot_count++;
@@ -324,7 +325,7 @@ static void write_batch(struct checkpoint *checkpoint)
 
 static void commit_batch(struct checkpoint *checkpoint)
 {
-	struct journal *journal = &checkpoint->volume->journal;
+	struct journal *journal = &checkpoint->metadata->journal;
 
 	checkpoint->batch_written = false;
 	if (checkpoint->batch_lsn > journal_durable_lsn(journal) && !MUTANT(43))
@@ -335,12 +336,12 @@ static void commit_batch(struct checkpoint *checkpoint)
 
 static void pages(struct checkpoint *checkpoint)
 {
-	struct volume *volume = checkpoint->volume;
+	struct metadata *metadata = checkpoint->metadata;
 
 	if (checkpoint->batch_written) {
 		for (uint32_t i = 0; i < checkpoint->slot_count; i++)
-			page_is_home(volume, &checkpoint->slots[i]);
-		cache_wake(&volume->cache);
+			page_is_home(metadata, &checkpoint->slots[i]);
+		cache_wake(&metadata->cache);
 	} else if (checkpoint->slot_count > 0) {
 		write_batch(checkpoint);
 		return;
@@ -354,11 +355,11 @@ static void pages(struct checkpoint *checkpoint)
 
 static void tops(struct checkpoint *checkpoint)
 {
-	struct volume *volume = checkpoint->volume;
+	struct metadata *metadata = checkpoint->metadata;
 
 	if (checkpoint->batch_written) {
 		for (uint32_t i = 0; i < checkpoint->slot_count; i++)
-			top_of(volume, checkpoint->slots[i].top)->generation =
+			top_of(metadata, checkpoint->slots[i].top)->generation =
 				checkpoint->slots[i].generation;
 	} else if (checkpoint->slot_count > 0) {
 		write_batch(checkpoint);
@@ -375,41 +376,41 @@ static void super_done(struct store_io *io, int res)
 {
 	struct checkpoint *checkpoint = io->context;
 
-	pthread_mutex_lock(&checkpoint->volume->meta);
-	if (!backing_holds(&checkpoint->volume->backing, io, res)) {
+	pthread_mutex_lock(&checkpoint->metadata->lock);
+	if (!backing_holds(&checkpoint->metadata->backing, io, res)) {
 		checkpoint->ios_pending--;
 		wait_wake(&checkpoint->step, res);
 	}
-	pthread_mutex_unlock(&checkpoint->volume->meta);
+	pthread_mutex_unlock(&checkpoint->metadata->lock);
 }
 
 /* Nothing that the new superblock would leave to replay, and nothing dirty. */
 static bool is_clean(const struct checkpoint *checkpoint)
 {
-	const struct volume *volume = checkpoint->volume;
+	const struct metadata *metadata = checkpoint->metadata;
 
-	return checkpoint->clean && volume->cache.dirty_count == 0 &&
-	       checkpoint->boundary.lsn == journal_next_lsn(&volume->journal);
+	return checkpoint->clean && metadata->cache.dirty_count == 0 &&
+	       checkpoint->boundary.lsn == journal_next_lsn(&metadata->journal);
 }
 
 static void write_super(struct checkpoint *checkpoint)
 {
-	struct volume *volume = checkpoint->volume;
-	struct super *super = &volume->super;
+	struct metadata *metadata = checkpoint->metadata;
+	struct super *super = &metadata->super;
 
 	super->checkpoint++;
-	super->epoch = volume->journal.epoch;
+	super->epoch = metadata->journal.epoch;
 	super->clean = is_clean(checkpoint);
 	super->tail_sequence = checkpoint->boundary.sequence;
 	super->tail_lsn = checkpoint->boundary.lsn;
 	super->tail_prev = checkpoint->boundary.prev;
 	super->tail_group = checkpoint->boundary.group;
-	super->log_reaches_lsn = journal_durable_lsn(&volume->journal) + 1;
+	super->log_reaches_lsn = journal_durable_lsn(&metadata->journal) + 1;
 	super->mapped_blocks = checkpoint->boundary.counts.mapped_blocks;
 	super->places = checkpoint->boundary.counts.places;
-	super->tracking_generation = atomic_load(&volume->tracking.generation);
+	super->tracking_generation = metadata->ops->generation(metadata->owner);
 	for (uint32_t i = 0; i < geometry_tops(&super->geometry); i++)
-		checkpoint->generations[i] = top_of(volume, i)->generation;
+		checkpoint->generations[i] = top_of(metadata, i)->generation;
 	super_encode(super, checkpoint->generations, checkpoint->super_buf);
 	checkpoint->super_io = (struct store_io){
 		.op = STORE_WRITE,
@@ -423,21 +424,22 @@ static void write_super(struct checkpoint *checkpoint)
 	};
 	checkpoint->state = CHECKPOINT_SUPER;
 	checkpoint->ios_pending++;
-	backing_write(&volume->backing, &checkpoint->super_io);
+	backing_write(&metadata->backing, &checkpoint->super_io);
 }
 
 static void finish(struct checkpoint *checkpoint)
 {
-	struct volume *volume = checkpoint->volume;
+	struct metadata *metadata = checkpoint->metadata;
 	struct worker *worker = checkpoint->step.task.worker;
 
 	checkpoint->checkpoints++;
 	checkpoint->state = CHECKPOINT_IDLE;
-	volume->tracking.durable_generation = volume->super.tracking_generation;
-	journal_set_tail(&volume->journal, checkpoint->boundary.sequence, volume->super.checkpoint);
-	pending_release_places(&volume->pending, checkpoint->boundary.lsn, worker->lane);
+	metadata->ops->superblock_is_durable(metadata->owner, metadata->super.tracking_generation);
+	journal_set_tail(&metadata->journal, checkpoint->boundary.sequence,
+			 metadata->super.checkpoint);
+	pending_release_places(&metadata->pending, checkpoint->boundary.lsn, worker->lane);
 	wait_wake_all(&checkpoint->waits, 0);
-	cache_wake(&volume->cache);
+	cache_wake(&metadata->cache);
 	if (checkpoint->again) {
 		checkpoint->again = false;
 		list_splice_tail(&checkpoint->waits, &checkpoint->next_waits);
@@ -447,7 +449,7 @@ static void finish(struct checkpoint *checkpoint)
 
 static void boundary(struct checkpoint *checkpoint)
 {
-	checkpoint->boundary = checkpoint->volume->journal.durable;
+	checkpoint->boundary = checkpoint->metadata->journal.durable;
 	checkpoint->state = CHECKPOINT_PAGES;
 	checkpoint->slot_count = 0;
 	checkpoint->batch_written = false;
@@ -493,18 +495,18 @@ static void advance(struct task *task)
 {
 	struct wait *wait = container_of(task, struct wait, task);
 	struct checkpoint *checkpoint = container_of(wait, struct checkpoint, step);
-	struct volume *volume = checkpoint->volume;
+	struct metadata *metadata = checkpoint->metadata;
 
-	if (volume_yield(volume, "checkpoint step")) {
+	if (metadata_yield(metadata, "checkpoint step")) {
 		worker_post(task);
 		return;
 	}
-	pthread_mutex_lock(&volume->meta);
+	pthread_mutex_lock(&metadata->lock);
 	if (checkpoint->state != CHECKPOINT_DEAD) {
 		if (wait->res < 0 && !MUTANT(4)) /* else the superblock follows a failed write */
-			volume_latch(volume, wait->res, "a checkpoint's write");
+			metadata_latch(metadata, wait->res, "a checkpoint's write");
 		else
 			step(checkpoint);
 	}
-	pthread_mutex_unlock(&volume->meta);
+	pthread_mutex_unlock(&metadata->lock);
 }

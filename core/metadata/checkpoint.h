@@ -46,7 +46,7 @@
 
 #define CHECKPOINT_BATCH 32u
 
-struct volume;
+struct metadata;
 
 enum checkpoint_state {
 	CHECKPOINT_IDLE,
@@ -73,7 +73,7 @@ struct checkpoint_slot {
 };
 
 struct checkpoint {
-	struct volume *volume;
+	struct metadata *metadata;
 	enum checkpoint_state state;
 	bool again; /* asked for while one was running */
 	bool clean; /* the next one marks the store clean */
@@ -99,7 +99,7 @@ struct checkpoint {
 	uint64_t pages_written;
 };
 
-int checkpoint_init(struct checkpoint *checkpoint, struct volume *volume);
+int checkpoint_init(struct checkpoint *checkpoint, struct metadata *metadata);
 void checkpoint_done(struct checkpoint *checkpoint);
 
 /* Starts one, or another after the one that runs. The wait (may be NULL) is woken when a checkpoint

@@ -4,7 +4,7 @@
 #include <assert.h>
 
 #include "core/base/mutant.h"
-#include "core/volume/volume_internal.h"
+#include "core/metadata/metadata.h"
 
 static void add_page(struct edit_page *pages, uint32_t *count_pages, bool root, uint32_t number)
 {
@@ -22,16 +22,16 @@ static void add_map_page(struct edit_page *pages, uint32_t *count_pages, lbn_t l
 	add_page(pages, count_pages, root, root ? region / ROOT_ENTRIES : page_of_leaf(region));
 }
 
-static void add_refs_page(const struct volume *volume, struct edit_page *pages,
+static void add_refs_page(const struct metadata *metadata, struct edit_page *pages,
 			  uint32_t *count_pages, pbn_t pbn)
 {
 	if (!pbn_is_none(pbn))
 		add_page(pages, count_pages, false,
-			 page_of_refs(&volume->super.geometry,
-				      geometry_slab(&volume->super.geometry, pbn)));
+			 page_of_refs(&metadata->super.geometry,
+				      geometry_slab(&metadata->super.geometry, pbn)));
 }
 
-uint32_t edit_pages(const struct volume *volume, const struct record *record,
+uint32_t edit_pages(const struct metadata *metadata, const struct record *record,
 		    struct edit_page *ret_pages)
 {
 	uint32_t n = 0;
@@ -54,34 +54,34 @@ uint32_t edit_pages(const struct volume *volume, const struct record *record,
 		add_map_page(ret_pages, &n, record->lbn, record->flags & RECORD_ON_ROOT);
 		break;
 	}
-	add_refs_page(volume, ret_pages, &n, record->new);
-	add_refs_page(volume, ret_pages, &n, record_second(record));
+	add_refs_page(metadata, ret_pages, &n, record->new);
+	add_refs_page(metadata, ret_pages, &n, record_second(record));
 	if (record->kind != RECORD_EXPLODE)
-		add_refs_page(volume, ret_pages, &n, record->old);
+		add_refs_page(metadata, ret_pages, &n, record->old);
 	return n;
 }
 
-page_t edit_missing(struct volume *volume, const struct record *record)
+page_t edit_missing(struct metadata *metadata, const struct record *record)
 {
 	struct edit_page pages[EDIT_PAGES_MAX];
-	uint32_t n = edit_pages(volume, record, pages);
+	uint32_t n = edit_pages(metadata, record, pages);
 
 	for (uint32_t i = 0; i < n; i++) {
 		bool leaf =
-			!pages[i].root && page_is_leaf(&volume->super.geometry, pages[i].number);
+			!pages[i].root && page_is_leaf(&metadata->super.geometry, pages[i].number);
 
 		/* A leaf that its region gives up is not needed to be forgotten. */
 		if (pages[i].root || (leaf && record->kind == RECORD_UNPLACE))
 			continue;
-		if (cache_find(&volume->cache, pages[i].number) == NULL)
+		if (cache_find(&metadata->cache, pages[i].number) == NULL)
 			return pages[i].number;
 	}
 	return PAGE_NONE;
 }
 
-static void apply_root(struct volume *volume, const struct record *record, uint32_t root_page)
+static void apply_root(struct metadata *metadata, const struct record *record, uint32_t root_page)
 {
-	struct map *map = &volume->map;
+	struct map *map = &metadata->map;
 	uint32_t region = lbn_region(record->lbn);
 	bool on_root = record->flags & RECORD_ON_ROOT;
 
@@ -111,12 +111,12 @@ static void apply_root(struct volume *volume, const struct record *record, uint3
 	}
 }
 
-static void apply_leaf(struct volume *volume, const struct record *record, uint32_t region,
+static void apply_leaf(struct metadata *metadata, const struct record *record, uint32_t region,
 		       struct frame *leaf)
 {
 	uint32_t index = lbn_index(record->lbn);
 
-	(void)volume;
+	(void)metadata;
 	switch (record->kind) {
 	case RECORD_EXPLODE:
 		map_leaf_explode(leaf, record->old, record->count, record->flags & RECORD_SHARED);
@@ -131,9 +131,9 @@ static void apply_leaf(struct volume *volume, const struct record *record, uint3
 		if (!(record->flags & RECORD_ON_ROOT) && lbn_region(record->lbn) == region)
 			map_leaf_map(leaf, index, record->count, record->new, true);
 		if (!(record->flags & RECORD_SRC_ON_ROOT) && lbn_region(record->src) == region &&
-		    !(MUTANT(48) && !volume->cache.zero_new_refs) && /* not replayed */
+		    !(MUTANT(48) && !metadata->cache.zero_new_refs) && /* not replayed */
 		    !(MUTANT(13) &&
-		      volume->cache.zero_new_refs)) /* the source is taken for private */
+		      metadata->cache.zero_new_refs)) /* the source is taken for private */
 			map_leaf_share(leaf, lbn_index(record->src), record->count);
 		break;
 	default:
@@ -141,53 +141,53 @@ static void apply_leaf(struct volume *volume, const struct record *record, uint3
 	}
 }
 
-static uint32_t apply_refs(struct volume *volume, const struct record *record, uint32_t slab)
+static uint32_t apply_refs(struct metadata *metadata, const struct record *record, uint32_t slab)
 {
-	const struct geometry *geometry = &volume->super.geometry;
+	const struct geometry *geometry = &metadata->super.geometry;
 	pbn_t second = record_second(record);
 	bool has_second = !pbn_is_none(second) && geometry_slab(geometry, second) == slab;
 	uint32_t freed = 0;
 
 	/* New references first: a run that is merged onto itself must not pass through 0. */
 	if (!pbn_is_none(record->new) && geometry_slab(geometry, record->new) == slab &&
-	    !(MUTANT(23) && record->kind == RECORD_SHARE && !volume->cache.zero_new_refs))
-		refs_take(&volume->refs, record->new, record_counted(record));
+	    !(MUTANT(23) && record->kind == RECORD_SHARE && !metadata->cache.zero_new_refs))
+		refs_take(&metadata->refs, record->new, record_counted(record));
 	if (record->kind == RECORD_EXPLODE) { /* its run stays */
 		if (has_second)
-			refs_take(&volume->refs, second, 1);
+			refs_take(&metadata->refs, second, 1);
 		return 0;
 	}
 	if (!pbn_is_none(record->old) && geometry_slab(geometry, record->old) == slab)
-		freed += refs_drop(&volume->refs, record->old, record->count);
+		freed += refs_drop(&metadata->refs, record->old, record->count);
 	if (has_second)
-		freed += refs_drop(&volume->refs, second, 1);
+		freed += refs_drop(&metadata->refs, second, 1);
 	return freed;
 }
 
-uint32_t edit_apply(struct volume *volume, const struct record *record, uint64_t lsn,
+uint32_t edit_apply(struct metadata *metadata, const struct record *record, uint64_t lsn,
 		    struct edit_page page)
 {
-	const struct geometry *geometry = &volume->super.geometry;
+	const struct geometry *geometry = &metadata->super.geometry;
 	struct frame *frame;
 	uint32_t freed = 0;
 
 	if (page.root) {
-		apply_root(volume, record, page.number);
-		volume->map.tops[page.number].lsn = lsn;
-		volume->map.tops[page.number].dirty = true;
+		apply_root(metadata, record, page.number);
+		metadata->map.tops[page.number].lsn = lsn;
+		metadata->map.tops[page.number].dirty = true;
 		return 0;
 	}
 	if (record->kind == RECORD_UNPLACE && page_is_leaf(geometry, page.number)) {
-		cache_forget(&volume->cache, page.number);
+		cache_forget(&metadata->cache, page.number);
 		return 0;
 	}
-	frame = cache_find(&volume->cache, page.number);
+	frame = cache_find(&metadata->cache, page.number);
 	assert(frame != NULL);
 	if (page_is_leaf(geometry, page.number))
-		apply_leaf(volume, record, page.number, frame);
+		apply_leaf(metadata, record, page.number, frame);
 	else
-		freed = apply_refs(volume, record, page.number - geometry->regions);
-	cache_dirty(&volume->cache, frame, lsn);
+		freed = apply_refs(metadata, record, page.number - geometry->regions);
+	cache_dirty(&metadata->cache, frame, lsn);
 	return freed;
 }
 
@@ -216,40 +216,40 @@ void edit_count(struct journal_counts *counts, const struct record *record)
 }
 
 /* What it allocated is no longer busy for that, what it dropped is until it is durable. */
-static void settle_blocks(struct volume *volume, const struct record *record, uint64_t lsn)
+static void settle_blocks(struct metadata *metadata, const struct record *record, uint64_t lsn)
 {
 	pbn_t second = record_second(record);
 
 	switch (record->kind) {
 	case RECORD_EXPLODE:
 		if (!pbn_is_none(second)) {
-			refs_busy_sub(&volume->refs, record->new, 1);
-			refs_busy_sub(&volume->refs, second, 1);
+			refs_busy_sub(&metadata->refs, record->new, 1);
+			refs_busy_sub(&metadata->refs, second, 1);
 		}
 		break;
 	case RECORD_UNPLACE:
 		if (pbn_is_none(second)) {
-			pending_add_place(&volume->pending, lsn, record->old);
+			pending_add_place(&metadata->pending, lsn, record->old);
 		} else {
-			pending_add_slot(&volume->pending, lsn, record->old);
-			pending_add_slot(&volume->pending, lsn, second);
+			pending_add_slot(&metadata->pending, lsn, record->old);
+			pending_add_slot(&metadata->pending, lsn, second);
 		}
 		break;
 	case RECORD_MAP:
 	case RECORD_PLACE:
-		refs_busy_sub(&volume->refs, record->new, record->count);
+		refs_busy_sub(&metadata->refs, record->new, record->count);
 		/* fall through */
 	default:
 		if (!pbn_is_none(record->old))
-			pending_add(&volume->pending, lsn, record->old, record->count);
+			pending_add(&metadata->pending, lsn, record->old, record->count);
 	}
 }
 
-uint64_t edit_publish(struct volume *volume, const struct record *record,
+uint64_t edit_publish(struct metadata *metadata, const struct record *record,
 		      uint64_t *ret_freed_blocks)
 {
 	struct edit_page pages[EDIT_PAGES_MAX];
-	uint32_t n = edit_pages(volume, record, pages), freed = 0;
+	uint32_t n = edit_pages(metadata, record, pages), freed = 0;
 	struct record journaled = *record;
 	uint64_t lsn;
 
@@ -257,11 +257,11 @@ uint64_t edit_publish(struct volume *volume, const struct record *record,
 		journaled.old = PBN_NONE;
 		journaled.count = 0;
 	}
-	lsn = journal_append(&volume->journal, &journaled);
+	lsn = journal_append(&metadata->journal, &journaled);
 	for (uint32_t i = 0; i < n; i++)
-		freed += edit_apply(volume, record, lsn + (MUTANT(44) && i > 0), pages[i]);
-	edit_count(&volume->journal.counts, record);
-	settle_blocks(volume, record, lsn);
+		freed += edit_apply(metadata, record, lsn + (MUTANT(44) && i > 0), pages[i]);
+	edit_count(&metadata->journal.counts, record);
+	settle_blocks(metadata, record, lsn);
 	if (ret_freed_blocks)
 		*ret_freed_blocks += freed;
 	return lsn;

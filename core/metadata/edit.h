@@ -19,7 +19,7 @@
 #include "core/format/format.h"
 #include "core/metadata/cache.h"
 
-struct volume;
+struct metadata;
 
 /* A page that an edit changes: a root page, or one in the cache. */
 struct edit_page {
@@ -30,21 +30,21 @@ struct edit_page {
 #define EDIT_PAGES_MAX 6u
 
 /* The pages of a record, each once. */
-uint32_t edit_pages(const struct volume *volume, const struct record *record,
+uint32_t edit_pages(const struct metadata *metadata, const struct record *record,
 		    struct edit_page *ret_pages);
 
 /* The first page that the record needs and that is absent; PAGE_NONE: all are there. */
-page_t edit_missing(struct volume *volume, const struct record *record);
+page_t edit_missing(struct metadata *metadata, const struct record *record);
 
 /* Applies and journals it; all pages are resident, a journal reservation is held. new of MAP and
  * PLACE was busy for its allocation and is not any more. Returns the LSN; *ret_freed_blocks (may be
  * NULL) grows by the blocks that lost their last reference. */
-uint64_t edit_publish(struct volume *volume, const struct record *record,
+uint64_t edit_publish(struct metadata *metadata, const struct record *record,
 		      uint64_t *ret_freed_blocks);
 
 /* The record's effects on one resident page. Returns the blocks that lost their last reference
  * there. */
-uint32_t edit_apply(struct volume *volume, const struct record *record, uint64_t lsn,
+uint32_t edit_apply(struct metadata *metadata, const struct record *record, uint64_t lsn,
 		    struct edit_page page);
 
 /* What the record adds to the counters that the superblock holds. */

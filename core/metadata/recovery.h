@@ -25,8 +25,8 @@
 
 #include <stdbool.h>
 
+#include "core/base/damage.h"
 #include "core/metadata/edit.h"
-#include "core/volume/volume.h"
 
 /* Finds and decodes the superblock; *ret_generations is malloc'ed, one per top. */
 struct super;
@@ -34,7 +34,7 @@ int recovery_read_super(struct store *store, bool read_only, struct super *ret_s
 			uint32_t **ret_generations, struct damage *reterr_damage);
 
 /* Reads the tops into the volume's map and refs. */
-int recovery_read_tops(struct volume *volume, const uint32_t *generations,
+int recovery_read_tops(struct metadata *metadata, const uint32_t *generations,
 		       struct damage *reterr_damage);
 
 /* The log as it was found. ring is malloc'ed. */
@@ -46,11 +46,11 @@ struct recovery_log {
 
 int recovery_read_log(struct store *store, const struct super *super, struct recovery_log *ret_log,
 		      struct damage *reterr_damage);
-int recovery_replay(struct volume *volume, const struct recovery_log *log,
+int recovery_replay(struct metadata *metadata, const struct recovery_log *log,
 		    struct damage *reterr_damage);
 
 /* Whether the record can be applied to the page, which is older than it and resident. */
-bool recovery_fits(struct volume *volume, const struct record *record, struct edit_page page,
+bool recovery_fits(struct metadata *metadata, const struct record *record, struct edit_page page,
 		   struct why *why);
 
 /* One transfer, waited for, on lane 0. */

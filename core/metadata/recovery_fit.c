@@ -28,7 +28,7 @@
 #include <stdio.h>
 
 #include "core/metadata/recovery.h"
-#include "core/volume/volume_internal.h"
+#include "core/metadata/metadata.h"
 
 /* --- root --- */
 
@@ -183,15 +183,15 @@ static bool refs_fit(const struct geometry *geometry, const struct frame *frame,
 	       counts_fit(geometry, frame, second, 1, explode ? 0 : 1, explode ? 0 : REFS_MAX, why);
 }
 
-bool recovery_fits(struct volume *volume, const struct record *record, struct edit_page page,
+bool recovery_fits(struct metadata *metadata, const struct record *record, struct edit_page page,
 		   struct why *why)
 {
-	const struct geometry *geometry = &volume->super.geometry;
+	const struct geometry *geometry = &metadata->super.geometry;
 	const struct frame *frame;
 
 	if (page.root)
-		return root_fits(&volume->map, record, page.number, why);
-	frame = cache_find(&volume->cache, page.number);
+		return root_fits(&metadata->map, record, page.number, why);
+	frame = cache_find(&metadata->cache, page.number);
 	if (page_is_leaf(geometry, page.number))
 		return leaf_fits(frame, record, why);
 	return refs_fit(geometry, frame, record, why);

@@ -8,7 +8,7 @@
 
 #include "core/base/mutant.h"
 #include "core/metadata/recovery.h"
-#include "core/volume/volume_internal.h"
+#include "core/metadata/metadata.h"
 
 /* The reader's place in the log: what the next block must say. */
 struct position {
@@ -165,102 +165,102 @@ static void load_done(struct task *task)
 	load->done = true;
 }
 
-static int checkpoint_now(struct volume *volume)
+static int checkpoint_now(struct metadata *metadata)
 {
 	struct load load = {0};
 
-	wait_init(&load.wait, volume->workers[0], load_done);
-	pthread_mutex_lock(&volume->meta);
-	checkpoint_start(&volume->checkpoint, volume->workers[0], &load.wait);
-	pthread_mutex_unlock(&volume->meta);
-	volume_pump(volume, &load.done);
+	wait_init(&load.wait, metadata->workers[0], load_done);
+	pthread_mutex_lock(&metadata->lock);
+	checkpoint_start(&metadata->checkpoint, metadata->workers[0], &load.wait);
+	pthread_mutex_unlock(&metadata->lock);
+	metadata_pump(metadata, &load.done);
 	return load.wait.res;
 }
 
 /* Before a page is loaded: frames that can change hands, by a checkpoint that is over when this
  * returns. Whatever is dirty goes home, also what the group under way changed: that is durable, and
  * the tail stays before it. */
-static int clean_frames(struct volume *volume)
+static int clean_frames(struct metadata *metadata)
 {
-	if (volume->options.read_only || volume->cache.dirty_count <= volume->cache.frame_count / 2)
+	if (metadata->read_only || metadata->cache.dirty_count <= metadata->cache.frame_count / 2)
 		return 0;
 	if (MUTANT(60)) { /* a checkpoint that nobody waits for */
-		volume_checkpoint(volume, volume->workers[0]);
+		metadata_checkpoint(metadata, metadata->workers[0]);
 		return 0;
 	}
-	return checkpoint_now(volume);
+	return checkpoint_now(metadata);
 }
 
 /* Makes the page resident. 1: it does not exist, and the record does not make it. */
-static int make_resident(struct volume *volume, page_t page, const struct record *record)
+static int make_resident(struct metadata *metadata, page_t page, const struct record *record)
 {
 	struct load load = {0};
 	int r;
 
-	if (cache_find(&volume->cache, page))
+	if (cache_find(&metadata->cache, page))
 		return 0;
-	if (page_is_leaf(&volume->super.geometry, page) && !map_entry(&volume->map, page).written &&
-	    record->kind != RECORD_EXPLODE)
+	if (page_is_leaf(&metadata->super.geometry, page) &&
+	    !map_entry(&metadata->map, page).written && record->kind != RECORD_EXPLODE)
 		return 1;
-	r = clean_frames(volume);
+	r = clean_frames(metadata);
 	if (r < 0)
 		return r;
-	wait_init(&load.wait, volume->workers[0], load_done);
-	pthread_mutex_lock(&volume->meta);
-	cache_load(&volume->cache, page, &load.wait);
-	pthread_mutex_unlock(&volume->meta);
-	volume_pump(volume, &load.done);
+	wait_init(&load.wait, metadata->workers[0], load_done);
+	pthread_mutex_lock(&metadata->lock);
+	cache_load(&metadata->cache, page, &load.wait);
+	pthread_mutex_unlock(&metadata->lock);
+	metadata_pump(metadata, &load.done);
 	return load.wait.res;
 }
 
-static uint64_t page_lsn(struct volume *volume, struct edit_page page)
+static uint64_t page_lsn(struct metadata *metadata, struct edit_page page)
 {
 	if (page.root)
-		return volume->map.tops[page.number].lsn;
-	return cache_find(&volume->cache, page.number)->lsn;
+		return metadata->map.tops[page.number].lsn;
+	return cache_find(&metadata->cache, page.number)->lsn;
 }
 
-static int replay_record(struct volume *volume, const struct record *record, uint64_t lsn,
+static int replay_record(struct metadata *metadata, const struct record *record, uint64_t lsn,
 			 struct why *why)
 {
-	const struct geometry *geometry = &volume->super.geometry;
+	const struct geometry *geometry = &metadata->super.geometry;
 	struct edit_page pages[EDIT_PAGES_MAX];
-	uint32_t n = edit_pages(volume, record, pages);
+	uint32_t n = edit_pages(metadata, record, pages);
 
 	for (uint32_t i = 0; i < n; i++) {
 		struct edit_page page = pages[i];
 
 		if (!page.root) {
-			int r = make_resident(volume, page.number, record);
+			int r = make_resident(metadata, page.number, record);
 
 			if (r < 0)
 				return r;
 			if (r > 0)
 				continue;
 		}
-		if (page_lsn(volume, page) >= lsn && !MUTANT(6))
+		if (page_lsn(metadata, page) >= lsn && !MUTANT(6))
 			continue;
-		if (!recovery_fits(volume, record, page, why))
+		if (!recovery_fits(metadata, record, page, why))
 			return -EUCLEAN;
-		edit_apply(volume, record, lsn, page);
+		edit_apply(metadata, record, lsn, page);
 		if (!page.root && !page_is_leaf(geometry, page.number))
-			refs_recount(&volume->refs, page.number - geometry->regions);
+			refs_recount(&metadata->refs, page.number - geometry->regions);
 	}
-	edit_count(&volume->journal.counts, record);
+	edit_count(&metadata->journal.counts, record);
 	return 0;
 }
 
 /* The whole log is durable: a page may be newer than what replay has come to, and still go home. */
-static void set_end(struct volume *volume, uint64_t next_lsn)
+static void set_end(struct metadata *metadata, uint64_t next_lsn)
 {
-	atomic_store(&volume->journal.next_lsn, next_lsn);
-	atomic_store(&volume->journal.durable_lsn, next_lsn - 1);
+	atomic_store(&metadata->journal.next_lsn, next_lsn);
+	atomic_store(&metadata->journal.durable_lsn, next_lsn - 1);
 }
 
 /* Replay has come so far: here the tail of a checkpoint would be. */
-static void set_position(struct volume *volume, const struct position *at)
+static void set_position(struct metadata *metadata, const struct position *at)
 {
-	struct journal *journal = &volume->journal;
+	struct journal *journal = &metadata->journal;
 
 	journal->sequence = at->sequence;
 	journal->prev = at->prev;
@@ -269,10 +269,10 @@ static void set_position(struct volume *volume, const struct position *at)
 						     journal->counts};
 }
 
-static int replay_block(struct volume *volume, const uint8_t *block,
+static int replay_block(struct metadata *metadata, const uint8_t *block,
 			const struct journal_header *header, struct damage *damage)
 {
-	const struct geometry *geometry = &volume->super.geometry;
+	const struct geometry *geometry = &metadata->super.geometry;
 	struct record record;
 
 	for (uint32_t i = 0; i < header->count; i++) {
@@ -281,7 +281,7 @@ static int replay_block(struct volume *volume, const uint8_t *block,
 		int r;
 
 		assert(valid); /* scan() looked at each */
-		r = replay_record(volume, &record, header->first_lsn + i, &why);
+		r = replay_record(metadata, &record, header->first_lsn + i, &why);
 		if (r == 0)
 			continue;
 		if (why.expected[0])
@@ -295,37 +295,37 @@ static int replay_block(struct volume *volume, const uint8_t *block,
 	return 0;
 }
 
-int recovery_replay(struct volume *volume, const struct recovery_log *log,
+int recovery_replay(struct metadata *metadata, const struct recovery_log *log,
 		    struct damage *reterr_damage)
 {
 	struct super tail =
-		volume->super; /* the superblock moves on with each checkpoint in between */
+		metadata->super; /* the superblock moves on with each checkpoint in between */
 	struct position at = {tail.tail_sequence, tail.tail_lsn, tail.tail_prev, tail.tail_group};
 	int r = 0;
 
-	set_end(volume, tail.tail_lsn + log->records);
-	set_position(volume, &at);
+	set_end(metadata, tail.tail_lsn + log->records);
+	set_position(metadata, &at);
 	for (uint64_t i = 0; r == 0 && i < log->blocks; i++) {
 		const uint8_t *block = ring_block(&tail, log, at.sequence);
 		struct journal_header header;
 		bool valid = next_block(&tail, log, &at, &header);
 
 		assert(valid);
-		r = replay_block(volume, block, &header, reterr_damage);
+		r = replay_block(metadata, block, &header, reterr_damage);
 		if (r == 0 && header.last)
-			set_position(volume, &at);
+			set_position(metadata, &at);
 	}
-	if (r == 0 && volume->options.read_only)
-		r = recovery_io(volume->store, STORE_FLUSH, 0, NULL, 0);
-	if (r == 0 && !volume->options.read_only) {
+	if (r == 0 && metadata->read_only)
+		r = recovery_io(metadata->store, STORE_FLUSH, 0, NULL, 0);
+	if (r == 0 && !metadata->read_only) {
 		/* One that was begun under the old epoch would put the new one into a superblock
 		 * that leads to records of the old. */
-		assert(volume->checkpoint.state == CHECKPOINT_IDLE || MUTANT(60));
-		journal_restart(&volume->journal, volume->journal.epoch + 1);
+		assert(metadata->checkpoint.state == CHECKPOINT_IDLE || MUTANT(60));
+		journal_restart(&metadata->journal, metadata->journal.epoch + 1);
 		/* Durable before anything is served. */
-		volume->super.features_incompat |= FEATURES_INCOMPAT_KNOWN;
+		metadata->super.features_incompat |= FEATURES_INCOMPAT_KNOWN;
 		if (!MUTANT(5)) /* the log is not cleared after recovery */
-			r = checkpoint_now(volume);
+			r = checkpoint_now(metadata);
 	}
 	if (r < 0 && reterr_damage->text[0] == '\0')
 		snprintf(reterr_damage->text, sizeof(reterr_damage->text),

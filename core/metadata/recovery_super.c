@@ -8,7 +8,7 @@
 
 #include "core/base/mutant.h"
 #include "core/metadata/recovery.h"
-#include "core/volume/volume_internal.h"
+#include "core/metadata/metadata.h"
 
 #define SCAN_BLOCKS 256u
 
@@ -251,14 +251,15 @@ int recovery_read_super(struct store *store, bool read_only, struct super *ret_s
 	return 0;
 }
 
-static int read_root(struct volume *volume, uint32_t number, const uint8_t *page, uint64_t lsn,
+static int read_root(struct metadata *metadata, uint32_t number, const uint8_t *page, uint64_t lsn,
 		     struct damage *damage)
 {
 	uint32_t first = number * ROOT_ENTRIES;
 	struct why why;
 
-	volume->map.tops[number].lsn = lsn;
-	for (uint32_t i = 0; i < ROOT_ENTRIES && first + i < volume->super.geometry.regions; i++) {
+	metadata->map.tops[number].lsn = lsn;
+	for (uint32_t i = 0; i < ROOT_ENTRIES && first + i < metadata->super.geometry.regions;
+	     i++) {
 		struct root_words words = root_page_get(page, i);
 		struct root_entry entry = root_entry_decode(words);
 		char where[64];
@@ -266,47 +267,49 @@ static int read_root(struct volume *volume, uint32_t number, const uint8_t *page
 		if ((words.map | words.home) ==
 		    0) /* a hole that never was anything else: most, where it counts */
 			continue;
-		if (!root_entry_valid(&entry, &volume->super.geometry, first + i, &why) ||
-		    !features_suffice(volume->super.features_incompat, root_entry_features(&entry),
-				      &why)) {
+		if (!root_entry_valid(&entry, &metadata->super.geometry, first + i, &why) ||
+		    !features_suffice(metadata->super.features_incompat,
+				      root_entry_features(&entry), &why)) {
 			snprintf(where, sizeof(where), "root entry of region %" PRIu32, first + i);
 			describe(damage, where, &why);
 			return -EUCLEAN;
 		}
-		map_set_words(&volume->map, first + i, words);
-		volume->map.unplaced -= MUTANT(95) && root_entry_is_unplaced(&entry);
+		map_set_words(&metadata->map, first + i, words);
+		metadata->map.unplaced -= MUTANT(95) && root_entry_is_unplaced(&entry);
 	}
 	return 0;
 }
 
-static int read_summary(struct volume *volume, uint32_t number, const uint8_t *page,
+static int read_summary(struct metadata *metadata, uint32_t number, const uint8_t *page,
 			struct damage *damage)
 {
 	uint32_t first = number * SUMMARY_ENTRIES;
 
-	for (uint32_t i = 0; i < SUMMARY_ENTRIES && first + i < volume->super.geometry.slabs; i++) {
+	for (uint32_t i = 0; i < SUMMARY_ENTRIES && first + i < metadata->super.geometry.slabs;
+	     i++) {
 		struct summary_entry entry = {0};
 
 		if (page)
 			entry = summary_page_get(page, i);
-		if (entry.free_blocks > geometry_slab_blocks(&volume->super.geometry, first + i)) {
+		if (entry.free_blocks >
+		    geometry_slab_blocks(&metadata->super.geometry, first + i)) {
 			snprintf(damage->text, sizeof(damage->text),
 				 "summary of slab %" PRIu32 ": expected at most %" PRIu32
 				 " free blocks, found %" PRIu32,
 				 first + i,
-				 geometry_slab_blocks(&volume->super.geometry, first + i),
+				 geometry_slab_blocks(&metadata->super.geometry, first + i),
 				 entry.free_blocks);
 			return -EUCLEAN;
 		}
-		refs_set_summary(&volume->refs, first + i, &entry);
+		refs_set_summary(&metadata->refs, first + i, &entry);
 	}
 	return 0;
 }
 
-static int read_top(struct volume *volume, uint32_t top, uint32_t generation, uint8_t *page,
+static int read_top(struct metadata *metadata, uint32_t top, uint32_t generation, uint8_t *page,
 		    struct damage *damage)
 {
-	const struct geometry *geometry = &volume->super.geometry;
+	const struct geometry *geometry = &metadata->super.geometry;
 	bool root = top < geometry->root_pages;
 	uint32_t number = root ? top : top - geometry->root_pages;
 	struct page_header expected = {root ? PAGE_ROOT : PAGE_SUMMARY, number, generation, 0};
@@ -316,8 +319,8 @@ static int read_top(struct volume *volume, uint32_t top, uint32_t generation, ui
 	int r;
 
 	if (generation == 0) /* never written */
-		return root ? 0 : read_summary(volume, number, NULL, damage);
-	r = recovery_io(volume->store, STORE_READ, blocks_to_bytes(block), page, BLOCK_BYTES);
+		return root ? 0 : read_summary(metadata, number, NULL, damage);
+	r = recovery_io(metadata->store, STORE_READ, blocks_to_bytes(block), page, BLOCK_BYTES);
 	snprintf(where, sizeof(where), "%s page %" PRIu32 " at block %" PRIu64,
 		 root ? "root" : "summary", number, block);
 	if (r < 0) {
@@ -325,29 +328,30 @@ static int read_top(struct volume *volume, uint32_t top, uint32_t generation, ui
 			 strerror(-r));
 		return r;
 	}
-	if (!page_verify(page, &expected, volume->super.uuid, &lsn, &why)) {
+	if (!page_verify(page, &expected, metadata->super.uuid, &lsn, &why)) {
 		describe(damage, where, &why);
 		return -EUCLEAN;
 	}
-	if (root && lsn >= volume->super.log_reaches_lsn) {
+	if (root && lsn >= metadata->super.log_reaches_lsn) {
 		snprintf(damage->text, sizeof(damage->text),
 			 "%s: expected an LSN below %" PRIu64 ", found %" PRIu64, where,
-			 volume->super.log_reaches_lsn, lsn);
+			 metadata->super.log_reaches_lsn, lsn);
 		return -EUCLEAN;
 	}
-	(root ? &volume->map.tops[number] : &volume->refs.tops[number])->generation = generation;
-	return root ? read_root(volume, number, page, lsn, damage)
-		    : read_summary(volume, number, page, damage);
+	(root ? &metadata->map.tops[number] : &metadata->refs.tops[number])->generation =
+		generation;
+	return root ? read_root(metadata, number, page, lsn, damage)
+		    : read_summary(metadata, number, page, damage);
 }
 
-int recovery_read_tops(struct volume *volume, const uint32_t *generations,
+int recovery_read_tops(struct metadata *metadata, const uint32_t *generations,
 		       struct damage *reterr_damage)
 {
 	uint8_t *page = aligned_alloc(BLOCK_BYTES, BLOCK_BYTES);
 	int r = page ? 0 : -ENOMEM;
 
-	for (uint32_t i = 0; r == 0 && i < geometry_tops(&volume->super.geometry); i++)
-		r = read_top(volume, i, generations[i], page, reterr_damage);
+	for (uint32_t i = 0; r == 0 && i < geometry_tops(&metadata->super.geometry); i++)
+		r = read_top(metadata, i, generations[i], page, reterr_damage);
 	free(page);
 	return r;
 }

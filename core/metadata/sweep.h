@@ -39,7 +39,7 @@
 
 #include "core/base/wait.h"
 
-struct volume;
+struct metadata;
 
 enum sweep_state {
 	SWEEP_IDLE,
@@ -48,7 +48,7 @@ enum sweep_state {
 };
 
 struct sweep {
-	struct volume *volume;
+	struct metadata *metadata;
 	enum sweep_state state;
 	bool stopped;
 	uint32_t slab; /* under way, or where the search goes on */
@@ -59,7 +59,7 @@ struct sweep {
 	struct wait wait;
 };
 
-void sweep_init(struct sweep *sweep, struct volume *volume);
+void sweep_init(struct sweep *sweep, struct metadata *metadata);
 /* The caller's timer: a new round. */
 void sweep_tick(struct sweep *sweep, struct worker *worker);
 /* All that is free is due. The round with whose end it was given back. */

@@ -11,12 +11,12 @@ void look_begin(struct look *look, struct volume *volume, struct worker *worker)
 	look->volume = volume;
 	look->worker = worker;
 	worker_inflight_init(&look->inflight);
-	worker_enter(worker, &look->inflight, journal_next_lsn(&volume->journal));
+	worker_enter(worker, &look->inflight, journal_next_lsn(&volume->metadata->journal));
 }
 
 void look_end(struct look *look)
 {
-	volume_leave(look->volume, look->worker, &look->inflight);
+	metadata_leave(look->volume->metadata, look->worker, &look->inflight);
 }
 
 void look_count_read(struct volume *volume, uint64_t len_bytes, bool first)
@@ -32,7 +32,7 @@ uint32_t look_range(struct look *look, lbn_t lbn, uint32_t blocks, struct extent
 	struct volume *volume = look->volume;
 	uint32_t count = 0;
 
-	assert(blocks > 0 && lbn.v + blocks <= volume->super.geometry.logical_blocks);
+	assert(blocks > 0 && lbn.v + blocks <= volume->metadata->super.geometry.logical_blocks);
 	while (blocks > 0) {
 		struct fence_stripe *stripe = fence_stripe(&volume->fence, lbn_region(lbn));
 		uint32_t here = min_u32(blocks, REGION_BLOCKS - lbn_index(lbn)), found, got = 0;
@@ -40,7 +40,8 @@ uint32_t look_range(struct look *look, lbn_t lbn, uint32_t blocks, struct extent
 		if (count == max)
 			return 0;
 		pthread_mutex_lock(&stripe->lock);
-		found = map_lookup(&volume->map, lbn, here, ret_extents + count, max - count);
+		found = map_lookup(&volume->metadata->map, lbn, here, ret_extents + count,
+				   max - count);
 		pthread_mutex_unlock(&stripe->lock);
 		for (uint32_t i = count; i < count + found; i++)
 			got += ret_extents[i].blocks;

@@ -107,12 +107,12 @@ void changes_start(struct request *request)
 		return;
 	}
 	request->step = durable;
-	pthread_mutex_lock(&volume->meta);
+	pthread_mutex_lock(&volume->metadata->lock);
 	r = tracking_cut(&volume->tracking, &request->generation);
 	request->complete = request->since <= request->generation;
 	if (r > 0)
-		checkpoint_start(&volume->checkpoint, request->worker, &request->wait);
-	pthread_mutex_unlock(&volume->meta);
+		checkpoint_start(&volume->metadata->checkpoint, request->worker, &request->wait);
+	pthread_mutex_unlock(&volume->metadata->lock);
 	if (r < 0)
 		request_finish(request, r);
 	else if (r == 0)

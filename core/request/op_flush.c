@@ -33,9 +33,9 @@ static void flushed(struct request *request)
 		request_finish(request, -EIO);
 		return;
 	}
-	pthread_mutex_lock(&volume->meta);
+	pthread_mutex_lock(&volume->metadata->lock);
 	request_wait_commit(request, committed);
-	pthread_mutex_unlock(&volume->meta);
+	pthread_mutex_unlock(&volume->metadata->lock);
 }
 
 void flush_start(struct request *request)
@@ -50,17 +50,17 @@ void flush_start(struct request *request)
 		return;
 	}
 	request->step = flushed;
-	pthread_mutex_lock(&volume->meta);
-	request->lsn = journal_next_lsn(&volume->journal) - 1;
-	if (journal_flush_follows(&volume->journal, request->lsn) && !MUTANT(7)) {
+	pthread_mutex_lock(&volume->metadata->lock);
+	request->lsn = journal_next_lsn(&volume->metadata->journal) - 1;
+	if (journal_flush_follows(&volume->metadata->journal, request->lsn) && !MUTANT(7)) {
 		request_wait_commit(request, committed);
-		pthread_mutex_unlock(&volume->meta);
+		pthread_mutex_unlock(&volume->metadata->lock);
 		return;
 	}
-	journal_kick(&volume->journal, request->worker);
+	journal_kick(&volume->metadata->journal, request->worker);
 	if (MUTANT(7)) /* a flush of the map alone */
 		wait_wake(&request->wait, 0);
 	else
-		flusher_join(&volume->flusher, &request->wait);
-	pthread_mutex_unlock(&volume->meta);
+		flusher_join(&volume->metadata->flusher, &request->wait);
+	pthread_mutex_unlock(&volume->metadata->lock);
 }

@@ -54,7 +54,7 @@ static bool add_run(struct request *request, uint64_t off_bytes, uint64_t len_by
  * part_page is absent. */
 static int add_extent(struct request *request, const struct extent *extent)
 {
-	struct refs *refs = &request->volume->refs;
+	struct refs *refs = &request->volume->metadata->refs;
 	uint64_t at = request->off_bytes + request->progress_bytes;
 
 	if (pbn_is_none(extent->pbn))
@@ -87,14 +87,15 @@ static int add_part(struct request *request)
 	int r = 1;
 
 	request->part_page = page_of_leaf(lbn_region(request->part_lbn));
-	request->extent_count = map_lookup(&volume->map, request->part_lbn, request->part_blocks,
-					   request->extents, REQUEST_EXTENTS_MAX);
+	request->extent_count =
+		map_lookup(&volume->metadata->map, request->part_lbn, request->part_blocks,
+			   request->extents, REQUEST_EXTENTS_MAX);
 	if (request->extent_count == 0)
 		return -EAGAIN;
-	pthread_mutex_lock(&volume->meta);
+	pthread_mutex_lock(&volume->metadata->lock);
 	for (uint32_t i = 0; r > 0 && i < request->extent_count; i++)
 		r = add_extent(request, &request->extents[i]);
-	pthread_mutex_unlock(&volume->meta);
+	pthread_mutex_unlock(&volume->metadata->lock);
 	return r;
 }
 

@@ -28,7 +28,7 @@ static void look_up(struct request *request);
 /* The bytes of the part that are in whole sectors go straight to the caller. */
 static bool sector_aligned(const struct request *request)
 {
-	uint32_t sector = request->volume->store->sector_bytes;
+	uint32_t sector = request->volume->metadata->store->sector_bytes;
 
 	return request->part_off_bytes % sector == 0 && request->part_bytes % sector == 0;
 }
@@ -120,8 +120,9 @@ static void look_up(struct request *request)
 	pthread_mutex_lock(&stripe->lock);
 	if (!MUTANT(24)) /* the read races the end of a clone */
 		request_enter(request);
-	request->extent_count = map_lookup(&volume->map, request->part_lbn, request->part_blocks,
-					   request->extents, REQUEST_EXTENTS_MAX);
+	request->extent_count =
+		map_lookup(&volume->metadata->map, request->part_lbn, request->part_blocks,
+			   request->extents, REQUEST_EXTENTS_MAX);
 	pthread_mutex_unlock(&stripe->lock);
 	if (request->extent_count == 0) {
 		request_leave(request);

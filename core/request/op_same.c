@@ -134,8 +134,8 @@ static bool cancelled(const struct request *request)
 
 static uint32_t side(struct request *request, lbn_t lbn, uint32_t first, struct extent *extents)
 {
-	return map_lookup(&request->volume->map, lbn_add(lbn, first), request->part_blocks - first,
-			  extents, BATCH_RUNS);
+	return map_lookup(&request->volume->metadata->map, lbn_add(lbn, first),
+			  request->part_blocks - first, extents, BATCH_RUNS);
 }
 
 /* Both mappings from `first` on, cut where either is. Stripes held. 0: part_page has to be loaded.
@@ -240,7 +240,7 @@ static uint32_t equal_in_run(const struct request *request, uint32_t i)
 {
 	const struct target *run = &request->targets[i];
 
-	if (request->volume->store->can_compare)
+	if (request->volume->metadata->store->can_compare)
 		return (uint32_t)request->ios[i].equal_bytes;
 	return first_difference(compared(request, run->new, false, run->index),
 				compared(request, run->old, true, run->index),
@@ -287,7 +287,7 @@ static void add_ios(struct request *request, const struct pair *pairs, uint32_t 
 		request->targets[request->target_count++] = (struct target){
 			pairs[i].first, pairs[i].blocks, pairs[i].dst, pairs[i].src, false};
 		count_fenced(request, &pairs[i]);
-		if (request->volume->store->can_compare) {
+		if (request->volume->metadata->store->can_compare) {
 			add_compare(request, &pairs[i]);
 			continue;
 		}
@@ -300,7 +300,7 @@ static void add_ios(struct request *request, const struct pair *pairs, uint32_t 
 static void compare(struct request *request)
 {
 	struct fence *fence = &request->volume->fence;
-	bool can_compare = request->volume->store->can_compare;
+	bool can_compare = request->volume->metadata->store->can_compare;
 	struct pair pairs[BATCH_RUNS];
 	uint32_t n;
 
@@ -378,7 +378,7 @@ static void next_piece(struct request *request)
 		blocks = min_u32(blocks, REGION_BLOCKS - lbn_index(request->piece_src));
 	}
 	request_next_part(request, blocks);
-	if (backing_is_lacking(&request->volume->backing))
+	if (backing_is_lacking(&request->volume->metadata->backing))
 		end(request, -ENOSPC);
 	else if (request_reserve(request, request->part_blocks + MORE_RECORDS, reserved))
 		begin_piece(request);
@@ -467,14 +467,15 @@ static uint32_t unsaturated(struct volume *volume, pbn_t pbn, uint32_t blocks)
 {
 	uint32_t n = 0;
 
-	while (n < blocks && (refs_count(&volume->refs, pbn_add(pbn, n)) < REFS_MAX || MUTANT(41)))
+	while (n < blocks &&
+	       (refs_count(&volume->metadata->refs, pbn_add(pbn, n)) < REFS_MAX || MUTANT(41)))
 		n++;
 	return n;
 }
 
 static struct record pair_record(struct request *request, const struct pair *pair)
 {
-	struct map *map = &request->volume->map;
+	struct map *map = &request->volume->metadata->map;
 	struct record record = {
 		.kind = pbn_is_none(pair->src) ? RECORD_UNMAP : RECORD_SHARE,
 		.count = pair->blocks,
@@ -516,11 +517,11 @@ static page_t missing_page(struct request *request, const struct pair *pair, boo
 	struct volume *volume = request->volume;
 	struct record record = pair_record(request, pair);
 	page_t leaf = page_of_leaf(lbn_region(record.lbn));
-	bool as_it_is = (first || MUTANT(61)) && fits(&volume->map, &record);
+	bool as_it_is = (first || MUTANT(61)) && fits(&volume->metadata->map, &record);
 
-	if (!as_it_is && cache_find(&volume->cache, leaf) == NULL)
+	if (!as_it_is && cache_find(&volume->metadata->cache, leaf) == NULL)
 		return leaf;
-	return edit_missing(volume, &record);
+	return edit_missing(volume->metadata, &record);
 }
 
 /* One run, all of whose pages are resident. False: the source is saturated from the first block on,
@@ -540,7 +541,7 @@ static bool publish_pair(struct request *request, struct pair *pair)
 	pair->blocks = room;
 	request_publish_place(request, dst_region(request));
 	record = pair_record(request, pair); /* the place may have made a LEAF of the region */
-	if (!fits(&volume->map, &record)) {
+	if (!fits(&volume->metadata->map, &record)) {
 		bool exploded = request_publish_explode(request, lbn_region(record.lbn),
 							&request->part_page);
 
@@ -559,8 +560,9 @@ static bool goes_without_place(struct request *request, const struct pair *pair)
 	struct volume *volume = request->volume;
 	struct record record = pair_record(request, pair);
 
-	return fits(&volume->map, &record) && (map_is_unplaced(&volume->map, dst_region(request)) ||
-					       volume_spare_blocks(volume) >= PLACE_BLOCKS);
+	return fits(&volume->metadata->map, &record) &&
+	       (map_is_unplaced(&volume->metadata->map, dst_region(request)) ||
+		metadata_spare_blocks(volume->metadata) >= PLACE_BLOCKS);
 }
 
 enum published {
@@ -586,7 +588,7 @@ static enum published prepare(struct request *request, const struct pair *pairs,
 			return NEEDS_PLACE;
 		request->part_page = page_of_leaf(dst_region(request));
 		if (request_place_is_split(request) &&
-		    cache_find(&request->volume->cache, request->part_page) == NULL)
+		    cache_find(&request->volume->metadata->cache, request->part_page) == NULL)
 			return NEEDS_PAGE;
 		request->part_page = missing_page(request, &pairs[i], first);
 		first = false;
@@ -643,11 +645,11 @@ static page_t lacking(struct request *request)
 	uint32_t n;
 
 	fence_lock2(fence, src_region(request), dst_region(request));
-	pthread_mutex_lock(&request->volume->meta);
+	pthread_mutex_lock(&request->volume->metadata->lock);
 	n = look_up(request, 0, pairs, BATCH_RUNS);
 	if (n > 0)
 		what = prepare(request, pairs, n);
-	pthread_mutex_unlock(&request->volume->meta);
+	pthread_mutex_unlock(&request->volume->metadata->lock);
 	fence_unlock2(fence, src_region(request), dst_region(request));
 	return what == NEEDS_PAGE ? request->part_page : PAGE_NONE;
 }
@@ -696,13 +698,13 @@ static void publish(struct request *request)
 			return;
 		}
 		fence_lock2(&volume->fence, src_region(request), dst_region(request));
-		pthread_mutex_lock(&volume->meta);
+		pthread_mutex_lock(&volume->metadata->lock);
 		what = publish_batch(request);
 		if (pbn_is_none(request->part_place))
 			request_drop_space(request);
 		if (what == PUBLISHED_ALL)
 			request_release_held(request);
-		pthread_mutex_unlock(&volume->meta);
+		pthread_mutex_unlock(&volume->metadata->lock);
 		if (what == PUBLISHED_ALL)
 			give_up_fences(request);
 		fence_unlock2(&volume->fence, src_region(request), dst_region(request));

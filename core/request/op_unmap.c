@@ -159,7 +159,7 @@ static void cut_part(struct request *request)
 static bool look_up(struct request *request)
 {
 	request->extent_count =
-		map_lookup(&request->volume->map, request->part_lbn, request->part_blocks,
+		map_lookup(&request->volume->metadata->map, request->part_lbn, request->part_blocks,
 			   request->extents, REQUEST_EXTENTS_MAX);
 	if (request->extent_count == 0)
 		return false;
@@ -229,16 +229,16 @@ static bool publish_run(struct request *request, lbn_t lbn, const struct extent 
 		.old = extent->pbn,
 	};
 
-	request->part_page = edit_missing(volume, &record);
+	request->part_page = edit_missing(volume->metadata, &record);
 	if (request->part_page != PAGE_NONE)
 		return false;
-	if (!map_fits_unmap(&volume->map, lbn, extent->blocks)) {
+	if (!map_fits_unmap(&volume->metadata->map, lbn, extent->blocks)) {
 		request_publish_place(request, region); /* which may explode it, too */
-		if (map_kind(&volume->map, region) != REGION_LEAF &&
+		if (map_kind(&volume->metadata->map, region) != REGION_LEAF &&
 		    !request_publish_explode(request, region, &request->part_page))
 			return false;
 	}
-	record.flags = map_kind(&volume->map, region) == REGION_LEAF ? 0 : RECORD_ON_ROOT;
+	record.flags = map_kind(&volume->metadata->map, region) == REGION_LEAF ? 0 : RECORD_ON_ROOT;
 	request_publish(request, &record);
 	return true;
 }
@@ -263,11 +263,11 @@ static page_t missing_page(struct request *request)
 		if (pbn_is_none(extent->pbn))
 			continue;
 		unmapped += extent->blocks;
-		page = edit_missing(volume, &record);
+		page = edit_missing(volume->metadata, &record);
 		if (page != PAGE_NONE)
 			return page;
-		if (!map_fits_unmap(&volume->map, end, extent->blocks) &&
-		    cache_find(&volume->cache, leaf) == NULL)
+		if (!map_fits_unmap(&volume->metadata->map, end, extent->blocks) &&
+		    cache_find(&volume->metadata->cache, leaf) == NULL)
 			return leaf;
 	}
 	return request_unplace_missing(request, lbn_region(request->part_lbn), unmapped);
@@ -283,8 +283,9 @@ static bool needs_place(struct request *request)
 		const struct extent *extent = &request->extents[i];
 
 		end.v -= extent->blocks;
-		fits = fits && (pbn_is_none(extent->pbn) ||
-				map_fits_unmap(&request->volume->map, end, extent->blocks));
+		fits = fits &&
+		       (pbn_is_none(extent->pbn) ||
+			map_fits_unmap(&request->volume->metadata->map, end, extent->blocks));
 	}
 	return request_lacks_place(request, lbn_region(request->part_lbn)) && !fits;
 }
@@ -329,9 +330,9 @@ static void fenced(struct request *request)
 	if (all && part_is_whole(request))
 		cut_part(request);
 	if (all) {
-		pthread_mutex_lock(&volume->meta);
+		pthread_mutex_lock(&volume->metadata->lock);
 		all = publish_all(request, &need_place);
-		pthread_mutex_unlock(&volume->meta);
+		pthread_mutex_unlock(&volume->metadata->lock);
 	}
 	pthread_mutex_unlock(&stripe->lock);
 	if (all)

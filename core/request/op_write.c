@@ -55,7 +55,7 @@ static void next_part(struct request *request)
 /* Fresh blocks that were not published go back. */
 static void put_fresh_locked(struct request *request)
 {
-	struct alloc *alloc = &request->volume->alloc;
+	struct alloc *alloc = &request->volume->metadata->alloc;
 
 	for (uint32_t i = request->part_edit; i < request->target_count; i++)
 		if (request->targets[i].fresh)
@@ -68,9 +68,9 @@ static void put_fresh_locked(struct request *request)
 
 static void put_fresh(struct request *request)
 {
-	pthread_mutex_lock(&request->volume->meta);
+	pthread_mutex_lock(&request->volume->metadata->lock);
 	put_fresh_locked(request);
-	pthread_mutex_unlock(&request->volume->meta);
+	pthread_mutex_unlock(&request->volume->metadata->lock);
 }
 
 static void fail(struct request *request, int res)
@@ -121,16 +121,17 @@ void write_start(struct request *request)
 static bool is_private(struct volume *volume, pbn_t pbn)
 {
 	if (MUTANT(9)) /* an uncommitted unshare is believed */
-		return refs_count(&volume->refs, pbn) == 1;
-	return refs_count(&volume->refs, pbn) == 1 && refs_busy_count(&volume->refs, pbn) == 0;
+		return refs_count(&volume->metadata->refs, pbn) == 1;
+	return refs_count(&volume->metadata->refs, pbn) == 1 &&
+	       refs_busy_count(&volume->metadata->refs, pbn) == 0;
 }
 
 /* A LINEAR region has one flag for all of its run. What was found shared the last time is looked at
  * first, so that a run of which something stays shared costs one look more each time, not 512. */
 static void look_at_run(struct volume *volume, uint32_t region)
 {
-	struct root_entry entry = map_entry(&volume->map, region);
-	uint16_t *at = &volume->map.shared_at[region % MAP_GUESSES];
+	struct root_entry entry = map_entry(&volume->metadata->map, region);
+	uint16_t *at = &volume->metadata->map.shared_at[region % MAP_GUESSES];
 
 	if (entry.kind != REGION_LINEAR)
 		return;
@@ -142,7 +143,7 @@ static void look_at_run(struct volume *volume, uint32_t region)
 			return;
 		}
 	}
-	map_set_private(&volume->map, region);
+	map_set_private(&volume->metadata->map, region);
 }
 
 /* A flagged run: 1 if all its blocks are private after all (their flags are cleared), 0 if not,
@@ -153,22 +154,23 @@ static int look_at_counts(struct request *request, lbn_t lbn, const struct exten
 	struct volume *volume = request->volume;
 	bool all = true;
 
-	pthread_mutex_lock(&volume->meta);
-	if (refs_frame(&volume->refs, extent->pbn) == NULL) {
-		*ret_page = page_of_refs(&volume->super.geometry,
-					 geometry_slab(&volume->super.geometry, extent->pbn));
-		pthread_mutex_unlock(&volume->meta);
+	pthread_mutex_lock(&volume->metadata->lock);
+	if (refs_frame(&volume->metadata->refs, extent->pbn) == NULL) {
+		*ret_page =
+			page_of_refs(&volume->metadata->super.geometry,
+				     geometry_slab(&volume->metadata->super.geometry, extent->pbn));
+		pthread_mutex_unlock(&volume->metadata->lock);
 		return -EAGAIN;
 	}
 	for (uint32_t i = 0; i < extent->blocks; i++) {
 		if (is_private(volume, pbn_add(extent->pbn, i)))
-			map_clear_shared(&volume->map, lbn_add(lbn, i));
+			map_clear_shared(&volume->metadata->map, lbn_add(lbn, i));
 		else
 			all = false;
 	}
 	if (all)
 		look_at_run(volume, lbn_region(lbn));
-	pthread_mutex_unlock(&volume->meta);
+	pthread_mutex_unlock(&volume->metadata->lock);
 	return all;
 }
 
@@ -176,7 +178,7 @@ static int look_at_counts(struct request *request, lbn_t lbn, const struct exten
 static int fits_in_place(struct request *request, page_t *ret_page)
 {
 	struct volume *volume = request->volume;
-	uint32_t sector = volume->store->sector_bytes, blocks = 0;
+	uint32_t sector = volume->metadata->store->sector_bytes, blocks = 0;
 	bool in_place = request->part_off_bytes % sector == 0 && request->part_bytes % sector == 0;
 
 	for (uint32_t i = 0; i < request->extent_count; i++) {
@@ -250,8 +252,9 @@ static bool look_up(struct request *request, page_t *ret_page)
 
 	if (MUTANT(11) && request->hold[0].state == FENCE_HELD && request->extent_count > 0)
 		return true; /* the mapping read before admission */
-	request->extent_count = map_lookup(&volume->map, request->part_lbn, request->part_blocks,
-					   request->extents, REQUEST_EXTENTS_MAX);
+	request->extent_count =
+		map_lookup(&volume->metadata->map, request->part_lbn, request->part_blocks,
+			   request->extents, REQUEST_EXTENTS_MAX);
 	*ret_page = page_of_leaf(lbn_region(request->part_lbn));
 	return request->extent_count > 0;
 }
@@ -287,7 +290,7 @@ static void admit(struct request *request)
 		if (request->hold[0].state == FENCE_HELD)
 			fence_drop(stripe, &request->hold[0]);
 		pthread_mutex_unlock(&stripe->lock);
-		if (backing_is_lacking(&volume->backing))
+		if (backing_is_lacking(&volume->metadata->backing))
 			request_finish(request, -ENOSPC);
 		else if (request_reserve(request, PART_RECORDS, reserved))
 			admit(request);
@@ -340,13 +343,14 @@ static int add_fresh(struct request *request, lbn_t lbn, const struct extent *ex
 		struct target *target = &request->targets[request->target_count];
 		pbn_t old = pbn_is_none(extent->pbn) ? PBN_NONE : pbn_add(extent->pbn, first);
 		/* Or what is kept for places is taken for data. */
-		uint64_t spare = MUTANT(94) ? UINT32_MAX : volume_spare_blocks(volume);
+		uint64_t spare = MUTANT(94) ? UINT32_MAX : metadata_spare_blocks(volume->metadata);
 		uint32_t got;
 		int r = -ENOSPC;
 
 		if (spare > 0)
-			r = alloc_get(&volume->alloc, lbn, (uint32_t)min_u64(blocks, spare), stream,
-				      &target->new, &got, &request->part_page);
+			r = alloc_get(&volume->metadata->alloc, lbn,
+				      (uint32_t)min_u64(blocks, spare), stream, &target->new, &got,
+				      &request->part_page);
 		request->part_page_any = r == -EAGAIN;
 		if (r < 0)
 			return r;
@@ -389,7 +393,8 @@ static uint32_t alike(struct volume *volume, const struct extent *extent, uint32
 /* A region needs a place with its first fresh block; what is written where it is needs none. */
 static int place_for_fresh(struct request *request)
 {
-	struct root_entry entry = map_entry(&request->volume->map, lbn_region(request->part_lbn));
+	struct root_entry entry =
+		map_entry(&request->volume->metadata->map, lbn_region(request->part_lbn));
 	int r = 0;
 
 	if (pbn_is_none(entry.place) && pbn_is_none(request->part_place))
@@ -403,10 +408,10 @@ static int extent_targets(struct request *request, lbn_t lbn, const struct exten
 {
 	struct volume *volume = request->volume;
 
-	if (extent->maybe_shared && refs_frame(&volume->refs, extent->pbn) == NULL) {
+	if (extent->maybe_shared && refs_frame(&volume->metadata->refs, extent->pbn) == NULL) {
 		request->part_page =
-			page_of_refs(&volume->super.geometry,
-				     geometry_slab(&volume->super.geometry, extent->pbn));
+			page_of_refs(&volume->metadata->super.geometry,
+				     geometry_slab(&volume->metadata->super.geometry, extent->pbn));
 		request->part_page_any = false;
 		return -EAGAIN;
 	}
@@ -433,14 +438,15 @@ static int extent_targets(struct request *request, lbn_t lbn, const struct exten
 static int make_targets(struct request *request)
 {
 	struct volume *volume = request->volume;
-	struct root_entry entry = map_entry(&volume->map, lbn_region(request->part_lbn));
+	struct root_entry entry = map_entry(&volume->metadata->map, lbn_region(request->part_lbn));
 	bool stream = entry.kind == REGION_HOLE && lbn_index(request->part_lbn) == 0 &&
 		      part_is_whole(request);
 	uint32_t blocks = 0;
 	int r = 0;
 
-	request->extent_count = map_lookup(&volume->map, request->part_lbn, request->part_blocks,
-					   request->extents, REQUEST_EXTENTS_MAX);
+	request->extent_count =
+		map_lookup(&volume->metadata->map, request->part_lbn, request->part_blocks,
+			   request->extents, REQUEST_EXTENTS_MAX);
 	request->part_page = page_of_leaf(lbn_region(request->part_lbn));
 	request->part_page_any = false;
 	if (request->extent_count == 0)
@@ -490,7 +496,7 @@ static void find_targets(struct request *request)
 	request->part_edit = 0;
 	request->part_place = PBN_NONE;
 	pthread_mutex_lock(&stripe->lock);
-	pthread_mutex_lock(&volume->meta);
+	pthread_mutex_lock(&volume->metadata->lock);
 	r = request_is_crowded(request) ? -ENOSPC : make_targets(request);
 	/* What was found is written; the rest is the next part's. To give it back for a page would
 	 * let a write's own reservations displace each other for ever. */
@@ -504,7 +510,7 @@ static void find_targets(struct request *request)
 		request_hold_space(request);
 	if (r == -ENOSPC)
 		waits = request_wait_space(request, space_came);
-	pthread_mutex_unlock(&volume->meta);
+	pthread_mutex_unlock(&volume->metadata->lock);
 	pthread_mutex_unlock(&stripe->lock);
 	if (r == 0) {
 		cut_to_targets(request);
@@ -533,9 +539,9 @@ static void publish_early(struct request *request)
 	bool need_place;
 
 	fence_lock2(&request->volume->fence, region, region);
-	pthread_mutex_lock(&request->volume->meta);
+	pthread_mutex_lock(&request->volume->metadata->lock);
 	publish_all(request, &need_place);
-	pthread_mutex_unlock(&request->volume->meta);
+	pthread_mutex_unlock(&request->volume->metadata->lock);
 	fence_unlock2(&request->volume->fence, region, region);
 }
 
@@ -567,7 +573,7 @@ static void submit_data(struct request *request, void *part, uint32_t off_bytes,
 /* The sectors around a part of a block were read; the payload goes in between. */
 static void old_read(struct request *request)
 {
-	uint32_t sector = request->volume->store->sector_bytes;
+	uint32_t sector = request->volume->metadata->store->sector_bytes;
 	uint32_t begin = request->part_off_bytes, end = begin + request->part_bytes;
 	uint8_t *scratch = request->scratch;
 
@@ -639,7 +645,7 @@ static struct record map_record(const struct request *request, const struct targ
  * continuation. */
 static bool stays_linear(const struct request *request)
 {
-	const struct map *map = &request->volume->map;
+	const struct map *map = &request->volume->metadata->map;
 	const struct target *target = &request->targets[0];
 	struct record first = map_record(request, target);
 
@@ -654,13 +660,13 @@ static page_t missing_page(struct request *request)
 	struct volume *volume = request->volume;
 	page_t leaf = page_of_leaf(lbn_region(request->part_lbn)), page;
 
-	if (!stays_linear(request) && cache_find(&volume->cache, leaf) == NULL)
+	if (!stays_linear(request) && cache_find(&volume->metadata->cache, leaf) == NULL)
 		return leaf;
 	for (uint32_t i = 0; i < request->target_count; i++) {
 		struct record record = map_record(request, &request->targets[i]);
 
 		record.flags = RECORD_ON_ROOT; /* the leaf was looked for above */
-		page = edit_missing(volume, &record);
+		page = edit_missing(volume->metadata, &record);
 		if (request->targets[i].fresh && page != PAGE_NONE)
 			return page;
 	}
@@ -673,12 +679,12 @@ static void publish_target(struct request *request, const struct target *target)
 	struct record record = map_record(request, target);
 	uint32_t region = lbn_region(record.lbn);
 
-	if (!map_fits(&volume->map, record.lbn, record.count, record.new)) {
+	if (!map_fits(&volume->metadata->map, record.lbn, record.count, record.new)) {
 		bool exploded = request_publish_explode(request, region, &request->part_page);
 
 		assert(exploded); /* the leaf is resident */
 	}
-	record.flags = map_kind(&volume->map, region) == REGION_LEAF ? 0 : RECORD_ON_ROOT;
+	record.flags = map_kind(&volume->metadata->map, region) == REGION_LEAF ? 0 : RECORD_ON_ROOT;
 	request_publish(request, &record);
 	if (!pbn_is_none(target->old))
 		count(&volume->counters.cow_blocks, target->blocks);
@@ -729,9 +735,9 @@ static void publish(struct request *request)
 		return;
 	}
 	pthread_mutex_lock(&stripe->lock);
-	pthread_mutex_lock(&volume->meta);
+	pthread_mutex_lock(&volume->metadata->lock);
 	all = publish_all(request, &need_place);
-	pthread_mutex_unlock(&volume->meta);
+	pthread_mutex_unlock(&volume->metadata->lock);
 	pthread_mutex_unlock(&stripe->lock);
 	if (all)
 		part_done(request);

@@ -93,7 +93,7 @@ void request_submit(struct request *request)
 	struct volume *volume = request->volume;
 
 	assert(request->foreign == 0 ||
-	       (volume->store->reaches_foreign && request->bring_bytes != NULL &&
+	       (volume->metadata->store->reaches_foreign && request->bring_bytes != NULL &&
 		(request->op == REQUEST_READ || request->op == REQUEST_WRITE)));
 	init(request);
 	if (request->op != REQUEST_FLUSH && !in_range(request))
@@ -138,58 +138,61 @@ void request_load_page(struct request *request, page_t page, void (*step)(struct
 	struct volume *volume = request->volume;
 
 	request->step = step;
-	pthread_mutex_lock(&volume->meta);
-	if (cache_find(&volume->cache, page) != NULL)
+	pthread_mutex_lock(&volume->metadata->lock);
+	if (cache_find(&volume->metadata->cache, page) != NULL)
 		wait_wake(&request->wait, 0);
 	else
-		cache_load(&volume->cache, page, &request->wait);
-	pthread_mutex_unlock(&volume->meta);
+		cache_load(&volume->metadata->cache, page, &request->wait);
+	pthread_mutex_unlock(&volume->metadata->lock);
 }
 
 bool request_pass_over(struct request *request)
 {
 	struct volume *volume = request->volume;
-	uint32_t slab = request->part_page - volume->super.geometry.regions;
+	uint32_t slab = request->part_page - volume->metadata->super.geometry.regions;
 	int res = request->wait.res;
 	bool passed, lost;
 
 	if (volume_latched(volume))
 		return false;
-	pthread_mutex_lock(&volume->meta);
-	passed = alloc_pass_over(&volume->alloc, request->part_page, res, &lost);
+	pthread_mutex_lock(&volume->metadata->lock);
+	passed = alloc_pass_over(&volume->metadata->alloc, request->part_page, res, &lost);
 	if (lost)
-		volume_log(volume,
-			   "slab %" PRIu32 " is left out: nothing is written to its %" PRIu64
-			   " free bytes, as its refs page cannot be read (%s)",
-			   slab, blocks_to_bytes((uint32_t)volume->refs.slabs[slab].free_blocks),
-			   res == -EUCLEAN ? "damaged" : strerror(-res));
-	pthread_mutex_unlock(&volume->meta);
+		volume_log(
+			volume,
+			"slab %" PRIu32 " is left out: nothing is written to its %" PRIu64
+			" free bytes, as its refs page cannot be read (%s)",
+			slab,
+			blocks_to_bytes((uint32_t)volume->metadata->refs.slabs[slab].free_blocks),
+			res == -EUCLEAN ? "damaged" : strerror(-res));
+	pthread_mutex_unlock(&volume->metadata->lock);
 	return passed;
 }
 
 void request_wait_commit(struct request *request, void (*step)(struct request *request))
 {
 	request->step = step;
-	journal_wait(&request->volume->journal, request->lsn, &request->wait);
+	journal_wait(&request->volume->metadata->journal, request->lsn, &request->wait);
 }
 
 bool request_wait_space(struct request *request, void (*step)(struct request *request))
 {
 	struct volume *volume = request->volume;
-	bool hope = pending_any(&volume->pending) || volume->pending.quarantine.count > 0 ||
-		    volume->space_holders > 0;
+	bool hope = pending_any(&volume->metadata->pending) ||
+		    volume->metadata->pending.quarantine.count > 0 ||
+		    volume->metadata->space_holders > 0;
 
 	assert(!request->holds_space); /* or two could wait for each other */
-	if (!hope || volume_latched(volume) || backing_is_lacking(&volume->backing) || MUTANT(29) ||
-	    MUTANT(20))
+	if (!hope || volume_latched(volume) || backing_is_lacking(&volume->metadata->backing) ||
+	    MUTANT(29) || MUTANT(20))
 		return false;
 	request->step = step;
-	list_add_tail(&volume->space_waits, &request->wait.node);
-	pending_reuse(&volume->pending);
-	journal_kick(&volume->journal, request->worker);
-	if (volume->pending.quarantine.count > 0)
-		checkpoint_start(&volume->checkpoint, request->worker, NULL);
-	volume_settle(volume, request->worker->lane);
+	list_add_tail(&volume->metadata->space_waits, &request->wait.node);
+	pending_reuse(&volume->metadata->pending);
+	journal_kick(&volume->metadata->journal, request->worker);
+	if (volume->metadata->pending.quarantine.count > 0)
+		checkpoint_start(&volume->metadata->checkpoint, request->worker, NULL);
+	metadata_settle(volume->metadata, request->worker->lane);
 	return true;
 }
 
@@ -197,13 +200,13 @@ bool request_is_crowded(const struct request *request)
 {
 	const struct volume *volume = request->volume;
 
-	return volume->space_holders > 0 &&
-	       volume->cache.busy_pages > volume->cache.frame_count / 2;
+	return volume->metadata->space_holders > 0 &&
+	       volume->metadata->cache.busy_pages > volume->metadata->cache.frame_count / 2;
 }
 
 void request_hold_space(struct request *request)
 {
-	request->volume->space_holders += !request->holds_space;
+	request->volume->metadata->space_holders += !request->holds_space;
 	request->holds_space = true;
 }
 
@@ -214,15 +217,15 @@ void request_drop_space(struct request *request)
 	if (!request->holds_space)
 		return;
 	request->holds_space = false;
-	volume->space_holders--;
-	wait_wake_all(&volume->space_waits, 0);
+	volume->metadata->space_holders--;
+	wait_wake_all(&volume->metadata->space_waits, 0);
 }
 
 bool request_lacks_mark(const struct request *request, lbn_t lbn)
 {
 	const struct volume *volume = request->volume;
 
-	return backing_is_lacking(&volume->backing) &&
+	return backing_is_lacking(&volume->metadata->backing) &&
 	       !tracking_is_open(&volume->tracking, lbn_region(lbn));
 }
 
@@ -236,9 +239,9 @@ bool request_reserve(struct request *request, uint32_t records,
 	request->step = step;
 	request->reserved_records = records;
 	request->unused_records = records;
-	pthread_mutex_lock(&volume->meta);
-	got = journal_reserve(&volume->journal, records, &request->wait);
-	pthread_mutex_unlock(&volume->meta);
+	pthread_mutex_lock(&volume->metadata->lock);
+	got = journal_reserve(&volume->metadata->journal, records, &request->wait);
+	pthread_mutex_unlock(&volume->metadata->lock);
 	return got;
 }
 
@@ -246,7 +249,7 @@ void request_release_held(struct request *request)
 {
 	if (request->reserved_records == 0)
 		return;
-	journal_release(&request->volume->journal, request->unused_records,
+	journal_release(&request->volume->metadata->journal, request->unused_records,
 			request->reserved_records);
 	request->reserved_records = 0;
 	request->unused_records = 0;
@@ -256,9 +259,9 @@ void request_release(struct request *request)
 {
 	if (request->reserved_records == 0)
 		return;
-	pthread_mutex_lock(&request->volume->meta);
+	pthread_mutex_lock(&request->volume->metadata->lock);
 	request_release_held(request);
-	pthread_mutex_unlock(&request->volume->meta);
+	pthread_mutex_unlock(&request->volume->metadata->lock);
 }
 
 void request_again(struct request *request, void (*step)(struct request *request))
@@ -410,18 +413,18 @@ void request_io_submit(struct request *request, void (*step)(struct request *req
 		return;
 	}
 	for (uint32_t i = 0, n = request->io_count; i < n; i++)
-		store_submit(request->volume->store, &request->ios[i]);
+		store_submit(request->volume->metadata->store, &request->ios[i]);
 }
 
 void request_enter(struct request *request)
 {
 	worker_enter(request->worker, &request->inflight,
-		     journal_next_lsn(&request->volume->journal));
+		     journal_next_lsn(&request->volume->metadata->journal));
 }
 
 void request_leave(struct request *request)
 {
-	volume_leave(request->volume, request->worker, &request->inflight);
+	metadata_leave(request->volume->metadata, request->worker, &request->inflight);
 }
 
 void request_depend_on_map(struct request *request, uint32_t region)
@@ -430,7 +433,7 @@ void request_depend_on_map(struct request *request, uint32_t region)
 
 	if ((!request->fua && !request->lasting) || MUTANT(51))
 		return;
-	lsn = map_lsn(&request->volume->map, region);
+	lsn = map_lsn(&request->volume->metadata->map, region);
 	if (lsn > request->lsn)
 		request->lsn = lsn;
 }
@@ -483,13 +486,13 @@ void request_finish(struct request *request, int res)
 		return;
 	}
 	if (res < 0 || (!request->fua && !request->lasting) ||
-	    request->lsn <= journal_durable_lsn(&volume->journal)) {
+	    request->lsn <= journal_durable_lsn(&volume->metadata->journal)) {
 		finish(request, res);
 		return;
 	}
-	pthread_mutex_lock(&volume->meta);
+	pthread_mutex_lock(&volume->metadata->lock);
 	request_wait_commit(request, committed);
-	pthread_mutex_unlock(&volume->meta);
+	pthread_mutex_unlock(&volume->metadata->lock);
 }
 
 void request_publish(struct request *request, const struct record *record)
@@ -498,7 +501,7 @@ void request_publish(struct request *request, const struct record *record)
 
 	assert(request->unused_records > 0);
 	request->unused_records--;
-	request->lsn = edit_publish(request->volume, record, &freed);
+	request->lsn = edit_publish(request->volume->metadata, record, &freed);
 	if (record->kind != RECORD_UNPLACE) /* data alone counts */
 		request->same.freed_bytes += blocks_to_bytes(freed);
 }
@@ -506,7 +509,7 @@ void request_publish(struct request *request, const struct record *record)
 bool request_publish_explode(struct request *request, uint32_t region, page_t *ret_page)
 {
 	struct volume *volume = request->volume;
-	struct root_entry entry = map_entry(&volume->map, region);
+	struct root_entry entry = map_entry(&volume->metadata->map, region);
 	struct record record = {
 		.kind = RECORD_EXPLODE,
 		.flags = entry.shared ? RECORD_SHARED : 0,
@@ -516,7 +519,7 @@ bool request_publish_explode(struct request *request, uint32_t region, page_t *r
 	};
 
 	assert(entry.kind != REGION_LEAF && !pbn_is_none(entry.place));
-	*ret_page = edit_missing(volume, &record);
+	*ret_page = edit_missing(volume->metadata, &record);
 	if (*ret_page != PAGE_NONE)
 		return false;
 	request_publish(request, &record);

@@ -63,12 +63,12 @@ static void loaded(struct request *request)
 int request_take_place(struct request *request)
 {
 	struct volume *volume = request->volume;
-	struct alloc *alloc = &volume->alloc;
-	bool kept = map_is_unplaced(&volume->map, lbn_region(request->part_lbn));
+	struct alloc *alloc = &volume->metadata->alloc;
+	bool kept = map_is_unplaced(&volume->metadata->map, lbn_region(request->part_lbn));
 	bool learns = request->place_looks < PLACE_LOOKS_MAX;
 	int r;
 
-	if (!kept && volume_spare_blocks(volume) < PLACE_BLOCKS)
+	if (!kept && metadata_spare_blocks(volume->metadata) < PLACE_BLOCKS)
 		return -ENOSPC;
 	r = alloc_get_place(alloc, learns, &request->part_place, &request->part_page);
 	if (r == 0)
@@ -81,7 +81,7 @@ int request_take_place(struct request *request)
 		request->part_place = PBN_NONE;
 	request->part_place_written = false;
 	request->part_place_kept = r == 0 && kept;
-	volume->kept_taken += request->part_place_kept ? PLACE_BLOCKS : 0;
+	volume->metadata->kept_taken += request->part_place_kept ? PLACE_BLOCKS : 0;
 	return r;
 }
 
@@ -91,13 +91,13 @@ static void allocate(struct request *request)
 	bool waits = false;
 	int r;
 
-	pthread_mutex_lock(&volume->meta);
+	pthread_mutex_lock(&volume->metadata->lock);
 	r = request_is_crowded(request) ? -ENOSPC : request_take_place(request);
 	if (r == 0)
 		request_hold_space(request);
 	if (r == -ENOSPC)
 		waits = request_wait_space(request, woken);
-	pthread_mutex_unlock(&volume->meta);
+	pthread_mutex_unlock(&volume->metadata->lock);
 	if (r == -EAGAIN) {
 		request_load_page(request, request->part_page, loaded);
 	} else if (r < 0 && !waits) {
@@ -132,7 +132,7 @@ void request_add_place_io(struct request *request)
 
 static void forget_place(struct request *request)
 {
-	request->volume->kept_taken -= request->part_place_kept ? PLACE_BLOCKS : 0;
+	request->volume->metadata->kept_taken -= request->part_place_kept ? PLACE_BLOCKS : 0;
 	request->part_place_kept = false;
 	request->part_place = PBN_NONE;
 }
@@ -140,7 +140,7 @@ static void forget_place(struct request *request)
 void request_publish_place(struct request *request, uint32_t region)
 {
 	struct volume *volume = request->volume;
-	struct root_entry entry = map_entry(&volume->map, region);
+	struct root_entry entry = map_entry(&volume->metadata->map, region);
 	struct record record = {
 		.kind = RECORD_PLACE,
 		.count = PLACE_BLOCKS,
@@ -161,7 +161,7 @@ void request_publish_place(struct request *request, uint32_t region)
 		record.count = entry.length;
 		record.old = entry.base;
 		record.src.v = request->part_second.v;
-		assert(edit_missing(volume, &record) == PAGE_NONE);
+		assert(edit_missing(volume->metadata, &record) == PAGE_NONE);
 	}
 	request_publish(request, &record);
 	forget_place(request);
@@ -169,7 +169,7 @@ void request_publish_place(struct request *request, uint32_t region)
 
 void request_put_place_held(struct request *request)
 {
-	struct alloc *alloc = &request->volume->alloc;
+	struct alloc *alloc = &request->volume->metadata->alloc;
 	void (*put)(struct alloc *, pbn_t, uint32_t) =
 		request->part_place_written ? alloc_put : alloc_put_unwritten;
 
@@ -182,7 +182,7 @@ void request_put_place_held(struct request *request)
 
 bool request_lacks_place(struct request *request, uint32_t region)
 {
-	struct map *map = &request->volume->map;
+	struct map *map = &request->volume->metadata->map;
 
 	if (request->part_place_kept && !map_is_unplaced(map, region))
 		request_put_place_held(request);
@@ -195,10 +195,10 @@ void request_put_place(struct request *request)
 
 	if (!request->holds_space)
 		return;
-	pthread_mutex_lock(&volume->meta);
+	pthread_mutex_lock(&volume->metadata->lock);
 	request_put_place_held(request);
 	request_drop_space(request);
-	pthread_mutex_unlock(&volume->meta);
+	pthread_mutex_unlock(&volume->metadata->lock);
 }
 
 /* --- giving it back --- */
@@ -206,18 +206,18 @@ void request_put_place(struct request *request)
 /* Blocks of the region that are mapped; UINT32_MAX: its leaf is absent. */
 static uint32_t mapped_blocks(struct volume *volume, uint32_t region)
 {
-	struct root_entry entry = map_entry(&volume->map, region);
+	struct root_entry entry = map_entry(&volume->metadata->map, region);
 	const struct frame *leaf;
 
 	if (entry.kind != REGION_LEAF)
 		return entry.length;
-	leaf = cache_find(&volume->cache, page_of_leaf(region));
+	leaf = cache_find(&volume->metadata->cache, page_of_leaf(region));
 	return leaf ? leaf->mapped : UINT32_MAX;
 }
 
 static struct record unplace_record(struct volume *volume, uint32_t region)
 {
-	struct root_entry entry = map_entry(&volume->map, region);
+	struct root_entry entry = map_entry(&volume->metadata->map, region);
 	struct record record = {
 		.kind = RECORD_UNPLACE,
 		.count = PLACE_BLOCKS,
@@ -238,10 +238,10 @@ bool request_has_idle_place(struct request *request, uint32_t region)
 	struct volume *volume = request->volume;
 	bool idle;
 
-	pthread_mutex_lock(&volume->meta);
-	idle = !pbn_is_none(map_entry(&volume->map, region).place) &&
+	pthread_mutex_lock(&volume->metadata->lock);
+	idle = !pbn_is_none(map_entry(&volume->metadata->map, region).place) &&
 	       mapped_blocks(volume, region) == 0;
-	pthread_mutex_unlock(&volume->meta);
+	pthread_mutex_unlock(&volume->metadata->lock);
 	return idle;
 }
 
@@ -253,7 +253,7 @@ page_t request_unplace_missing(struct request *request, uint32_t region, uint32_
 	if (pbn_is_none(record.old) || mapped_blocks(volume, region) != unmapped_blocks ||
 	    request->part_keeps_place || MUTANT(62)) /* kept for ever if it is not at hand */
 		return PAGE_NONE;
-	return edit_missing(volume, &record);
+	return edit_missing(volume->metadata, &record);
 }
 
 bool request_keep_place(struct request *request, uint32_t region)
@@ -263,11 +263,11 @@ bool request_keep_place(struct request *request, uint32_t region)
 
 	if (request->part_keeps_place) /* then it was wanted for more than that */
 		return false;
-	pthread_mutex_lock(&volume->meta);
+	pthread_mutex_lock(&volume->metadata->lock);
 	record = unplace_record(volume, region);
-	request->part_keeps_place =
-		!pbn_is_none(record.old) && request->part_page == edit_missing(volume, &record);
-	pthread_mutex_unlock(&volume->meta);
+	request->part_keeps_place = !pbn_is_none(record.old) &&
+				    request->part_page == edit_missing(volume->metadata, &record);
+	pthread_mutex_unlock(&volume->metadata->lock);
 	return request->part_keeps_place;
 }
 
@@ -280,7 +280,8 @@ void request_publish_unplace(struct request *request, uint32_t region)
 		return;
 	/* No room, or its counts cannot be had: the place stays with its region, which may use it
 	 * again. The next discard there tries anew. */
-	if (request->unused_records < UNPLACE_RECORDS || edit_missing(volume, &record) != PAGE_NONE)
+	if (request->unused_records < UNPLACE_RECORDS ||
+	    edit_missing(volume->metadata, &record) != PAGE_NONE)
 		return;
 	request_publish(request, &record);
 }

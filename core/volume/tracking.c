@@ -15,7 +15,7 @@ static void next(struct tracking *tracking, struct worker *worker);
 
 int tracking_init(struct tracking *tracking, struct volume *volume)
 {
-	const struct geometry *geometry = &volume->super.geometry;
+	const struct geometry *geometry = &volume->metadata->super.geometry;
 
 	tracking->volume = volume;
 	tracking->state = TRACKING_IDLE;
@@ -120,14 +120,14 @@ static void page_done(struct store_io *io, int res)
 	struct tracking *tracking = io->context;
 	struct volume *volume = tracking->volume;
 
-	pthread_mutex_lock(&volume->meta);
-	if (!backing_holds(&volume->backing, io, res)) {
+	pthread_mutex_lock(&volume->metadata->lock);
+	if (!backing_holds(&volume->metadata->backing, io, res)) {
 		if (res < 0)
 			tracking->ios_res = res;
 		if (--tracking->ios_pending == 0)
 			wait_wake(&tracking->step, tracking->ios_res);
 	}
-	pthread_mutex_unlock(&volume->meta);
+	pthread_mutex_unlock(&volume->metadata->lock);
 }
 
 static void write_page(struct tracking *tracking, uint32_t i, bool open)
@@ -139,19 +139,19 @@ static void write_page(struct tracking *tracking, uint32_t i, bool open)
 
 	for (uint32_t region = first; region < area_end(tracking, area); region++)
 		page.stamps[region - first] = atomic_load(&tracking->stamps[region]);
-	tracking_page_encode(&page, area, volume->super.uuid, out);
+	tracking_page_encode(&page, area, volume->metadata->super.uuid, out);
 	tracking->ios[i] = (struct store_io){
 		.op = STORE_WRITE,
 		.lane = tracking->step.task.worker->lane,
-		.off_bytes =
-			blocks_to_bytes(geometry_tracking_block(&volume->super.geometry, area)),
+		.off_bytes = blocks_to_bytes(
+			geometry_tracking_block(&volume->metadata->super.geometry, area)),
 		.len_bytes = BLOCK_BYTES,
 		.buf = out,
 		.done = page_done,
 		.context = tracking,
 	};
 	tracking->pages_written++;
-	backing_write(&volume->backing, &tracking->ios[i]);
+	backing_write(&volume->metadata->backing, &tracking->ios[i]);
 }
 
 static void write_batch(struct tracking *tracking, enum tracking_state state, bool open)
@@ -204,14 +204,14 @@ static void step(struct tracking *tracking)
 	switch (tracking->state) {
 	case TRACKING_OPEN_WRITE:
 		tracking->state = TRACKING_OPEN_FLUSH;
-		flusher_join(&tracking->volume->flusher, &tracking->step);
+		flusher_join(&tracking->volume->metadata->flusher, &tracking->step);
 		break;
 	case TRACKING_OPEN_FLUSH:
 		opened(tracking);
 		break;
 	case TRACKING_CLOSE_COMMIT:
 		tracking->state = TRACKING_CLOSE_FLUSH;
-		flusher_join(&tracking->volume->flusher, &tracking->step);
+		flusher_join(&tracking->volume->metadata->flusher, &tracking->step);
 		break;
 	case TRACKING_CLOSE_FLUSH:
 		write_batch(tracking, TRACKING_CLOSE_WRITE, false);
@@ -237,14 +237,14 @@ static void advance(struct task *task)
 		worker_post(task);
 		return;
 	}
-	pthread_mutex_lock(&volume->meta);
+	pthread_mutex_lock(&volume->metadata->lock);
 	if (tracking->state != TRACKING_DEAD) {
 		if (wait->res < 0)
-			volume_latch(volume, wait->res, "a write of change tracking");
+			metadata_latch(volume->metadata, wait->res, "a write of change tracking");
 		else
 			step(tracking);
 	}
-	pthread_mutex_unlock(&volume->meta);
+	pthread_mutex_unlock(&volume->metadata->lock);
 }
 
 /* --- opening --- */
@@ -280,7 +280,7 @@ static void begin_open(struct tracking *tracking, struct worker *worker)
 
 static void begin_close(struct tracking *tracking, struct worker *worker)
 {
-	struct journal *journal = &tracking->volume->journal;
+	struct journal *journal = &tracking->volume->metadata->journal;
 
 	tracking->state = TRACKING_CLOSE_COMMIT;
 	tracking->final = tracking->all_closed != NULL;
@@ -315,7 +315,7 @@ bool tracking_ask(struct tracking *tracking, uint32_t region, struct wait *wait)
 	uint32_t area = region / AREA_REGIONS;
 	bool waits;
 
-	pthread_mutex_lock(&volume->meta);
+	pthread_mutex_lock(&volume->metadata->lock);
 	waits = tracking->state != TRACKING_DEAD && state_of(tracking, area) != AREA_OPEN;
 	if (waits) {
 		wait->value = area;
@@ -323,10 +323,10 @@ bool tracking_ask(struct tracking *tracking, uint32_t region, struct wait *wait)
 		if (tracking->state == TRACKING_IDLE)
 			begin_open(tracking, wait->task.worker);
 		/* It may have looked before, and all others were told. */
-		if (backing_is_lacking(&volume->backing))
+		if (backing_is_lacking(&volume->metadata->backing))
 			tracking_wake(tracking);
 	}
-	pthread_mutex_unlock(&volume->meta);
+	pthread_mutex_unlock(&volume->metadata->lock);
 	return waits;
 }
 
@@ -404,18 +404,18 @@ void tracking_tick(struct tracking *tracking, struct worker *worker)
 	uint32_t rest = volume->options.tracking_rest_ticks;
 	bool quiet[TRACKING_BATCH], chosen = false;
 
-	pthread_mutex_lock(&volume->meta);
+	pthread_mutex_lock(&volume->metadata->lock);
 	if (tracking->open_areas > 0 && tracking->state == TRACKING_IDLE &&
 	    (tracking->cursor > 0 || ++tracking->ticks >= (rest ? rest : TRACKING_REST)))
 		chosen = choose(tracking);
 	if (chosen)
 		tracking->state = TRACKING_LOOKING;
-	pthread_mutex_unlock(&volume->meta);
+	pthread_mutex_unlock(&volume->metadata->lock);
 	if (!chosen)
 		return;
 	for (uint32_t i = 0; i < tracking->batch_count; i++)
 		quiet[i] = is_quiet(volume, tracking->batch[i]);
-	pthread_mutex_lock(&volume->meta);
+	pthread_mutex_lock(&volume->metadata->lock);
 	if (tracking->state != TRACKING_DEAD) {
 		keep_quiet(tracking, quiet);
 		if (tracking->batch_count > 0)
@@ -423,7 +423,7 @@ void tracking_tick(struct tracking *tracking, struct worker *worker)
 		else
 			next(tracking, worker);
 	}
-	pthread_mutex_unlock(&volume->meta);
+	pthread_mutex_unlock(&volume->metadata->lock);
 }
 
 void tracking_close(struct tracking *tracking, struct worker *worker, struct wait *wait)

@@ -13,20 +13,20 @@
 
 static uint64_t page_off_bytes(const struct volume *volume, uint32_t area)
 {
-	return blocks_to_bytes(geometry_tracking_block(&volume->super.geometry, area));
+	return blocks_to_bytes(geometry_tracking_block(&volume->metadata->super.geometry, area));
 }
 
 /* A page that cannot be read comes out as zeros, which are no page. */
 static void read_pages(struct volume *volume, uint32_t first, uint32_t count, uint8_t *buf)
 {
-	if (recovery_io(volume->store, STORE_READ, page_off_bytes(volume, first), buf,
+	if (recovery_io(volume->metadata->store, STORE_READ, page_off_bytes(volume, first), buf,
 			blocks_to_bytes(count)) == 0)
 		return;
 	for (uint32_t i = 0; i < count; i++) {
 		uint8_t *page = buf + (size_t)i * BLOCK_BYTES;
 
-		if (recovery_io(volume->store, STORE_READ, page_off_bytes(volume, first + i), page,
-				BLOCK_BYTES) < 0)
+		if (recovery_io(volume->metadata->store, STORE_READ,
+				page_off_bytes(volume, first + i), page, BLOCK_BYTES) < 0)
 			memset(page, 0, BLOCK_BYTES);
 	}
 }
@@ -43,12 +43,12 @@ static void replaced(struct store_io *io, int res)
 	struct replacement *replacement = io->context;
 	struct volume *volume = replacement->volume;
 
-	pthread_mutex_lock(&volume->meta);
-	if (!backing_holds(&volume->backing, io, res)) {
+	pthread_mutex_lock(&volume->metadata->lock);
+	if (!backing_holds(&volume->metadata->backing, io, res)) {
 		replacement->res = res;
 		replacement->done = true;
 	}
-	pthread_mutex_unlock(&volume->meta);
+	pthread_mutex_unlock(&volume->metadata->lock);
 }
 
 /* Written anew at once: what was unreadable now may be readable, and closed, the next time. The
@@ -70,12 +70,12 @@ static int replace_page(struct volume *volume, uint32_t area, uint8_t *buf)
 		.volume = volume,
 	};
 
-	tracking_page_encode(&page, area, volume->super.uuid, buf);
-	pthread_mutex_lock(&volume->meta);
-	backing_write(&volume->backing, &replacement.io);
-	pthread_mutex_unlock(&volume->meta);
+	tracking_page_encode(&page, area, volume->metadata->super.uuid, buf);
+	pthread_mutex_lock(&volume->metadata->lock);
+	backing_write(&volume->metadata->backing, &replacement.io);
+	pthread_mutex_unlock(&volume->metadata->lock);
 	while (!replacement.done && !volume_latched(volume))
-		volume_wait_for_store(volume);
+		metadata_wait_for_store(volume->metadata);
 	return replacement.done ? replacement.res : -EIO;
 }
 
@@ -94,9 +94,9 @@ static int take_page(struct volume *volume, uint32_t area, uint8_t *buf, uint32_
 	struct tracking_page page;
 	struct why why;
 
-	if (!tracking_page_decode(buf, area, volume->super.uuid, &page, &why)) {
+	if (!tracking_page_decode(buf, area, volume->metadata->super.uuid, &page, &why)) {
 		/* After a crash this is a write that was cut short. */
-		if (volume->super.clean)
+		if (volume->metadata->super.clean)
 			volume_log(volume,
 				   "damage: tracking page of area %" PRIu32
 				   ": expected %s, found %s; all of the area counts as changed",
@@ -134,8 +134,8 @@ static void begin_generation(struct volume *volume, uint32_t newest)
 {
 	struct tracking *tracking = &volume->tracking;
 
-	if (volume->super.tracking_generation > newest)
-		newest = volume->super.tracking_generation;
+	if (volume->metadata->super.tracking_generation > newest)
+		newest = volume->metadata->super.tracking_generation;
 	atomic_store(&tracking->generation, newest < TRACKING_LAST ? newest + 1 : TRACKING_LAST);
 	tracking->round_generation = atomic_load(&tracking->generation);
 	for (uint32_t area = 0; area < tracking->areas; area++)

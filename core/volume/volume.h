@@ -15,22 +15,17 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "core/base/damage.h"
 #include "core/base/store.h"
 #include "core/base/units.h"
+#include "core/format/geometry.h"
 #include "core/base/worker.h"
 #include "core/volume/counters.h"
 
-#define VOLUME_LOGICAL_BYTES_MIN (1ull << 20)
-#define VOLUME_LOGICAL_BYTES_MAX (64ull << 40)
-#define VOLUME_WORKERS_MAX	 64
+#define VOLUME_WORKERS_MAX 64
 
 struct volume;
 struct geometry;
-
-/* Where a store is bad: what was expected there and what was found. */
-struct damage {
-	char text[320]; /* one line, for people: where, expected, found */
-};
 
 struct volume_format_options {
 	uint64_t logical_bytes;

@@ -161,10 +161,7 @@ ARROWS = {
            " server/ublk/driver cli/base cli/check cli/same cli/dedupe cli/device",
 }
 # Arrows that are there and should not be, each with its reason; three at most.
-EXCEPTIONS = {
-    ("core/metadata", "core/volume"): "struct volume holds what is the store's: checkpoint, edit, "
-                                      "recovery and sweep reach it through volume_internal.h",
-}
+EXCEPTIONS = {}
 # What a front end knows of the engine.
 FRONT_ENDS = ("server/nbd", "server/ublk", "server/control")
 FRONT_END_CORE = re.compile(r"core/(request/(look|request|same_job)|volume/volume)\.h$|core/base/")

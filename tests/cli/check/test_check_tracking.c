@@ -72,7 +72,7 @@ static void start(void)
 	engine_init(&engine, &(struct engine_options){.logical_bytes = 2 * AREA_BYTES,
 						      .store_bytes = 32ull << 20,
 						      .tracking = true});
-	geometry = engine.volume->super.geometry;
+	geometry = engine.volume->metadata->super.geometry;
 	cr_assert_eq(engine_write(&engine, 0, 4, 1), 0);
 }
 

@@ -84,7 +84,7 @@ static void start(void)
 				     .cached = true,
 				     .tracking = true,
 				     .volume = {.log = keep_line, .lacking = pause_a_while}});
-	geometry = engine.volume->super.geometry;
+	geometry = engine.volume->metadata->super.geometry;
 	engine.mem.hook = hook;
 	cr_assert_eq(engine_write(&engine, OLD, 100, 1), 0);
 	cr_assert_eq(engine_flush(&engine), 0);
@@ -190,10 +190,10 @@ Test(backing, who_waits_for_room_is_refused_unless_it_makes_space)
 		.request = {.op = REQUEST_DISCARD, .off_bytes = 0, .len_bytes = BLOCK_BYTES}};
 	struct op flush, write;
 	void *data = calloc(1, BLOCK_BYTES);
-	uint32_t capacity = engine.volume->journal.capacity_records;
+	uint32_t capacity = engine.volume->metadata->journal.capacity_records;
 
 	cr_assert_eq(engine_write(&engine, NEW, 1, 2), 0);
-	engine.volume->journal.capacity_records = 0;
+	engine.volume->metadata->journal.capacity_records = 0;
 	op_write(&engine, &write, (NEW + 1) * BLOCK_BYTES, BLOCK_BYTES, data);
 	op_submit(&engine, &discard, 0);
 	refused = is_metadata;
@@ -201,7 +201,7 @@ Test(backing, who_waits_for_room_is_refused_unless_it_makes_space)
 	engine_settle(&engine);
 	cr_expect_eq(op_finish(&write), -ENOSPC);
 	cr_expect(op_is_stuck(&discard));
-	engine.volume->journal.capacity_records = capacity;
+	engine.volume->metadata->journal.capacity_records = capacity;
 	refused = NULL;
 	tick(TICKS);
 	cr_expect_eq(op_finish(&discard), 0);
@@ -269,9 +269,9 @@ Test(backing, a_volume_that_latches_while_metadata_waits_closes)
 	refused = is_metadata;
 	flush_begin(&flush);
 	engine_settle(&engine);
-	pthread_mutex_lock(&engine.volume->meta);
-	volume_latch(engine.volume, -EIO, "a test");
-	pthread_mutex_unlock(&engine.volume->meta);
+	pthread_mutex_lock(&engine.volume->metadata->lock);
+	metadata_latch(engine.volume->metadata, -EIO, "a test");
+	pthread_mutex_unlock(&engine.volume->metadata->lock);
 	cr_expect_eq(op_finish(&flush), -EIO);
 	tick(TICKS);
 	cr_expect_eq(engine_close(&engine), -EIO);
@@ -396,7 +396,7 @@ static void fill_half_of_cache(void)
 	engine.mem.hook = hook;
 	for (uint64_t i = 0; i < 5; i++)
 		cr_assert_eq(engine_write(&engine, i * REGION_BLOCKS, REGION_BLOCKS, 1), 0);
-	engine.volume->pending.discard = false; /* all is left */
+	engine.volume->metadata->pending.discard = false; /* all is left */
 	cr_assert_eq(engine_discard(&engine, 0, 5 * REGION_BLOCKS), 0);
 	engine_checkpoint(&engine);
 	for (uint64_t i = 5; i < 5 + LEAVES; i++) {
@@ -406,13 +406,14 @@ static void fill_half_of_cache(void)
 	engine_reopen(&engine);
 	refused = is_any;
 	volume = engine.volume;
-	for (uint64_t i = 5; volume->cache.dirty_count <= volume->cache.frame_count / 2; i++)
+	for (uint64_t i = 5;
+	     volume->metadata->cache.dirty_count <= volume->metadata->cache.frame_count / 2; i++)
 		cr_assert_eq(engine_discard(&engine, i * REGION_BLOCKS + 3, 1), 0);
-	pthread_mutex_lock(&volume->meta);
-	journal_kick(&volume->journal, &engine.workers[0]);
-	pthread_mutex_unlock(&volume->meta);
+	pthread_mutex_lock(&volume->metadata->lock);
+	journal_kick(&volume->metadata->journal, &engine.workers[0]);
+	pthread_mutex_unlock(&volume->metadata->lock);
 	engine_settle(&engine);
-	cr_assert(backing_is_lacking(&volume->backing));
+	cr_assert(backing_is_lacking(&volume->metadata->backing));
 }
 
 /* Before: discards made all of the cache dirty, and reads waited for space as well. */
@@ -454,11 +455,11 @@ static void fill_cache(void)
 	struct cache *cache;
 
 	fill_half_of_cache();
-	cache = &engine.volume->cache;
+	cache = &engine.volume->metadata->cache;
 	for (uint64_t i = 4 + LEAVES; cache->dirty_count < cache->frame_count; i--) {
 		cr_assert(engine_holds(&engine, i * REGION_BLOCKS + 8, 1, 2));
 		cache_dirty(cache, cache_find(cache, page_of_leaf((uint32_t)i)),
-			    journal_next_lsn(&engine.volume->journal) - 1);
+			    journal_next_lsn(&engine.volume->metadata->journal) - 1);
 	}
 }
 
@@ -470,7 +471,7 @@ Test(backing, closing_goes_on_with_what_another_worker_gives_back)
 	fill_cache();
 	volume_tick(engine.volume, &engine.workers[1]);
 	engine_settle(&engine);
-	cr_assert_eq(engine.volume->sweep.state, SWEEP_LOADING);
+	cr_assert_eq(engine.volume->metadata->sweep.state, SWEEP_LOADING);
 	cr_expect_eq(engine_close(&engine), 0);
 	cr_assert_eq(engine_open(&engine), 0, "%s", engine.damage.text);
 	cr_expect(engine_holds(&engine, 5 * REGION_BLOCKS + 8, 1, 2));

@@ -106,7 +106,7 @@ static void start(void)
 	fails_at = NEVER;
 	held = WHATS;
 	engine_init(&engine, &(struct engine_options){.cached = true});
-	geometry = engine.volume->super.geometry;
+	geometry = engine.volume->metadata->super.geometry;
 	engine.mem.hook = hook;
 }
 
@@ -182,9 +182,9 @@ static void begin(struct waiter *waiter)
 {
 	*waiter = (struct waiter){0};
 	wait_init(&waiter->wait, &engine.workers[0], woken);
-	pthread_mutex_lock(&engine.volume->meta);
-	checkpoint_start(&engine.volume->checkpoint, &engine.workers[0], &waiter->wait);
-	pthread_mutex_unlock(&engine.volume->meta);
+	pthread_mutex_lock(&engine.volume->metadata->lock);
+	checkpoint_start(&engine.volume->metadata->checkpoint, &engine.workers[0], &waiter->wait);
+	pthread_mutex_unlock(&engine.volume->metadata->lock);
 }
 
 static struct super durable_super(void)
@@ -217,7 +217,7 @@ Test(checkpoint, each_stage_is_durable_before_the_next_is_submitted)
 		cr_expect_eq(counts[TOP], 2);
 		cr_expect_eq(counts[SUPER], 1);
 		cr_expect_eq(counts[FLUSH], 5, "two of the commit, three of its own");
-		cr_expect_eq(engine.volume->cache.dirty_count, 0);
+		cr_expect_eq(engine.volume->metadata->cache.dirty_count, 0);
 		cut(NULL);
 		cr_expect(holds_all(i));
 	}
@@ -253,7 +253,7 @@ Test(checkpoint, a_stage_that_is_held_back_holds_back_all_after_it)
 /* I21: what the older superblock leads to may be overwritten only now. */
 Test(checkpoint, the_tail_moves_when_the_superblock_is_durable_and_not_before)
 {
-	struct journal *journal = &engine.volume->journal;
+	struct journal *journal = &engine.volume->metadata->journal;
 	struct waiter waiter;
 	uint64_t tail;
 
@@ -274,7 +274,7 @@ Test(checkpoint, the_tail_moves_when_the_superblock_is_durable_and_not_before)
 	engine_settle(&engine);
 	cr_expect(waiter.woken);
 	cr_expect_eq(journal_used_blocks(journal), 0);
-	cr_expect_eq(journal->checkpoint, engine.volume->super.checkpoint);
+	cr_expect_eq(journal->checkpoint, engine.volume->metadata->super.checkpoint);
 }
 
 Test(checkpoint, a_volume_without_edits_gets_a_superblock_and_nothing_else)
@@ -367,7 +367,7 @@ Test(checkpoint, who_asks_while_one_runs_waits_for_another)
 	cr_expect(second.woken && third.woken);
 	cr_expect_eq(counts[SUPER], 2, "the second is for both");
 	cr_expect_eq(volume_generation(engine.volume), before + 2);
-	cr_expect_eq(journal_used_blocks(&engine.volume->journal), 0);
+	cr_expect_eq(journal_used_blocks(&engine.volume->metadata->journal), 0);
 	cut(NULL);
 	cr_expect(engine_holds(&engine, A + 100, 1, 5));
 }
@@ -447,13 +447,13 @@ Test(checkpoint, of_a_latched_volume_it_fails_at_once)
 
 static struct root_entry entry_of(uint32_t region)
 {
-	return map_entry(&engine.volume->map, region);
+	return map_entry(&engine.volume->metadata->map, region);
 }
 
 static void expect_next(uint64_t before, uint64_t after, const char *page)
 {
 	cr_expect_neq(before & 1, after & 1, "%s: the slot in force was written", page);
-	cr_expect_eq((after >> 1) % 4, engine.volume->life % 4, "%s", page);
+	cr_expect_eq((after >> 1) % 4, engine.volume->metadata->life % 4, "%s", page);
 	cr_expect_neq(after, 0, "%s", page);
 }
 
@@ -467,15 +467,15 @@ Test(checkpoint, generations_are_of_the_other_parity_and_of_this_lifes_class)
 
 		dirty_all(1 + i);
 		leaf = entry_of(1).generation;
-		refs = volume->refs.slabs[0].generation;
-		root = volume->map.tops[0].generation;
-		summary = volume->refs.tops[0].generation;
+		refs = volume->metadata->refs.slabs[0].generation;
+		root = volume->metadata->map.tops[0].generation;
+		summary = volume->metadata->refs.tops[0].generation;
 		engine_checkpoint(&engine);
-		cr_assert_neq(root, volume->map.tops[0].generation);
+		cr_assert_neq(root, volume->metadata->map.tops[0].generation);
 		expect_next(leaf, entry_of(1).generation, "leaf");
-		expect_next(refs, volume->refs.slabs[0].generation, "refs page");
-		expect_next(root, volume->map.tops[0].generation, "root page");
-		expect_next(summary, volume->refs.tops[0].generation, "summary page");
+		expect_next(refs, volume->metadata->refs.slabs[0].generation, "refs page");
+		expect_next(root, volume->metadata->map.tops[0].generation, "root page");
+		expect_next(summary, volume->metadata->refs.tops[0].generation, "summary page");
 		if (i % 2)
 			cut(NULL); /* another life */
 	}
@@ -491,15 +491,15 @@ Test(checkpoint, generations_wrap_and_are_never_0)
 		dirty_all(1 + back);
 		engine_checkpoint(&engine);
 		dirty_all(100 + back);
-		map_leaf_home(&volume->map, 1, leaf);
-		volume->refs.slabs[0].generation = refs;
-		volume->map.tops[0].generation = refs;
-		volume->refs.tops[0].generation = refs;
+		map_leaf_home(&volume->metadata->map, 1, leaf);
+		volume->metadata->refs.slabs[0].generation = refs;
+		volume->metadata->map.tops[0].generation = refs;
+		volume->metadata->refs.tops[0].generation = refs;
 		engine_checkpoint(&engine);
 		expect_next(leaf, entry_of(1).generation, "leaf");
-		expect_next(refs, volume->refs.slabs[0].generation, "refs page");
-		expect_next(refs, volume->map.tops[0].generation, "root page");
-		expect_next(refs, volume->refs.tops[0].generation, "summary page");
+		expect_next(refs, volume->metadata->refs.slabs[0].generation, "refs page");
+		expect_next(refs, volume->metadata->map.tops[0].generation, "root page");
+		expect_next(refs, volume->metadata->refs.tops[0].generation, "summary page");
 		cut(NULL);
 		cr_assert(holds_all(100 + back));
 	}

@@ -29,8 +29,8 @@ static void start(void)
 {
 	engine_init(&engine, &(struct engine_options){.store_bytes = 14ull << 20});
 	volume = engine.volume;
-	cr_assert_eq(volume->super.geometry.regions, REGIONS);
-	cr_assert_eq(volume->super.geometry.slabs, SLABS);
+	cr_assert_eq(volume->metadata->super.geometry.regions, REGIONS);
+	cr_assert_eq(volume->metadata->super.geometry.slabs, SLABS);
 }
 
 static void stop(void)
@@ -44,7 +44,7 @@ TestSuite(edit, .init = start, .fini = stop);
 
 static pbn_t at(uint32_t index)
 {
-	return geometry_slab_pbn(&volume->super.geometry, 0, index);
+	return geometry_slab_pbn(&volume->metadata->super.geometry, 0, index);
 }
 
 static lbn_t lbn(uint32_t region, uint32_t index)
@@ -107,22 +107,22 @@ static void load(page_t page)
 	struct wait wait;
 
 	wait_init(&wait, &engine.workers[0], woken);
-	pthread_mutex_lock(&volume->meta);
-	cache_load(&volume->cache, page, &wait);
-	pthread_mutex_unlock(&volume->meta);
+	pthread_mutex_lock(&volume->metadata->lock);
+	cache_load(&volume->metadata->cache, page, &wait);
+	pthread_mutex_unlock(&volume->metadata->lock);
 	engine_settle(&engine);
 	cr_assert_eq(wait.res, 0);
 }
 
 static void load_for(const struct record *record)
 {
-	for (page_t page; (page = edit_missing(volume, record)) != PAGE_NONE;)
+	for (page_t page; (page = edit_missing(volume->metadata, record)) != PAGE_NONE;)
 		load(page);
 }
 
 static struct frame *frame_of(page_t page)
 {
-	struct frame *frame = cache_find(&volume->cache, page);
+	struct frame *frame = cache_find(&volume->metadata->cache, page);
 
 	cr_assert(frame != NULL, "page %u is absent", page);
 	return frame;
@@ -130,9 +130,9 @@ static struct frame *frame_of(page_t page)
 
 static struct frame *refs_page(uint32_t slab)
 {
-	page_t page = page_of_refs(&volume->super.geometry, slab);
+	page_t page = page_of_refs(&volume->metadata->super.geometry, slab);
 
-	if (cache_find(&volume->cache, page) == NULL)
+	if (cache_find(&volume->metadata->cache, page) == NULL)
 		load(page);
 	return frame_of(page);
 }
@@ -146,14 +146,14 @@ static uint64_t publish_onto(struct record record, uint64_t *freed)
 
 	load_for(&record);
 	wait_init(&wait, &engine.workers[0], woken);
-	pthread_mutex_lock(&volume->meta);
-	reserved = journal_reserve(&volume->journal, 1, &wait);
+	pthread_mutex_lock(&volume->metadata->lock);
+	reserved = journal_reserve(&volume->metadata->journal, 1, &wait);
 	cr_assert(reserved);
 	if (record.kind == RECORD_MAP || record.kind == RECORD_PLACE)
-		refs_busy_add(&volume->refs, record.new, record.count);
-	lsn = edit_publish(volume, &record, freed);
-	journal_release(&volume->journal, 0, 1);
-	pthread_mutex_unlock(&volume->meta);
+		refs_busy_add(&volume->metadata->refs, record.new, record.count);
+	lsn = edit_publish(volume->metadata, &record, freed);
+	journal_release(&volume->metadata->journal, 0, 1);
+	pthread_mutex_unlock(&volume->metadata->lock);
 	return lsn;
 }
 
@@ -169,27 +169,27 @@ static uint64_t publish(struct record record)
 static uint16_t count_of(uint32_t index)
 {
 	refs_page(0);
-	return refs_count(&volume->refs, at(index));
+	return refs_count(&volume->metadata->refs, at(index));
 }
 
 static uint16_t busy_of(uint32_t index)
 {
 	refs_page(0);
-	return refs_busy_count(&volume->refs, at(index));
+	return refs_busy_count(&volume->metadata->refs, at(index));
 }
 
 static void expect_run(lbn_t from, uint32_t blocks, pbn_t pbn, bool maybe_shared)
 {
 	struct extent extents[2];
 
-	cr_assert_eq(map_lookup(&volume->map, from, blocks, extents, 2), 1);
+	cr_assert_eq(map_lookup(&volume->metadata->map, from, blocks, extents, 2), 1);
 	cr_expect_eq(extents[0].pbn.v, pbn.v);
 	cr_expect_eq(extents[0].maybe_shared, maybe_shared);
 }
 
 static uint64_t mapped_blocks(void)
 {
-	return volume->journal.counts.mapped_blocks;
+	return volume->metadata->journal.counts.mapped_blocks;
 }
 
 /* --- the state of the whole volume --- */
@@ -209,11 +209,11 @@ static void take_state(struct state *state)
 {
 	memset(state, 0, sizeof(*state));
 	for (uint32_t region = 0; region < REGIONS; region++) {
-		state->root[region] = volume->map.entries[region].map;
-		state->places[region] = map_entry(&volume->map, region).place.v;
-		if (map_kind(&volume->map, region) != REGION_LEAF)
+		state->root[region] = volume->metadata->map.entries[region].map;
+		state->places[region] = map_entry(&volume->metadata->map, region).place.v;
+		if (map_kind(&volume->metadata->map, region) != REGION_LEAF)
 			continue;
-		if (cache_find(&volume->cache, page_of_leaf(region)) == NULL)
+		if (cache_find(&volume->metadata->cache, page_of_leaf(region)) == NULL)
 			load(page_of_leaf(region));
 		state->mapped[region] = frame_of(region)->mapped;
 		for (uint32_t i = 0; i < REGION_BLOCKS; i++)
@@ -221,9 +221,9 @@ static void take_state(struct state *state)
 	}
 	for (uint32_t slab = 0; slab < SLABS; slab++)
 		memcpy(state->counts[slab], refs_page(slab)->counts, sizeof(state->counts[slab]));
-	state->free_blocks = volume->refs.free_blocks;
-	state->shared_refs = volume->refs.shared_refs;
-	state->journal = volume->journal.counts;
+	state->free_blocks = volume->metadata->refs.free_blocks;
+	state->shared_refs = volume->metadata->refs.shared_refs;
+	state->journal = volume->metadata->journal.counts;
 }
 
 static void expect_same_state(const struct state *a, const struct state *b, int record)
@@ -238,7 +238,7 @@ static void expect_same_state(const struct state *a, const struct state *b, int 
 /* An owner more of the block, as the map says. */
 static void own(uint16_t (*owners)[BLOCKS], pbn_t pbn)
 {
-	const struct geometry *geometry = &volume->super.geometry;
+	const struct geometry *geometry = &volume->metadata->super.geometry;
 
 	if (pbn_is_none(pbn))
 		return;
@@ -258,7 +258,7 @@ static void expect_sound(int record)
 		for (uint32_t i = 0; i < REGION_BLOCKS; i++) {
 			struct extent extent;
 
-			map_lookup(&volume->map, lbn(region, i), 1, &extent, 1);
+			map_lookup(&volume->metadata->map, lbn(region, i), 1, &extent, 1);
 			own(owners, extent.pbn);
 			mapped += !pbn_is_none(extent.pbn);
 		}
@@ -278,23 +278,25 @@ Test(edit, an_edit_lacks_the_pages_that_are_absent_and_no_root_page)
 {
 	struct record record = place(0);
 
-	cr_expect_eq(edit_missing(volume, &record), page_of_refs(&volume->super.geometry, 0));
+	cr_expect_eq(edit_missing(volume->metadata, &record),
+		     page_of_refs(&volume->metadata->super.geometry, 0));
 	refs_page(0);
-	cr_expect_eq(edit_missing(volume, &record), PAGE_NONE);
+	cr_expect_eq(edit_missing(volume->metadata, &record), PAGE_NONE);
 	record = map(0, lbn(0, 3), 1, PBN_NONE, at(200));
-	cr_expect_eq(edit_missing(volume, &record), page_of_leaf(0));
+	cr_expect_eq(edit_missing(volume->metadata, &record), page_of_leaf(0));
 	record.flags = ROOT;
-	cr_expect_eq(edit_missing(volume, &record), PAGE_NONE);
-	record.old = geometry_slab_pbn(&volume->super.geometry, 1, 0);
-	cr_expect_eq(edit_missing(volume, &record), page_of_refs(&volume->super.geometry, 1));
+	cr_expect_eq(edit_missing(volume->metadata, &record), PAGE_NONE);
+	record.old = geometry_slab_pbn(&volume->metadata->super.geometry, 1, 0);
+	cr_expect_eq(edit_missing(volume->metadata, &record),
+		     page_of_refs(&volume->metadata->super.geometry, 1));
 	record = explode(1, PBN_NONE, 0, 0);
-	cr_expect_eq(edit_missing(volume, &record), page_of_leaf(1));
+	cr_expect_eq(edit_missing(volume->metadata, &record), page_of_leaf(1));
 	load(page_of_leaf(1));
-	cr_expect_eq(edit_missing(volume, &record), PAGE_NONE);
+	cr_expect_eq(edit_missing(volume->metadata, &record), PAGE_NONE);
 	record = share(SRC_ROOT, lbn(1, 0), 1, PBN_NONE, at(200), lbn(2, 0));
-	cr_expect_eq(edit_missing(volume, &record), PAGE_NONE);
+	cr_expect_eq(edit_missing(volume->metadata, &record), PAGE_NONE);
 	record.flags = 0;
-	cr_expect_eq(edit_missing(volume, &record), page_of_leaf(2));
+	cr_expect_eq(edit_missing(volume->metadata, &record), page_of_leaf(2));
 }
 
 Test(edit, a_leaf_is_not_needed_to_be_forgotten)
@@ -302,15 +304,15 @@ Test(edit, a_leaf_is_not_needed_to_be_forgotten)
 	struct record record = unplace(0);
 
 	refs_page(0);
-	cr_assert_null(cache_find(&volume->cache, page_of_leaf(0)));
-	cr_expect_eq(edit_missing(volume, &record), PAGE_NONE);
+	cr_assert_null(cache_find(&volume->metadata->cache, page_of_leaf(0)));
+	cr_expect_eq(edit_missing(volume->metadata, &record), PAGE_NONE);
 }
 
 Test(edit, applying_to_an_absent_page_is_a_bug, .signal = SIGABRT)
 {
 	struct record record = map(0, lbn(0, 3), 1, PBN_NONE, at(200));
 
-	edit_apply(volume, &record, journal_next_lsn(&volume->journal),
+	edit_apply(volume->metadata, &record, journal_next_lsn(&volume->metadata->journal),
 		   (struct edit_page){false, page_of_leaf(0)});
 }
 
@@ -319,8 +321,8 @@ Test(edit, publishing_without_a_reservation_is_a_bug, .signal = SIGABRT)
 	struct record record = place(0);
 
 	load_for(&record);
-	refs_busy_add(&volume->refs, record.new, 2);
-	edit_publish(volume, &record, NULL);
+	refs_busy_add(&volume->metadata->refs, record.new, 2);
+	edit_publish(volume->metadata, &record, NULL);
 }
 
 /* --- each kind --- */
@@ -328,12 +330,12 @@ Test(edit, publishing_without_a_reservation_is_a_bug, .signal = SIGABRT)
 Test(edit, a_place_belongs_to_its_region)
 {
 	cr_expect_eq(publish(place(1)), 0);
-	cr_expect_eq(map_entry(&volume->map, 1).place.v, at(PLACE(1)).v);
-	cr_expect_eq(map_kind(&volume->map, 1), REGION_HOLE);
+	cr_expect_eq(map_entry(&volume->metadata->map, 1).place.v, at(PLACE(1)).v);
+	cr_expect_eq(map_kind(&volume->metadata->map, 1), REGION_HOLE);
 	cr_expect(count_of(PLACE(1)) == 1 && count_of(PLACE(1) + 1) == 1);
 	cr_expect(count_of(PLACE(1) - 1) == 0 && count_of(PLACE(1) + 2) == 0);
 	cr_expect(busy_of(PLACE(1)) == 0 && busy_of(PLACE(1) + 1) == 0);
-	cr_expect_eq(volume->journal.counts.places, 1);
+	cr_expect_eq(volume->metadata->journal.counts.places, 1);
 	cr_expect_eq(mapped_blocks(), 0);
 	expect_sound(0);
 }
@@ -345,14 +347,15 @@ Test(edit, a_place_that_was_given_back_waits_for_a_checkpoint)
 	publish(place(1));
 	publish(explode(1, PBN_NONE, 0, 0));
 	cr_expect_eq(publish(unplace(1)), 2);
-	cr_expect_eq(map_kind(&volume->map, 1), REGION_HOLE);
-	cr_expect(pbn_is_none(map_entry(&volume->map, 1).place));
-	cr_expect_null(cache_find(&volume->cache, page_of_leaf(1)), "its leaf is forgotten");
-	cr_expect_eq(volume->journal.counts.places, 0);
+	cr_expect_eq(map_kind(&volume->metadata->map, 1), REGION_HOLE);
+	cr_expect(pbn_is_none(map_entry(&volume->metadata->map, 1).place));
+	cr_expect_null(cache_find(&volume->metadata->cache, page_of_leaf(1)),
+		       "its leaf is forgotten");
+	cr_expect_eq(volume->metadata->journal.counts.places, 0);
 	cr_expect(count_of(PLACE(1)) == 0 && busy_of(PLACE(1)) == 1);
 	engine_flush(&engine);
 	cr_expect_eq(busy_of(PLACE(1)), 1);
-	cr_expect_eq(pending_blocks(&volume->pending), 2);
+	cr_expect_eq(pending_blocks(&volume->metadata->pending), 2);
 	engine_checkpoint(&engine);
 	cr_expect(busy_of(PLACE(1)) == 0 && busy_of(PLACE(1) + 1) == 0);
 	expect_sound(0);
@@ -362,12 +365,12 @@ Test(edit, a_map_onto_holes_takes_the_new_blocks)
 {
 	publish(place(0));
 	cr_expect_eq(publish(map(ROOT, lbn(0, 0), 10, PBN_NONE, at(200))), 0);
-	cr_expect_eq(map_kind(&volume->map, 0), REGION_LINEAR);
+	cr_expect_eq(map_kind(&volume->metadata->map, 0), REGION_LINEAR);
 	expect_run(lbn(0, 0), 10, at(200), false);
 	cr_expect(count_of(200) == 1 && count_of(209) == 1 && count_of(210) == 0);
 	cr_expect(busy_of(200) == 0 && busy_of(209) == 0);
 	cr_expect_eq(mapped_blocks(), 10);
-	cr_expect_eq(pending_blocks(&volume->pending), 0);
+	cr_expect_eq(pending_blocks(&volume->metadata->pending), 0);
 	expect_sound(0);
 }
 
@@ -426,7 +429,7 @@ Test(edit, an_explosion_changes_no_count_and_no_content)
 	publish(place(0));
 	publish(map(ROOT, lbn(0, 0), 10, PBN_NONE, at(200)));
 	cr_expect_eq(publish(explode(0, at(200), 10, 0)), 0);
-	cr_expect_eq(map_kind(&volume->map, 0), REGION_LEAF);
+	cr_expect_eq(map_kind(&volume->metadata->map, 0), REGION_LEAF);
 	expect_run(lbn(0, 0), 10, at(200), false);
 	expect_run(lbn(0, 10), 502, PBN_NONE, false);
 	cr_expect(count_of(200) == 1 && busy_of(200) == 0);
@@ -465,7 +468,7 @@ Test(edit, a_share_flags_both_sides)
 		expect_run(lbn(0, 4), 6, at(204), !src);
 		cr_expect(count_of(203) == 2 && count_of(204) == 1);
 		cr_expect_eq(mapped_blocks(), 14);
-		cr_expect_eq(volume->refs.shared_refs, 8);
+		cr_expect_eq(volume->metadata->refs.shared_refs, 8);
 		expect_sound((int)leaves);
 		stop();
 		start();
@@ -511,19 +514,19 @@ Test(edit, each_page_of_an_edit_gets_its_lsn_and_is_dirty)
 	uint64_t first, lsn;
 
 	first = publish_onto(place(0), NULL);
-	cr_expect_eq(volume->map.tops[0].lsn, first);
-	cr_expect(volume->map.tops[0].dirty);
+	cr_expect_eq(volume->metadata->map.tops[0].lsn, first);
+	cr_expect(volume->metadata->map.tops[0].dirty);
 	cr_expect_eq(refs_page(0)->lsn, first);
 	lsn = publish_onto(explode(0, PBN_NONE, 0, 0), NULL);
 	cr_expect_eq(lsn, first + 1);
-	cr_expect_eq(volume->map.tops[0].lsn, lsn);
+	cr_expect_eq(volume->metadata->map.tops[0].lsn, lsn);
 	cr_expect_eq(frame_of(0)->lsn, lsn);
 	cr_expect_eq(refs_page(0)->lsn, first, "it was not changed");
 	lsn = publish_onto(map(0, lbn(0, 7), 1, PBN_NONE, at(200)), NULL);
 	cr_expect_eq(lsn, first + 2);
 	cr_expect(frame_of(0)->lsn == lsn && frame_of(0)->dirty);
 	cr_expect(refs_page(0)->lsn == lsn && refs_page(0)->dirty);
-	cr_expect_eq(volume->map.tops[0].lsn, first + 1, "it was not changed");
+	cr_expect_eq(volume->metadata->map.tops[0].lsn, first + 1, "it was not changed");
 }
 
 /* Several edits under one reservation, none let go in between. */
@@ -532,29 +535,30 @@ Test(edit, a_batch_is_journaled_record_by_record_as_it_was_published)
 	struct record batch[] = {place(0), place(1), map(ROOT, lbn(0, 0), 10, PBN_NONE, at(200)),
 				 share(BOTH_ROOT, lbn(1, 0), 5, PBN_NONE, at(200), lbn(0, 0)),
 				 explode(0, at(200), 10, RECORD_SHARED)};
-	uint32_t n = sizeof(batch) / sizeof(batch[0]), first = volume->journal.open.records;
+	uint32_t n = sizeof(batch) / sizeof(batch[0]),
+		 first = volume->metadata->journal.open.records;
 	uint8_t wanted[BLOCK_BYTES];
 	struct wait wait;
 
 	for (uint32_t i = 0; i < n; i++)
 		load_for(&batch[i]);
 	wait_init(&wait, &engine.workers[0], woken);
-	pthread_mutex_lock(&volume->meta);
-	cr_assert(journal_reserve(&volume->journal, n, &wait));
+	pthread_mutex_lock(&volume->metadata->lock);
+	cr_assert(journal_reserve(&volume->metadata->journal, n, &wait));
 	for (uint32_t i = 0; i < n; i++) {
 		uint32_t offset = JOURNAL_HEADER_BYTES + (first + i) * JOURNAL_RECORD_BYTES;
-		uint64_t next = journal_next_lsn(&volume->journal);
+		uint64_t next = journal_next_lsn(&volume->metadata->journal);
 
 		if (batch[i].kind != RECORD_SHARE && batch[i].kind != RECORD_EXPLODE)
-			refs_busy_add(&volume->refs, batch[i].new, batch[i].count);
-		cr_expect_eq(edit_publish(volume, &batch[i], NULL), next);
+			refs_busy_add(&volume->metadata->refs, batch[i].new, batch[i].count);
+		cr_expect_eq(edit_publish(volume->metadata, &batch[i], NULL), next);
 		record_put(wanted, first + i, &batch[i]);
-		cr_expect(memcmp(wanted + offset, volume->journal.open.blocks + offset,
+		cr_expect(memcmp(wanted + offset, volume->metadata->journal.open.blocks + offset,
 				 JOURNAL_RECORD_BYTES) == 0);
 	}
-	journal_release(&volume->journal, 0, n);
-	pthread_mutex_unlock(&volume->meta);
-	cr_expect_eq(volume->journal.reserved_records, 0);
+	journal_release(&volume->metadata->journal, 0, n);
+	pthread_mutex_unlock(&volume->metadata->lock);
+	cr_expect_eq(volume->metadata->journal.reserved_records, 0);
 	expect_sound(0);
 }
 
@@ -604,19 +608,20 @@ Test(edit, applying_changes_one_page_alone)
 	uint64_t lsn;
 
 	make_leaf(0);
-	lsn = journal_next_lsn(&volume->journal);
-	cr_expect_eq(edit_apply(volume, &record, lsn, (struct edit_page){false, page_of_leaf(0)}),
+	lsn = journal_next_lsn(&volume->metadata->journal);
+	cr_expect_eq(edit_apply(volume->metadata, &record, lsn,
+				(struct edit_page){false, page_of_leaf(0)}),
 		     0);
 	expect_run(lbn(0, 3), 2, at(300), false);
 	cr_expect(count_of(203) == 1 && count_of(300) == 0);
 	cr_expect_eq(frame_of(0)->lsn, lsn);
 	cr_expect(refs_page(0)->lsn < lsn);
-	cr_expect_eq(
-		edit_apply(volume, &record, lsn,
-			   (struct edit_page){false, page_of_refs(&volume->super.geometry, 0)}),
-		2, "two blocks lost their last reference there");
+	cr_expect_eq(edit_apply(volume->metadata, &record, lsn,
+				(struct edit_page){
+					false, page_of_refs(&volume->metadata->super.geometry, 0)}),
+		     2, "two blocks lost their last reference there");
 	cr_expect(count_of(203) == 0 && count_of(300) == 1);
-	cr_expect_eq(journal_next_lsn(&volume->journal), lsn, "nothing is journaled");
+	cr_expect_eq(journal_next_lsn(&volume->metadata->journal), lsn, "nothing is journaled");
 	expect_sound(0);
 }
 
@@ -625,7 +630,7 @@ Test(edit, applying_changes_one_page_alone)
 
 static void write_script(struct record *script)
 {
-	pbn_t other = geometry_slab_pbn(&volume->super.geometry, 1, 3);
+	pbn_t other = geometry_slab_pbn(&volume->metadata->super.geometry, 1, 3);
 	const struct record all[SCRIPT] = {
 		place(0),
 		map(ROOT, lbn(0, 0), 10, PBN_NONE, at(200)),
@@ -724,9 +729,9 @@ Test(edit, the_order_of_the_pages_does_not_matter)
 	write_script(script);
 	for (uint32_t i = 0; i < SCRIPT; i++) {
 		load_for(&script[i]);
-		for (uint32_t n = edit_pages(volume, &script[i], pages); n > 0; n--)
-			edit_apply(volume, &script[i], 1000 + i, pages[n - 1]);
-		edit_count(&volume->journal.counts, &script[i]);
+		for (uint32_t n = edit_pages(volume->metadata, &script[i], pages); n > 0; n--)
+			edit_apply(volume->metadata, &script[i], 1000 + i, pages[n - 1]);
+		edit_count(&volume->metadata->journal.counts, &script[i]);
 	}
 	take_state(&backwards);
 	expect_same_state(&forwards, &backwards, SCRIPT);

@@ -7,14 +7,14 @@
  */
 #include <criterion/criterion.h>
 
-#include "core/volume/volume_internal.h"
+#include "core/metadata/metadata.h"
 
 #define ROOT	  RECORD_ON_ROOT
 #define SRC_ROOT  RECORD_SRC_ON_ROOT
 #define BOTH_ROOT (RECORD_ON_ROOT | RECORD_SRC_ON_ROOT)
 
 /* Only its geometry is there. */
-static struct volume wide;
+static struct metadata wide;
 
 /* Root page n: a number of its own, so that all pages are one kind of number here. */
 #define ROOT_PAGE(n) (0x80000000u + (n))

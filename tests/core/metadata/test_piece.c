@@ -184,7 +184,7 @@ static void start_fragmented(uint64_t slabs)
 	cr_assert_eq(engine_flush(&engine), 0);
 	engine.options.volume.cache_bytes = 1;
 	engine_reopen(&engine);
-	cr_assert_not(engine.volume->alloc.homes);
+	cr_assert_not(engine.volume->metadata->alloc.homes);
 }
 
 static void check_first_writes(void)
@@ -211,11 +211,12 @@ Test(piece, a_first_write_on_a_fragmented_store_reads_few_pages_after_a_restart)
 
 static void forget_pieces(void)
 {
-	for (uint32_t i = 0; i < engine.volume->super.geometry.slabs; i++) {
-		engine.volume->refs.slabs[i].home_piece = 0;
-		if (refs_frame(&engine.volume->refs,
-			       geometry_slab_pbn(&engine.volume->super.geometry, i, 0)) == NULL)
-			refs_evicted(&engine.volume->refs, i);
+	for (uint32_t i = 0; i < engine.volume->metadata->super.geometry.slabs; i++) {
+		engine.volume->metadata->refs.slabs[i].home_piece = 0;
+		if (refs_frame(&engine.volume->metadata->refs,
+			       geometry_slab_pbn(&engine.volume->metadata->super.geometry, i, 0)) ==
+		    NULL)
+			refs_evicted(&engine.volume->metadata->refs, i);
 	}
 }
 
@@ -228,8 +229,8 @@ Test(piece, what_is_not_known_is_learnt_by_and_by_and_kept)
 	forget_pieces();
 	check_first_writes();
 	engine_reopen(&engine);
-	for (uint32_t i = 0; i < engine.volume->super.geometry.slabs; i++)
-		known += engine.volume->refs.slabs[i].home_piece > 0;
+	for (uint32_t i = 0; i < engine.volume->metadata->super.geometry.slabs; i++)
+		known += engine.volume->metadata->refs.slabs[i].home_piece > 0;
 	cr_expect_gt(known, 0);
 	check_first_writes();
 	engine_done(&engine);
@@ -263,7 +264,7 @@ static uint64_t start_thin(uint64_t slabs)
 Test(piece, a_place_on_a_store_that_tells_nothing_is_found_after_few_reads)
 {
 	uint64_t first = start_thin(20);
-	uint32_t slabs = engine.volume->super.geometry.slabs, known = 0;
+	uint32_t slabs = engine.volume->metadata->super.geometry.slabs, known = 0;
 
 	forget_pieces();
 	for (uint64_t r = first; r < first + 10; r++) {
@@ -276,7 +277,7 @@ Test(piece, a_place_on_a_store_that_tells_nothing_is_found_after_few_reads)
 	cr_assert_eq(engine_flush(&engine), 0);
 	engine_reopen(&engine);
 	for (uint32_t i = 0; i < slabs; i++)
-		known += engine.volume->refs.slabs[i].home_piece > 0;
+		known += engine.volume->metadata->refs.slabs[i].home_piece > 0;
 	cr_expect_gt(known, 0);
 	for (uint64_t r = first; r < first + 10; r++)
 		cr_expect(engine_holds(&engine, r * REGION_BLOCKS + 5, 1, 5));

@@ -29,7 +29,8 @@ static int hook(void *context, const struct store_io *io)
 	    io->off_bytes == blocks_to_bytes(damaged_block))
 		return -EIO;
 	if (backing_full && io->op == STORE_WRITE &&
-	    geometry_is_data(&engine.volume->super.geometry, (pbn_t){io->off_bytes / BLOCK_BYTES}))
+	    geometry_is_data(&engine.volume->metadata->super.geometry,
+			     (pbn_t){io->off_bytes / BLOCK_BYTES}))
 		return -ENOSPC;
 	if (io->op == STORE_READ || operations_left == UINT32_MAX)
 		return 0;
@@ -68,7 +69,7 @@ static uint64_t region(uint64_t number)
 
 static uint64_t places(void)
 {
-	return engine.volume->journal.counts.places;
+	return engine.volume->metadata->journal.counts.places;
 }
 
 /* Nothing is mapped: then nothing is taken, either. */
@@ -84,12 +85,12 @@ static void expect_nothing_left(const char *when)
 	cr_expect_eq(stats.used_bytes, 0, "%s: %lu bytes used", when, stats.used_bytes);
 	cr_expect_eq(places(), 0, "%s: %lu places", when, places());
 	cr_expect_eq(stats.pending_bytes, 0, "%s: %lu bytes pending", when, stats.pending_bytes);
-	pthread_mutex_lock(&engine.volume->meta);
-	alloc_drop_windows(&engine.volume->alloc);
-	pthread_mutex_unlock(&engine.volume->meta);
-	cr_expect_eq(refs_available(&engine.volume->refs),
-		     geometry_data_blocks(&engine.volume->super.geometry), "%s: %lu free", when,
-		     refs_available(&engine.volume->refs));
+	pthread_mutex_lock(&engine.volume->metadata->lock);
+	alloc_drop_windows(&engine.volume->metadata->alloc);
+	pthread_mutex_unlock(&engine.volume->metadata->lock);
+	cr_expect_eq(refs_available(&engine.volume->metadata->refs),
+		     geometry_data_blocks(&engine.volume->metadata->super.geometry), "%s: %lu free",
+		     when, refs_available(&engine.volume->metadata->refs));
 }
 
 static int read_mem(void *context, uint64_t off_bytes, void *buf, size_t len_bytes)
@@ -113,11 +114,11 @@ static void expect_clean_check(void)
 /* From now on blocks come from that slab. */
 static void allocate_in(uint32_t slab)
 {
-	pthread_mutex_lock(&engine.volume->meta);
-	alloc_drop_windows(&engine.volume->alloc);
-	engine.volume->alloc.homes = false;
-	engine.volume->alloc.cursor = slab;
-	pthread_mutex_unlock(&engine.volume->meta);
+	pthread_mutex_lock(&engine.volume->metadata->lock);
+	alloc_drop_windows(&engine.volume->metadata->alloc);
+	engine.volume->metadata->alloc.homes = false;
+	engine.volume->metadata->alloc.cursor = slab;
+	pthread_mutex_unlock(&engine.volume->metadata->lock);
 }
 
 /* Of each region a block, so that it is a LEAF, in another slab than its place. */
@@ -287,8 +288,9 @@ Test(places, an_empty_region_that_has_a_place_loses_it_at_the_next_discard)
 	cr_assert_eq(engine_write(&engine, 100, 1, 2), 0);
 	cr_assert_eq(engine_discard(&engine, 3, 1), 0);
 	engine_reopen(&engine);
-	slab = &engine.volume->refs.slabs[1];
-	damaged_block = geometry_refs_block(&engine.volume->super.geometry, 1, slab->generation);
+	slab = &engine.volume->metadata->refs.slabs[1];
+	damaged_block =
+		geometry_refs_block(&engine.volume->metadata->super.geometry, 1, slab->generation);
 	cr_assert_eq(engine_discard(&engine, 0, 512), 0);
 	cr_expect_eq(places(), 1, "its counts cannot be read");
 	damaged_block = 0;
@@ -316,7 +318,7 @@ static uint64_t make_scattered(uint64_t regions)
 
 static bool is_split(uint64_t number)
 {
-	struct root_entry entry = map_entry(&engine.volume->map, (uint32_t)number);
+	struct root_entry entry = map_entry(&engine.volume->metadata->map, (uint32_t)number);
 
 	return root_entry_is_split(&entry);
 }
@@ -336,14 +338,14 @@ Test(places, there_is_no_enospc_while_blocks_are_free)
 	cr_assert_eq(engine_clone(&engine, 1, 1, region(42)), 0);
 	cr_assert_eq(engine_clone(&engine, 1, 1, region(43) + 7), 0);
 	cr_expect(is_split(40) && is_split(41) && is_split(43));
-	cr_expect(map_is_unplaced(&engine.volume->map, 42));
+	cr_expect(map_is_unplaced(&engine.volume->metadata->map, 42));
 	while (engine_write(&engine, region(44) + n, 1, 4) == 0)
 		n++;
 	cr_expect_lt(engine_stats(&engine).free_bytes, 3 * BLOCK_BYTES, "%lu bytes left at ENOSPC",
 		     engine_stats(&engine).free_bytes);
 	engine_reopen(&engine);
 	cr_expect(is_split(40) && is_split(41) && is_split(43));
-	cr_expect(map_is_unplaced(&engine.volume->map, 42));
+	cr_expect(map_is_unplaced(&engine.volume->metadata->map, 42));
 	cr_expect(engine_holds(&engine, region(40) + 9, 1, 2));
 	cr_expect(engine_holds(&engine, region(41), 20, 3));
 	cr_expect(engine_holds(&engine, region(42), 1, 1));
@@ -493,7 +495,7 @@ Test(places, stats_sum_up_while_two_cut_a_run)
 		op_submit(&engine, &ops[i], 0);
 	}
 	do {
-		cr_expect(sums_up(), "%lu taken", engine.volume->kept_taken);
+		cr_expect(sums_up(), "%lu taken", engine.volume->metadata->kept_taken);
 	} while (engine_step(&engine));
 	for (unsigned i = 0; i < 2; i++)
 		cr_expect_eq(op_finish(&ops[i]), 0);
@@ -547,7 +549,7 @@ static int only_hook(void *context, const struct store_io *io)
 
 	(void)context;
 	return io->op == STORE_WRITE && pbn.v != only.v &&
-			       geometry_is_data(&engine.volume->super.geometry, pbn)
+			       geometry_is_data(&engine.volume->metadata->super.geometry, pbn)
 		       ? -ENOSPC
 		       : 0;
 }
@@ -563,7 +565,7 @@ Test(places, a_part_of_a_private_block_of_a_clone_takes_no_place)
 	cr_assert_eq(engine_discard(&engine, 0, region(1)), 0);
 	cr_assert_eq(engine_discard(&engine, region(2), region(8)), 0);
 	cr_assert_eq(engine_flush(&engine), 0);
-	cr_assert(map_is_unplaced(&engine.volume->map, 1));
+	cr_assert(map_is_unplaced(&engine.volume->metadata->map, 1));
 	cr_assert_eq(engine_references(&engine, region(1) + 7, &only), 1);
 	engine.mem.hook = only_hook;
 	cr_expect_eq(
@@ -607,7 +609,7 @@ Test(places, a_clone_without_a_place_survives_a_kill_at_any_operation)
 			cr_assert_eq(engine_clone(&engine, region(50), 40, region(51)), 0);
 			cr_assert_eq(engine_clone(&engine, region(50), 40, region(52)), 0);
 			cr_assert_eq(engine_flush(&engine), 0);
-			cr_assert(map_is_unplaced(&engine.volume->map, 51));
+			cr_assert(map_is_unplaced(&engine.volume->metadata->map, 51));
 			operations_left = cut;
 			engine_discard(&engine, region(51) + 5, 2);
 			engine_write(&engine, region(52) + 9, 1, 9);

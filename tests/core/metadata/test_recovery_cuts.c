@@ -31,7 +31,8 @@ static uint32_t regions;
 
 static int hook(void *context, const struct store_io *io)
 {
-	const struct checkpoint *checkpoint = engine.volume ? &engine.volume->checkpoint : NULL;
+	const struct checkpoint *checkpoint =
+		engine.volume ? &engine.volume->metadata->checkpoint : NULL;
 	const uint8_t *buf = io->buf;
 
 	(void)context;
@@ -183,7 +184,7 @@ Test(recovery_cuts, nothing_is_in_flight_when_a_failed_recovery_returns)
 	uint64_t off_bytes;
 
 	start(LARGE, REGIONS_MAX);
-	entry = map_entry(&engine.volume->map, regions - 1);
+	entry = map_entry(&engine.volume->metadata->map, regions - 1);
 	crash(5);
 	off_bytes = (entry.place.v + (entry.generation & 1)) * BLOCK_BYTES;
 	store_mem_peek(&engine.mem, off_bytes, sector, sizeof(sector));

@@ -42,13 +42,13 @@ static void learn(void)
 	struct volume *volume = engine.volume;
 	uint32_t references;
 
-	linear = map_entry(&volume->map, 0);
-	leaf = map_entry(&volume->map, 1);
+	linear = map_entry(&volume->metadata->map, 0);
+	leaf = map_entry(&volume->metadata->map, 1);
 	references = engine_references(&engine, REGION_BLOCKS + LEAF_AT, &leaf_data);
 	cr_assert(linear.kind == REGION_LINEAR && linear.length == RUN);
 	cr_assert(leaf.kind == REGION_LEAF && leaf.written && references == 1);
-	cr_assert_eq(map_entry(&volume->map, 2).place.v, PBN_NONE.v);
-	refs_generation = volume->refs.slabs[0].generation;
+	cr_assert_eq(map_entry(&volume->metadata->map, 2).place.v, PBN_NONE.v);
+	refs_generation = volume->metadata->refs.slabs[0].generation;
 }
 
 static void start(void)

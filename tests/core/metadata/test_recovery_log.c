@@ -362,7 +362,7 @@ static int hook(void *context, const struct store_io *io)
 static void start_with(const struct engine_options *options)
 {
 	engine_init(&engine, options);
-	geometry = engine.volume->super.geometry;
+	geometry = engine.volume->metadata->super.geometry;
 	fails_from = fails_at = UINT64_MAX;
 	engine.mem.hook = hook;
 }
@@ -446,7 +446,7 @@ static void make_log(void)
 	volume_checkpoint(engine.volume, &engine.workers[0]);
 	for (uint32_t i = 0; i < 3; i++)
 		clone_and_discard(i);
-	cr_assert_eq(engine.volume->checkpoint.state, CHECKPOINT_BOUNDARY);
+	cr_assert_eq(engine.volume->metadata->checkpoint.state, CHECKPOINT_BOUNDARY);
 	engine_settle(&engine);
 	for (uint32_t i = 0; i < 6; i++) {
 		engine_write(&engine, A + 100 + i * 3, 2, 10 + i);
@@ -680,7 +680,7 @@ Test(recovery_log, a_log_that_ends_before_what_a_root_page_has_seen_is_damage)
 {
 	engine_write(&engine, A, 4, 1);
 	volume_checkpoint(engine.volume, &engine.workers[0]);
-	while (engine.volume->checkpoint.state == CHECKPOINT_BOUNDARY)
+	while (engine.volume->metadata->checkpoint.state == CHECKPOINT_BOUNDARY)
 		cr_assert(engine_step(&engine));
 	engine_write(&engine, B, 1, 1); /* a place, on the root page */
 	engine_settle(&engine);
@@ -692,14 +692,14 @@ Test(recovery_log, a_log_that_ends_before_what_a_root_page_has_seen_is_damage)
 
 static void put_leaf_lsn(uint64_t lsn)
 {
-	struct root_entry entry = map_entry(&engine.volume->map, 0);
+	struct root_entry entry = map_entry(&engine.volume->metadata->map, 0);
 	struct page_header header = {PAGE_LEAF, 0, entry.generation, lsn};
 	uint64_t at = blocks_to_bytes(entry.place.v + (entry.generation & 1));
 	uint8_t page[BLOCK_BYTES];
 
 	cr_assert(entry.kind == REGION_LEAF && entry.written);
 	store_mem_peek(&engine.mem, at, page, sizeof(page));
-	page_seal(page, &header, engine.volume->super.uuid);
+	page_seal(page, &header, engine.volume->metadata->super.uuid);
 	store_mem_poke(&engine.mem, at, page, sizeof(page));
 }
 
@@ -712,7 +712,7 @@ Test(recovery_log, a_leaf_newer_than_the_log_is_damage_when_it_is_read)
 		engine_write(&engine, A + 3, 1, 1);
 		engine_write(&engine, A + 9, 1, 1);
 		engine_checkpoint(&engine);
-		next_lsn = journal_next_lsn(&engine.volume->journal);
+		next_lsn = journal_next_lsn(&engine.volume->metadata->journal);
 		put_leaf_lsn(next_lsn - 1 + (uint64_t)newer);
 		engine_cut(&engine, NULL, NULL);
 		cr_assert_eq(engine_open(&engine), 0);

@@ -67,13 +67,13 @@ static void reopen_after_kill(void)
 /* Free data blocks that the backing still holds. */
 static uint64_t kept(void)
 {
-	const struct geometry *g = &engine.volume->super.geometry;
+	const struct geometry *g = &engine.volume->metadata->super.geometry;
 	uint64_t count = 0;
 
 	for (uint32_t slab = 0; slab < g->slabs; slab++)
 		for (uint32_t i = 0; i < geometry_slab_blocks(g, slab); i++) {
 			pbn_t pbn = geometry_slab_pbn(g, slab, i);
-			struct frame *frame = refs_frame(&engine.volume->refs, pbn);
+			struct frame *frame = refs_frame(&engine.volume->metadata->refs, pbn);
 			uint8_t byte;
 
 			store_mem_peek(&engine.mem, pbn_off_bytes(pbn), &byte, 1);
@@ -85,7 +85,7 @@ static uint64_t kept(void)
 
 static void empty(void)
 {
-	uint64_t blocks = engine.volume->super.geometry.logical_blocks;
+	uint64_t blocks = engine.volume->metadata->super.geometry.logical_blocks;
 
 	cr_assert_eq(engine_discard(&engine, 0, blocks), 0);
 	cr_assert_eq(engine_flush(&engine), 0);
@@ -119,8 +119,10 @@ Test(sweep, what_was_written_and_never_committed_is_given_back_after_a_kill)
 		rest();
 		cr_expect_eq(kept(), 0, "used %u, brief %u: %lu", used, brief, kept());
 		/* Its pages were not made for that. */
-		for (uint32_t slab = 0; slab < engine.volume->super.geometry.slabs; slab++)
-			cr_expect(used || engine.volume->refs.slabs[slab].generation == 0);
+		for (uint32_t slab = 0; slab < engine.volume->metadata->super.geometry.slabs;
+		     slab++)
+			cr_expect(used ||
+				  engine.volume->metadata->refs.slabs[slab].generation == 0);
 		engine_done(&engine);
 	}
 }
@@ -152,7 +154,7 @@ Test(sweep, what_does_not_fit_into_the_queue_is_given_back_later)
 	start(&(struct engine_options){0});
 	for (uint64_t i = 0; i < 512; i += 2)
 		cr_assert_eq(engine_write(&engine, i, 1, 1), 0);
-	engine.volume->pending.giveback.capacity = 16;
+	engine.volume->metadata->pending.giveback.capacity = 16;
 	hold_discards = true;
 	empty();
 	cr_expect_gt(engine_stats(&engine).giveback_due_bytes, 0);
@@ -168,9 +170,9 @@ Test(sweep, reserved_blocks_are_neither_forgotten_nor_given_back_under_a_write)
 {
 	start(&(struct engine_options){0});
 	cr_assert_eq(engine_write(&engine, 0, 1024, 1), 0);
-	engine.volume->pending.discard = false; /* all is left */
+	engine.volume->metadata->pending.discard = false; /* all is left */
 	empty();
-	engine.volume->pending.discard = true;
+	engine.volume->metadata->pending.discard = true;
 	cr_assert_eq(engine_write(&engine, 700, 3, 2), 0); /* a window, on stale blocks */
 	hold_discards = true;
 	tick();
@@ -215,13 +217,14 @@ Test(sweep, a_slab_is_not_handed_out_while_it_is_given_back)
 	cr_assert_eq(store_mem_in_flight(&engine.mem, 0), 1);
 	cr_assert_eq(engine_write(&engine, 0, 64, 1), 0);
 	engine_references(&engine, 0, &pbn);
-	cr_expect_neq(geometry_slab(&engine.volume->super.geometry, pbn), 0);
+	cr_expect_neq(geometry_slab(&engine.volume->metadata->super.geometry, pbn), 0);
 	release();
 	rest();
 	cr_expect(engine_holds(&engine, 0, 64, 1));
-	cr_expect_eq(engine_stats(&engine).free_bytes + engine_stats(&engine).used_bytes +
-			     blocks_to_bytes(2 * engine.volume->journal.counts.places),
-		     blocks_to_bytes(geometry_data_blocks(&engine.volume->super.geometry)));
+	cr_expect_eq(
+		engine_stats(&engine).free_bytes + engine_stats(&engine).used_bytes +
+			blocks_to_bytes(2 * engine.volume->metadata->journal.counts.places),
+		blocks_to_bytes(geometry_data_blocks(&engine.volume->metadata->super.geometry)));
 	engine_done(&engine);
 }
 
@@ -232,7 +235,7 @@ Test(sweep, a_writer_who_needs_all_the_space_waits_for_a_discard_at_most)
 	struct op op;
 
 	start(&(struct engine_options){.logical_bytes = 2ull << 20, .store_bytes = 0});
-	blocks = engine.volume->super.geometry.logical_blocks;
+	blocks = engine.volume->metadata->super.geometry.logical_blocks;
 	cr_assert_eq(volume_trim(engine.volume, &asked), 0);
 	hold_discards = true;
 	tick();
@@ -256,10 +259,10 @@ Test(sweep, a_slab_whose_page_is_damaged_is_tried_once)
 
 	memset(bad, 0x5a, sizeof(bad));
 	start(&(struct engine_options){0});
-	g = &engine.volume->super.geometry;
+	g = &engine.volume->metadata->super.geometry;
 	cr_assert_eq(engine_write(&engine, 0, 8, 1), 0);
 	engine_reopen(&engine);
-	g = &engine.volume->super.geometry;
+	g = &engine.volume->metadata->super.geometry;
 	for (uint32_t i = 0; i < 2; i++)
 		store_mem_poke(&engine.mem, blocks_to_bytes(geometry_refs_block(g, 0, i)), bad,
 			       sizeof(bad));
@@ -302,9 +305,9 @@ Test(sweep, the_round_that_is_answered_has_given_all_back)
 	tick();
 	cr_assert_eq(engine_stats(&engine).giveback_rounds, 0);
 	cr_assert_eq(engine_write(&engine, 0, 512, 1), 0);
-	engine.volume->pending.discard = false; /* it is left */
+	engine.volume->metadata->pending.discard = false; /* it is left */
 	empty();
-	engine.volume->pending.discard = true;
+	engine.volume->metadata->pending.discard = true;
 	cr_assert_eq(volume_trim(engine.volume, &asked), 0);
 	cr_expect_eq(asked, 2);
 	release();
@@ -395,7 +398,7 @@ static bool cut_short(uint64_t steps)
 	op_submit(&engine, &op, 0);
 	while (steps > 0 && engine_step(&engine))
 		steps--;
-	if (steps > 0 && engine.volume->checkpoint.checkpoints < 3) {
+	if (steps > 0 && engine.volume->metadata->checkpoint.checkpoints < 3) {
 		volume_checkpoint(engine.volume, &engine.workers[0]);
 		volume_tick(engine.volume, &engine.workers[0]);
 		while (steps > 0 && engine_step(&engine))

@@ -34,24 +34,24 @@ static void never(struct task *task)
 
 static void block_journal(void)
 {
-	struct journal *journal = &engine.volume->journal;
+	struct journal *journal = &engine.volume->metadata->journal;
 	bool took, waits;
 
 	wait_init(&queued, &engine.workers[0], never);
-	pthread_mutex_lock(&engine.volume->meta);
+	pthread_mutex_lock(&engine.volume->metadata->lock);
 	took = journal_reserve(journal, TAKEN, &queued);
 	waits = !journal_reserve(journal, journal->capacity_records, &queued);
-	pthread_mutex_unlock(&engine.volume->meta);
+	pthread_mutex_unlock(&engine.volume->metadata->lock);
 	cr_assert(took && waits);
 	engine_settle(&engine);
 }
 
 static void unblock_journal(void)
 {
-	pthread_mutex_lock(&engine.volume->meta);
+	pthread_mutex_lock(&engine.volume->metadata->lock);
 	list_del(&queued.node);
-	journal_release(&engine.volume->journal, TAKEN, TAKEN);
-	pthread_mutex_unlock(&engine.volume->meta);
+	journal_release(&engine.volume->metadata->journal, TAKEN, TAKEN);
+	pthread_mutex_unlock(&engine.volume->metadata->lock);
 }
 
 static void start_with(uint32_t ring_blocks)

@@ -38,7 +38,7 @@ static bool touches(uint64_t off_bytes, uint64_t len_bytes, uint64_t at_bytes)
 
 static uint64_t counts_block(void)
 {
-	return engine.volume->super.geometry.data_start;
+	return engine.volume->metadata->super.geometry.data_start;
 }
 
 static int hook(void *context, const struct store_io *io)
@@ -466,7 +466,7 @@ static bool cut_a_commit_after(int steps)
 
 	engine_done(&engine);
 	init(&(struct engine_options){.cached = true});
-	geometry = engine.volume->super.geometry;
+	geometry = engine.volume->metadata->super.geometry;
 	engine_write(&engine, SRC, RANGE, 7);
 	engine_write(&engine, DST, RANGE, 1);
 	engine_flush(&engine);

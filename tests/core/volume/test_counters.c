@@ -166,20 +166,20 @@ Test(counters, what_the_backing_has_no_space_for_is_not_free)
 	struct volume *volume = engine.volume;
 	struct volume_stats before = balanced("before"), s;
 
-	atomic_store(&volume->store->backing_allocated_bytes, 64 * KIB);
-	atomic_store(&volume->store->backing_free_bytes, before.store_bytes - 96 * KIB);
-	atomic_store(&volume->store->backing_known, true);
+	atomic_store(&volume->metadata->store->backing_allocated_bytes, 64 * KIB);
+	atomic_store(&volume->metadata->store->backing_free_bytes, before.store_bytes - 96 * KIB);
+	atomic_store(&volume->metadata->store->backing_known, true);
 	s = engine_stats(&engine);
 	cr_expect_eq(s.unbacked_bytes, 32 * KIB);
 	cr_expect_eq(s.free_bytes, before.free_bytes - 32 * KIB);
 	cr_expect_eq(s.state, VOLUME_OK);
-	atomic_store(&volume->store->backing_free_bytes, 0);
+	atomic_store(&volume->metadata->store->backing_free_bytes, 0);
 	s = engine_stats(&engine);
 	cr_expect_eq(s.free_bytes, 0);
 	cr_expect_eq(s.unbacked_bytes, before.free_bytes);
 	cr_expect_eq(s.state, VOLUME_LOW_ON_SPACE);
 	/* It has given all of it. */
-	atomic_store(&volume->store->backing_allocated_bytes, before.store_bytes);
+	atomic_store(&volume->metadata->store->backing_allocated_bytes, before.store_bytes);
 	s = engine_stats(&engine);
 	cr_expect_eq(s.free_bytes, before.free_bytes);
 	cr_expect_eq(s.state, VOLUME_OK);

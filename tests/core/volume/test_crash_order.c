@@ -67,7 +67,7 @@ static void start(void)
 {
 	hold_flushes = hold_writes = fail_homes = false;
 	engine_init(&engine, &(struct engine_options){.cached = true, .volume = {.discard = true}});
-	geometry = engine.volume->super.geometry;
+	geometry = engine.volume->metadata->super.geometry;
 	engine.mem.hook = hook;
 }
 
@@ -291,7 +291,7 @@ static void start_small(void)
 						      .store_bytes = 2ull << 20,
 						      .cached = true,
 						      .volume = {.discard = true}});
-	geometry = engine.volume->super.geometry;
+	geometry = engine.volume->metadata->super.geometry;
 	engine.mem.hook = hook;
 }
 
@@ -458,9 +458,9 @@ Test(crash_order, a_replayed_explode_knows_what_the_run_was)
 	engine_write(&engine, A, 100, 1);
 	engine_flush(&engine);
 	engine_checkpoint(&engine);
-	cr_assert_eq(map_kind(&engine.volume->map, 0), REGION_LINEAR);
+	cr_assert_eq(map_kind(&engine.volume->metadata->map, 0), REGION_LINEAR);
 	engine_write(&engine, A + 300, 1, 2);
-	cr_assert_eq(map_kind(&engine.volume->map, 0), REGION_LEAF);
+	cr_assert_eq(map_kind(&engine.volume->metadata->map, 0), REGION_LEAF);
 	engine_flush(&engine);
 	cut(NULL);
 	cr_expect(engine_holds(&engine, A, 100, 1));
@@ -561,7 +561,7 @@ Test(crash_order, a_stale_slot_is_damage_and_not_believed)
 	engine_checkpoint(&engine);
 	engine_write(&engine, A + 5, 1, 2);
 	engine_checkpoint(&engine);
-	entry = map_entry(&engine.volume->map, 0);
+	entry = map_entry(&engine.volume->metadata->map, 0);
 	cr_assert(entry.kind == REGION_LEAF && entry.written);
 	newer = entry.place.v + (entry.generation & 1);
 	older = entry.place.v + (~entry.generation & 1);

@@ -49,7 +49,7 @@ static void merge_with(uint32_t commits, uint64_t records)
 	write_scattered(commits, records);
 	op_same(&engine, &same, 0, 4 * BLOCK_BYTES, 1024 * BLOCK_BYTES);
 	cr_assert(!op_is_stuck(&same), "%u commits, then %lu records: it waits for ever; %u blocks",
-		  commits, records, journal_used_blocks(&engine.volume->journal));
+		  commits, records, journal_used_blocks(&engine.volume->metadata->journal));
 	op_finish(&same);
 	engine_done(&engine);
 }
@@ -140,8 +140,8 @@ static void start_with_single_blocks(void)
 	start(&(struct engine_options){.logical_bytes = 2048 * REGION_BYTES,
 				       .store_bytes = 3ull << 30,
 				       .ring_blocks = 512});
-	g = &engine.volume->super.geometry;
-	refs = &engine.volume->refs;
+	g = &engine.volume->metadata->super.geometry;
+	refs = &engine.volume->metadata->refs;
 	for (uint32_t slab = 0; slab < g->slabs; slab++) {
 		const struct page_header header = {PAGE_REFS, slab, 2, 0};
 		const struct summary_entry entry = {
@@ -151,7 +151,7 @@ static void start_with_single_blocks(void)
 
 		for (uint32_t i = 0; i < blocks; i++)
 			refs_page_put(page, i, i != hole);
-		page_seal(page, &header, engine.volume->super.uuid);
+		page_seal(page, &header, engine.volume->metadata->super.uuid);
 		store_mem_poke(&engine.mem, blocks_to_bytes(geometry_refs_block(g, slab, 2)), page,
 			       sizeof(page));
 		refs->free_blocks -= blocks;

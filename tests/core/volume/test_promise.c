@@ -37,7 +37,7 @@ static uint64_t bytes(uint64_t blocks)
 
 static enum region_kind kind(uint32_t region)
 {
-	return map_kind(&engine.volume->map, region);
+	return map_kind(&engine.volume->metadata->map, region);
 }
 
 static void expect_kind(enum region_kind expected)
@@ -158,7 +158,7 @@ Test(promise, the_last_owner_of_merged_regions_from_the_first_overwrite_on)
  * twice: so whoever takes it goes on without, and gives it away. */
 static bool overwrites_without_the_lock(uint32_t pattern)
 {
-	pthread_mutex_t *meta = &engine.volume->meta;
+	pthread_mutex_t *meta = &engine.volume->metadata->lock;
 	pthread_mutexattr_t kind;
 	bool untouched;
 

@@ -24,7 +24,7 @@ static struct op *leaving; /* the read that is answered in the middle of settlin
 
 static bool is_top(uint64_t off_bytes)
 {
-	const struct geometry *geometry = &engine.volume->super.geometry;
+	const struct geometry *geometry = &engine.volume->metadata->super.geometry;
 	uint64_t block = off_bytes / BLOCK_BYTES;
 
 	return block < geometry->data_start &&
@@ -47,8 +47,8 @@ static int hook(void *context, const struct store_io *io)
 /* The cursor says where blocks go. */
 static void no_homes(void)
 {
-	engine.volume->alloc.homes = false;
-	engine.volume->alloc.cursor = 0;
+	engine.volume->metadata->alloc.homes = false;
+	engine.volume->metadata->alloc.cursor = 0;
 }
 
 static void start(const struct engine_options *options)
@@ -86,10 +86,10 @@ static void make_scattered(void)
 	for (uint32_t i = SLABS; i-- > 0;) {
 		pbn_t pbn;
 
-		engine.volume->alloc.cursor = 1 + i;
+		engine.volume->metadata->alloc.cursor = 1 + i;
 		cr_assert_eq(engine_write(&engine, region(SCATTERED) + i, 1, 1 + i), 0);
 		cr_assert_eq(engine_references(&engine, region(SCATTERED) + i, &pbn), 1);
-		cr_assert_eq(geometry_slab(&engine.volume->super.geometry, pbn), 1 + i);
+		cr_assert_eq(geometry_slab(&engine.volume->metadata->super.geometry, pbn), 1 + i);
 	}
 	cr_assert_eq(engine_flush(&engine), 0);
 	engine_reopen(&engine);
@@ -110,10 +110,10 @@ static void make_meta_recursive(void)
 {
 	pthread_mutexattr_t attributes;
 
-	pthread_mutex_destroy(&engine.volume->meta);
+	pthread_mutex_destroy(&engine.volume->metadata->lock);
 	pthread_mutexattr_init(&attributes);
 	pthread_mutexattr_settype(&attributes, PTHREAD_MUTEX_RECURSIVE);
-	pthread_mutex_init(&engine.volume->meta, &attributes);
+	pthread_mutex_init(&engine.volume->metadata->lock, &attributes);
 	pthread_mutexattr_destroy(&attributes);
 }
 
@@ -160,11 +160,11 @@ Test(regressions, a_reader_that_leaves_while_somebody_settles_is_not_missed)
  * Really full ones would take a gigabyte of data. */
 static void make_nearly_full(void)
 {
-	struct refs *refs = &engine.volume->refs;
-	uint32_t slabs = engine.volume->super.geometry.slabs;
+	struct refs *refs = &engine.volume->metadata->refs;
+	uint32_t slabs = engine.volume->metadata->super.geometry.slabs;
 
-	cr_assert_gt(slabs, engine.volume->cache.frame_count + 10);
-	alloc_drop_windows(&engine.volume->alloc);
+	cr_assert_gt(slabs, engine.volume->metadata->cache.frame_count + 10);
+	alloc_drop_windows(&engine.volume->metadata->alloc);
 	for (uint32_t i = 0; i < slabs; i++) {
 		refs->slabs[i].free_blocks = 1;
 		refs_evicted(refs, i);
@@ -185,7 +185,7 @@ Test(regressions, a_write_on_a_nearly_full_store_keeps_the_blocks_that_it_found)
 
 	start(&(struct engine_options){.logical_bytes = 1ull << 30,
 				       .store_bytes = 120ull * SLAB_BLOCKS * BLOCK_BYTES});
-	cr_assert_lt(engine.volume->alloc.window_count, REQUEST_EXTENTS_MAX);
+	cr_assert_lt(engine.volume->metadata->alloc.window_count, REQUEST_EXTENTS_MAX);
 	cr_assert_eq(engine_write(&engine, 100, 1, 1), 0);
 	cr_assert_eq(engine_flush(&engine), 0);
 	make_nearly_full();
@@ -224,7 +224,7 @@ Test(regressions, a_discard_that_waits_for_many_pages_stays_within_its_journal_r
 	start(&(struct engine_options){.store_bytes = (SLABS + 2ull) * SLAB_BLOCKS * BLOCK_BYTES,
 				       .volume = {.cow_hint_blocks = 1}});
 	make_scattered();
-	journal = &engine.volume->journal;
+	journal = &engine.volume->metadata->journal;
 	hold_tops = true;
 	/* Three ring blocks for the discard, and one that is kept for what is open. */
 	while (journal_used_blocks(journal) < engine.options.ring_blocks - room - 1) {
@@ -257,7 +257,7 @@ static void dirty_leaves(uint32_t leaves)
 		cr_assert(engine_holds(&engine, region(10 + i) + 7, 1, 1));
 	for (uint32_t i = 0; i < leaves; i++)
 		cr_assert_eq(engine_write(&engine, region(10 + i) + 9, 1, 2), 0);
-	cr_assert_eq(engine.volume->cache.dirty_count, leaves + 1); /* and a refs page */
+	cr_assert_eq(engine.volume->metadata->cache.dirty_count, leaves + 1); /* and a refs page */
 }
 
 /*
@@ -351,15 +351,15 @@ static void check_damaged(uint64_t cache_bytes, bool homes)
 		    &(struct engine_options){.logical_bytes = bytes(60ull * SLAB_DATA_BLOCKS),
 					     .ring_blocks = 256,
 					     .volume = {.cache_bytes = cache_bytes}});
-	cr_assert_eq(engine.volume->alloc.homes, homes);
+	cr_assert_eq(engine.volume->metadata->alloc.homes, homes);
 	for (uint32_t i = 0; i < 20; i++)
 		cr_assert_eq(engine_write(&engine, region(i) + 3, 1, 1), 0);
 	free_bytes = engine_stats(&engine).free_bytes;
-	geometry = engine.volume->super.geometry;
+	geometry = engine.volume->metadata->super.geometry;
 	cr_assert_eq(engine_close(&engine), 0);
 	damage_refs(&geometry, 0);
 	cr_assert_eq(engine_open(&engine), 0);
-	engine.volume->alloc.cursor = 0;
+	engine.volume->metadata->alloc.cursor = 0;
 	for (uint32_t i = 0; i < 70; i++)
 		cr_assert_eq(engine_write(&engine, region(i) + 5, 1, 2), 0, "region %u", i);
 	cr_expect_lt(engine_stats(&engine).free_bytes, free_bytes - bytes(SLAB_DATA_BLOCKS - 200));
@@ -413,14 +413,14 @@ Test(regressions, a_slow_backing_leaves_frames_for_pages_that_are_needed_togethe
 	start(&(struct engine_options){.logical_bytes = bytes(slabs * SLAB_DATA_BLOCKS),
 				       .ring_blocks = 1024,
 				       .volume = {.cache_bytes = 64ull << 20, .discard = true}});
-	alloc_use_homes(&engine.volume->alloc);
+	alloc_use_homes(&engine.volume->metadata->alloc);
 	for (uint32_t s = 0; s < slabs; s++) {
 		cr_assert_eq(engine_write(&engine, s * SLAB_DATA_BLOCKS + 700, 1, 1 + s), 0);
 		cr_assert_eq(engine_write(&engine, s * SLAB_DATA_BLOCKS + 1500, 1, 1), 0);
 	}
 	engine.options.volume.cache_bytes = 1;
 	engine_reopen(&engine);
-	cr_assert_eq(engine.volume->cache.frame_count, CACHE_FRAMES_MIN);
+	cr_assert_eq(engine.volume->metadata->cache.frame_count, CACHE_FRAMES_MIN);
 	hold_discards = true;
 	for (uint32_t s = 0; s < slabs; s++) {
 		uint64_t at = bytes(s * SLAB_DATA_BLOCKS);

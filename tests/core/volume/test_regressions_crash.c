@@ -73,7 +73,7 @@ static void start(const struct engine_options *options)
 	home_count = 0;
 	engine_init(&engine, options);
 	let_go();
-	geometry = engine.volume->super.geometry;
+	geometry = engine.volume->metadata->super.geometry;
 	engine.mem.hook = hook;
 }
 
@@ -95,7 +95,7 @@ static void checkpoint_without_super(void)
 	keep_homes = true;
 	engine_checkpoint(&engine);
 	keep_homes = false;
-	cr_assert_eq(engine.volume->checkpoint.state, CHECKPOINT_SUPER);
+	cr_assert_eq(engine.volume->metadata->checkpoint.state, CHECKPOINT_SUPER);
 }
 
 /* Whether something that the volume says tells that it is not what it was. */
@@ -135,7 +135,7 @@ Test(regressions_crash, a_page_that_a_killed_life_left_is_not_taken_for_the_next
 	whole = malloc(size_bytes);
 	cr_assert_eq(engine_write(&engine, A + 3, 1, 1), 0);
 	/* The next life says so of all slabs; the summary would go home once more, elsewhere. */
-	refs_make_all_due(&engine.volume->refs);
+	refs_make_all_due(&engine.volume->metadata->refs);
 	engine_checkpoint(&engine);
 	cr_assert_eq(engine_write(&engine, A + 5, 1, 2), 0);
 	checkpoint_without_super();
@@ -187,7 +187,7 @@ static bool recovery_cut_after(uint32_t writes)
 	let_go();
 	hold_flushes = true;
 	engine_settle(&engine);
-	cr_assert_eq(engine.volume->checkpoint.state, CHECKPOINT_SUPER_FLUSH);
+	cr_assert_eq(engine.volume->metadata->checkpoint.state, CHECKPOINT_SUPER_FLUSH);
 	kill_9();
 
 	writes_left = writes;
@@ -236,10 +236,10 @@ static void flip_bit_of_last_block(uint64_t sequence)
  * then. Whether the volume may be looked at. */
 static bool opens_unless(bool flipped)
 {
-	uint64_t sequence = engine.volume->journal.sequence;
+	uint64_t sequence = engine.volume->metadata->journal.sequence;
 
-	cr_assert_eq(engine.volume->checkpoint.state, CHECKPOINT_IDLE);
-	cr_assert_gt(journal_used_blocks(&engine.volume->journal), 0);
+	cr_assert_eq(engine.volume->metadata->checkpoint.state, CHECKPOINT_IDLE);
+	cr_assert_gt(journal_used_blocks(&engine.volume->metadata->journal), 0);
 	kill_9();
 	if (flipped) {
 		flip_bit_of_last_block(sequence);
@@ -268,7 +268,7 @@ Test(regressions_crash, a_root_page_newer_than_the_log_proves_that_its_end_is_lo
 		cr_assert_eq(engine_flush(&engine), 0);
 		hold_flushes = true;
 		engine_checkpoint(&engine);
-		cr_assert_eq(engine.volume->checkpoint.state, CHECKPOINT_PAGES_FLUSH);
+		cr_assert_eq(engine.volume->metadata->checkpoint.state, CHECKPOINT_PAGES_FLUSH);
 		cr_assert_eq(engine_write(&engine, B, 1, 2), 0);
 		let_go();
 		cr_assert_eq(engine_flush(&engine), 0);
@@ -315,8 +315,10 @@ Test(regressions_crash, a_leaf_newer_than_the_log_proves_that_its_end_is_lost)
 		hold_first_batch();
 		cr_assert_eq(engine_write(&engine, last + 9, 1, 2), 0);
 		let_the_rest_go();
-		cr_assert_gt(map_lsn(&engine.volume->map, 40), engine.volume->super.tail_lsn - 1);
-		cr_assert_lt(engine.volume->map.tops[0].lsn, map_lsn(&engine.volume->map, 40));
+		cr_assert_gt(map_lsn(&engine.volume->metadata->map, 40),
+			     engine.volume->metadata->super.tail_lsn - 1);
+		cr_assert_lt(engine.volume->metadata->map.tops[0].lsn,
+			     map_lsn(&engine.volume->metadata->map, 40));
 		if (opens_unless(flipped)) {
 			cr_expect(engine_holds(&engine, last + 7, 1, 1));
 			cr_expect(engine_holds(&engine, last + 9, 1, 2));
@@ -331,7 +333,7 @@ static const struct frame *refs_of(uint64_t block)
 	pbn_t pbn;
 
 	cr_assert_eq(engine_references(&engine, block, &pbn), 1);
-	return cache_find(&engine.volume->cache, g->regions + geometry_slab(g, pbn));
+	return cache_find(&engine.volume->metadata->cache, g->regions + geometry_slab(g, pbn));
 }
 
 /*
@@ -357,10 +359,11 @@ Test(regressions_crash, a_refs_page_newer_than_the_log_proves_that_its_end_is_lo
 		hold_first_batch();
 		cr_assert_eq(engine_write(&engine, last + 300, 1, 4), 0);
 		let_the_rest_go();
-		cr_assert_gt(refs_of(last + 300)->lsn, engine.volume->super.tail_lsn - 1);
+		cr_assert_gt(refs_of(last + 300)->lsn, engine.volume->metadata->super.tail_lsn - 1);
 		cr_assert(!refs_of(last + 300)->dirty, "it went home");
-		cr_assert(cache_find(&engine.volume->cache, page_of_leaf(41))->dirty);
-		cr_assert_lt(engine.volume->map.tops[0].lsn, engine.volume->super.tail_lsn);
+		cr_assert(cache_find(&engine.volume->metadata->cache, page_of_leaf(41))->dirty);
+		cr_assert_lt(engine.volume->metadata->map.tops[0].lsn,
+			     engine.volume->metadata->super.tail_lsn);
 		if (opens_unless(flipped)) {
 			cr_expect(engine_holds(&engine, 300, 1, 3));
 			cr_expect(engine_holds(&engine, last + 300, 1, 4));
@@ -433,13 +436,14 @@ Test(regressions_crash, a_checkpoint_in_the_midst_of_replay_takes_pages_newer_th
 	cr_assert_eq(engine_flush(&engine), 0);
 	hold_writes = true;
 	engine_checkpoint(&engine);
-	cr_assert_eq(engine.volume->checkpoint.state, CHECKPOINT_PAGES);
+	cr_assert_eq(engine.volume->metadata->checkpoint.state, CHECKPOINT_PAGES);
 	hold_writes = false;
 	write_many_regions();
 	let_the_rest_go();
 	cr_assert_eq(engine_stats(&engine).checkpoints, 2, "recovery's and this one");
-	cr_assert_gt(engine.volume->map.tops[0].lsn, engine.volume->super.tail_lsn + MANY_REGIONS);
-	sequence = engine.volume->journal.sequence;
+	cr_assert_gt(engine.volume->metadata->map.tops[0].lsn,
+		     engine.volume->metadata->super.tail_lsn + MANY_REGIONS);
+	sequence = engine.volume->metadata->journal.sequence;
 	kill_9();
 	engine.options.volume.cache_bytes = 1;
 	store_mem_peek(&engine.mem, 0, whole, size_bytes);

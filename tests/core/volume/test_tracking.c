@@ -75,7 +75,7 @@ static void begin(bool tracking)
 						      .cached = true,
 						      .tracking = tracking,
 						      .volume = {.tracking_rest_ticks = 1}});
-	geometry = engine.volume->super.geometry;
+	geometry = engine.volume->metadata->super.geometry;
 	engine.mem.hook = hook;
 }
 
@@ -532,8 +532,8 @@ Test(tracking, an_area_is_closed_only_when_what_changed_there_is_durable)
 	engine_settle(&engine);
 	since = cut();
 	cr_assert(engine_holds(&engine, 9, 1, 2));
-	cr_assert_lt(journal_durable_lsn(&engine.volume->journal),
-		     journal_next_lsn(&engine.volume->journal) - 1);
+	cr_assert_lt(journal_durable_lsn(&engine.volume->metadata->journal),
+		     journal_next_lsn(&engine.volume->metadata->journal) - 1);
 	tracking_ticks(3);
 	cr_assert_eq(engine.volume->tracking.open_areas, 0);
 	power_cut(is_tracking);

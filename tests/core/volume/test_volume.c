@@ -334,7 +334,7 @@ Test(volume, a_store_that_is_read_only_makes_its_volume_so)
  * cannot fail for space. (The same for a leaf's place is in test_same_limits.) */
 Test(volume, a_slabs_refs_slots_are_written_before_its_first_block_is_used)
 {
-	const struct geometry *geometry = &engine.volume->super.geometry;
+	const struct geometry *geometry = &engine.volume->metadata->super.geometry;
 	uint8_t page[BLOCK_BYTES], zeros[BLOCK_BYTES] = {0};
 
 	cr_assert_eq(engine_write(&engine, A, 1, 1), 0);

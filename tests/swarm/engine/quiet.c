@@ -118,9 +118,9 @@ static void check_place(struct world *world, uint32_t region)
 	struct volume *volume = world->volume;
 	pbn_t place;
 
-	pthread_mutex_lock(&volume->meta);
-	place = map_entry(&volume->map, region).place;
-	pthread_mutex_unlock(&volume->meta);
+	pthread_mutex_lock(&volume->metadata->lock);
+	place = map_entry(&volume->metadata->map, region).place;
+	pthread_mutex_unlock(&volume->metadata->lock);
 	if (!pbn_is_none(place))
 		fail("idle place", "region %" PRIu32 " has no block, and a place at %" PRIu64,
 		     region, place.v);
@@ -132,13 +132,14 @@ static void check_kept(struct world *world)
 	struct volume *volume = world->volume;
 	uint64_t unplaced = 0, said, free, taken;
 
-	pthread_mutex_lock(&volume->meta);
+	pthread_mutex_lock(&volume->metadata->lock);
 	for (uint32_t i = 0; i < world->model.region_count; i++)
-		unplaced += map_is_unplaced(&volume->map, world->model.regions[i]->region);
-	said = volume->map.unplaced;
-	free = volume_free_blocks(volume);
-	taken = volume->kept_taken;
-	pthread_mutex_unlock(&volume->meta);
+		unplaced +=
+			map_is_unplaced(&volume->metadata->map, world->model.regions[i]->region);
+	said = volume->metadata->map.unplaced;
+	free = metadata_free_blocks(volume->metadata);
+	taken = volume->metadata->kept_taken;
+	pthread_mutex_unlock(&volume->metadata->lock);
 	if (said != unplaced || taken != 0 || free < PLACE_BLOCKS * unplaced)
 		fail("kept space",
 		     "%" PRIu64 " runs have no place, %" PRIu64 " are counted; %" PRIu64
@@ -365,7 +366,7 @@ void quiet_end(struct world *world)
 	if (stats.free_bytes != empty->free_bytes)
 		fail("leak", "all was discarded: free %" PRIu64 ", of an empty volume %" PRIu64,
 		     stats.free_bytes, empty->free_bytes);
-	kept = disk_count(&world->disk, is_data, &world->volume->super.geometry);
+	kept = disk_count(&world->disk, is_data, &world->volume->metadata->super.geometry);
 	if (kept > 0 && !world->leaky)
 		fail("leak of the backing",
 		     "all was discarded: %" PRIu64 " data blocks are still allocated", kept);
