@@ -232,16 +232,22 @@ bool request_lacks_mark(const struct request *request, lbn_t lbn)
 bool request_reserve(struct request *request, uint32_t records,
 		     void (*step)(struct request *request))
 {
-	struct volume *volume = request->volume;
+	struct metadata *metadata = request->volume->metadata;
+	/* These ask again, and wait: they may make space (op_unmap.c). */
+	bool waits = request->op == REQUEST_DISCARD ||
+		     (request->op == REQUEST_ZERO && !request->no_hole);
 	bool got;
 
 	assert(request->reserved_records == 0);
 	request->step = step;
 	request->reserved_records = records;
 	request->unused_records = records;
-	pthread_mutex_lock(&volume->metadata->lock);
-	got = journal_reserve(&volume->metadata->journal, records, &request->wait);
-	pthread_mutex_unlock(&volume->metadata->lock);
+	pthread_mutex_lock(&metadata->lock);
+	got = journal_reserve(&metadata->journal, records, &request->wait);
+	/* Want of space that came up since the caller looked was told to who waited then. */
+	if (!got && !waits && backing_is_lacking(&metadata->backing))
+		journal_refuse(&metadata->journal, -ENOSPC);
+	pthread_mutex_unlock(&metadata->lock);
 	return got;
 }
 

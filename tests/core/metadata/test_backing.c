@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/request/request_internal.h"
 #include "core/volume/volume_internal.h"
 #include "tests/lib/engine.h"
 
@@ -258,6 +259,36 @@ Test(backing, who_asks_for_a_mark_too_late_is_told_to_look_again)
 	cr_expect_eq(woken, 1);
 	refused = NULL;
 	tick(TICKS);
+}
+
+static int answer; /* of the room that was asked for */
+
+static void room_came(struct request *request)
+{
+	answer = request->wait.res;
+}
+
+/* The same of room in the journal. Before: it waited for the backing to have space. */
+Test(backing, who_asks_for_room_too_late_is_refused)
+{
+	struct op write, flush;
+	void *data = calloc(1, BLOCK_BYTES);
+
+	cr_assert_eq(engine_write(&engine, NEW, 1, 2), 0);
+	refused = is_metadata;
+	flush_begin(&flush);
+	cr_expect(op_is_stuck(&flush));
+	engine.volume->metadata->journal.capacity_records = 0;
+	op_write(&engine, &write, (NEW + 1) * BLOCK_BYTES, BLOCK_BYTES, data);
+	cr_expect_eq(op_finish(&write), -ENOSPC, "who looks first asks for none");
+	write.request.magic = REQUEST_MAGIC; /* as if it had looked before */
+	answer = 0;
+	cr_expect_not(request_reserve(&write.request, 1, room_came));
+	engine_settle(&engine);
+	cr_expect_eq(answer, -ENOSPC);
+	engine_kill(&engine);
+	refused = NULL;
+	free(data);
 }
 
 /* A flush that fails meanwhile latches as ever, and nobody waits any more. */
