@@ -21,6 +21,8 @@
 #include <sys/random.h>
 #include <sys/stat.h>
 
+#include "server/base/uuid.h"
+
 #include "cli/base/commands.h"
 #include "cli/base/dedupe_signal.h"
 #include "cli/base/parse.h"
@@ -31,8 +33,6 @@
 #include "core/volume/volume.h"
 #include "server/control/protocol/ctl_rpc.h"
 #include "server/store/store_file.h"
-
-#define UUID_TEXT_BYTES 37
 
 struct create {
 	const char *path;
@@ -176,17 +176,6 @@ static bool plan_volume(struct create *create, const struct store *store,
 	return r == 0;
 }
 
-static void print_uuid(const uint8_t *uuid, char ret_text[UUID_TEXT_BYTES])
-{
-	char *at = ret_text;
-
-	for (int i = 0; i < FORMAT_UUID_BYTES; i++) {
-		if (i == 4 || i == 6 || i == 8 || i == 10)
-			*at++ = '-';
-		at += sprintf(at, "%02x", uuid[i]);
-	}
-}
-
 static void print_geometry(const struct create *create, const struct geometry *g)
 {
 	const struct {
@@ -207,7 +196,7 @@ static void print_geometry(const struct create *create, const struct geometry *g
 	char uuid[UUID_TEXT_BYTES];
 	json_t *root = json_object();
 
-	print_uuid(create->uuid, uuid);
+	uuid_print(create->uuid, uuid);
 	json_object_set_new(root, "store", ctl_rpc_text(create->path));
 	json_object_set_new(root, "uuid", json_string(uuid));
 	if (!create->json)

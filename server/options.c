@@ -14,6 +14,7 @@
 #include "core/volume/volume.h"
 #include "server/base/full_path.h"
 #include "server/base/log.h"
+#include "server/base/size.h"
 #include "server/nbd/nbd_guests.h"
 #include "server/nbd/nbd_wire.h"
 #include "server/ublk/driver/ublk_abi.h"
@@ -124,41 +125,12 @@ static const char help_text[] =
 	"SIGINT\n"
 	"stop cleanly.\n";
 
-/* Decimal or 0x..., with K, M, G or T behind it. */
-static int parse_size(const char *text, uint64_t *ret_bytes)
-{
-	static const char units[] = "KMGT";
-	bool hex = text[0] == '0' && (text[1] == 'x' || text[1] == 'X');
-	unsigned long long value;
-	char *end;
-
-	if (!isdigit((unsigned char)text[0]))
-		return -EINVAL;
-	errno = 0;
-	value = strtoull(text, &end, hex ? 16 : 10);
-	if (errno != 0 || (hex && end == text + 1))
-		return -EINVAL;
-	if (*end != '\0') {
-		const char *unit = strchr(units, toupper((unsigned char)*end));
-		unsigned shift;
-
-		if (unit == NULL || end[1] != '\0')
-			return -EINVAL;
-		shift = 10 * (unsigned)(unit - units + 1);
-		if (value > UINT64_MAX >> shift)
-			return -EINVAL;
-		value <<= shift;
-	}
-	*ret_bytes = value;
-	return 0;
-}
-
 static int size_option(const char *name, const char *text, uint64_t min_bytes, uint64_t max_bytes,
 		       uint64_t *ret_bytes)
 {
 	uint64_t bytes;
 
-	if (parse_size(text, &bytes) < 0) {
+	if (size_parse(text, &bytes) < 0) {
 		log_error("--%s %s: not a size (plain bytes, 0x..., or with K M G T)", name, text);
 		return -EINVAL;
 	}

@@ -12,10 +12,10 @@
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "cli/base/say.h"
+#include "server/base/clock.h"
 #include "server/control/protocol/ctl_limits.h"
 #include "server/control/protocol/ctl_path.h"
 #include "server/control/protocol/ctl_rpc.h"
@@ -245,14 +245,6 @@ static int decode_answer(const char *line, size_t len, struct client_answer *ret
 	return 0;
 }
 
-static unsigned now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (unsigned)(now.tv_sec * 1000 + now.tv_nsec / 1000000);
-}
-
 /* timeout_ms -1: it waits as long as it takes. */
 static int receive_some(struct client *client, int timeout_ms)
 {
@@ -286,7 +278,7 @@ static int receive_some(struct client *client, int timeout_ms)
 
 int client_answer(struct client *client, struct client_answer *ret_answer)
 {
-	unsigned began = now_ms(), passed;
+	uint64_t began = clock_ms(), passed;
 	const char *line;
 	size_t len;
 	int r;
@@ -301,7 +293,7 @@ int client_answer(struct client *client, struct client_answer *ret_answer)
 			break;
 		}
 		/* A byte now and then is no answer. */
-		passed = now_ms() - began;
+		passed = clock_ms() - began;
 		if (client->limit_ms > 0 && passed >= client->limit_ms)
 			return -ETIMEDOUT;
 		r = receive_some(client,
@@ -342,7 +334,7 @@ json_t *client_call(struct client *client, const char *what, const char *method,
 
 int client_notice(struct client *client, unsigned limit_ms, json_t **ret_notice)
 {
-	unsigned began = now_ms(), passed;
+	uint64_t began = clock_ms(), passed;
 	const char *line;
 	size_t len;
 	int r;
@@ -350,7 +342,7 @@ int client_notice(struct client *client, unsigned limit_ms, json_t **ret_notice)
 	while (ctl_frame_next(&client->frame, &line, &len) != CTL_FRAME_LINE) {
 		struct pollfd poller = {.fd = client->fd, .events = POLLIN};
 
-		passed = now_ms() - began;
+		passed = clock_ms() - began;
 		r = passed < limit_ms ? poll(&poller, 1, (int)(limit_ms - passed)) : 0;
 		if (r == 0)
 			return -ETIMEDOUT;

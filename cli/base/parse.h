@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * parse - sizes, and the options and operands of a command
+ * parse - the options and operands of a command
  *
  * A command describes itself by a struct parse_command; --help and --version are added to
  * every one and the help text is made from it. Options may stand before or after operands; --
  * ends them; a single - is an operand. Values: --name VALUE, --name=VALUE, -n VALUE, -nVALUE.
  *
- * Errors    parse_size: 0, -EINVAL (no size) or -ERANGE (2^63 and more).
- *           parse_command: what the command does next; the complaint is on stderr already.
+ * Errors    parse_command: what the command does next; the complaint is on stderr already.
  * Memory    nothing is allocated: argv is put in a new order, operands to its front.
  */
 #ifndef CLI_BASE_PARSE_H
@@ -15,9 +14,7 @@
 
 #include <stdint.h>
 
-/* Bytes: decimal, 0x and hexadecimal, and the suffixes K M G T (powers of 1024). */
-int parse_size(const char *text, uint64_t *ret_bytes);
-/* The same for an operand or an option; says on stderr which one is no size. 0 or -1. */
+/* size_parse() of an operand or an option; says on stderr which one is no size. 0 or -1. */
 int parse_size_or_say(const char *name, const char *text, uint64_t *ret_bytes);
 
 enum parse_kind {

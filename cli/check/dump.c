@@ -19,6 +19,7 @@
 #include "cli/base/say.h"
 #include "cli/check/check_file.h"
 #include "cli/check/check_state.h"
+#include "server/base/uuid.h"
 
 static void usage(FILE *out)
 {
@@ -37,8 +38,10 @@ static int printed(void)
 
 static void print_uuid(const uint8_t *uuid)
 {
-	for (unsigned i = 0; i < FORMAT_UUID_BYTES; i++)
-		printf("%s%02x", i == 4 || i == 6 || i == 8 || i == 10 ? "-" : "", uuid[i]);
+	char text[UUID_TEXT_BYTES];
+
+	uuid_print(uuid, text);
+	fputs(text, stdout);
 }
 
 static void print_geometry(const struct geometry *g)

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "cli/dedupe/dedupe_rate.h"
+#include "server/base/clock.h"
 
 #define BAR_NS	      200000000ull
 #define JSON_NS	      1000000000ull
@@ -20,7 +21,7 @@
 
 void dedupe_progress_start(struct dedupe_progress *progress)
 {
-	progress->started_ns = dedupe_rate_clock_ns();
+	progress->started_ns = clock_ns();
 	progress->shown_ns = progress->started_ns;
 	progress->phase = "";
 }
@@ -31,7 +32,7 @@ void dedupe_progress_phase(struct dedupe_progress *progress, const char *phase,
 	progress->phase = phase;
 	progress->total_bytes = total_bytes;
 	progress->done_bytes = 0;
-	progress->phase_ns = dedupe_rate_clock_ns();
+	progress->phase_ns = clock_ns();
 }
 
 /* --- numbers --- */
@@ -139,7 +140,7 @@ void dedupe_progress_at(struct dedupe_progress *progress, uint64_t done_bytes)
 	progress->done_bytes = done_bytes;
 	if (progress->show == DEDUPE_SHOW_NOTHING)
 		return;
-	now_ns = dedupe_rate_clock_ns();
+	now_ns = clock_ns();
 	if (now_ns - progress->shown_ns < every_ns[progress->show])
 		return;
 	progress->shown_ns = now_ns;
@@ -181,7 +182,7 @@ static void print_text(const struct dedupe_account *account)
 void dedupe_progress_finish(struct dedupe_progress *progress)
 {
 	const struct dedupe_account *account = &progress->account;
-	uint64_t elapsed_ms = (dedupe_rate_clock_ns() - progress->started_ns) / 1000000;
+	uint64_t elapsed_ms = (clock_ns() - progress->started_ns) / 1000000;
 
 	dedupe_progress_clear(progress);
 	if (!progress->json) {

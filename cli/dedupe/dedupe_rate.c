@@ -6,17 +6,10 @@
 
 #include "cli/base/dedupe_signal.h"
 #include "core/base/units.h"
+#include "server/base/clock.h"
 
 #define SECOND_NS 1000000000ull
 #define NAP_NS	  100000000ull /* how soon a signal is seen */
-
-uint64_t dedupe_rate_clock_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * SECOND_NS + (uint64_t)now.tv_nsec;
-}
 
 void dedupe_rate_wait(struct dedupe_rate *rate, uint64_t bytes)
 {
@@ -24,12 +17,12 @@ void dedupe_rate_wait(struct dedupe_rate *rate, uint64_t bytes)
 
 	if (rate->bytes_per_second == 0)
 		return;
-	now_ns = dedupe_rate_clock_ns();
+	now_ns = clock_ns();
 	while (now_ns < rate->free_ns && !dedupe_signal_came()) {
 		struct timespec nap = {.tv_nsec = (long)min_u64(NAP_NS, rate->free_ns - now_ns)};
 
 		nanosleep(&nap, NULL);
-		now_ns = dedupe_rate_clock_ns();
+		now_ns = clock_ns();
 	}
 	if (rate->free_ns < now_ns)
 		rate->free_ns = now_ns;

@@ -16,8 +16,6 @@ struct dedupe_rate {
 	uint64_t free_ns; /* when the bytes so far have had their time */
 };
 
-/* Of a clock that only goes forward. */
-uint64_t dedupe_rate_clock_ns(void);
 void dedupe_rate_wait(struct dedupe_rate *rate, uint64_t bytes);
 
 #endif

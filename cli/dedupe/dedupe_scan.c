@@ -11,6 +11,7 @@
 #include "cli/base/dedupe_signal.h"
 #include "cli/base/say.h"
 #include "cli/dedupe/dedupe_map.h"
+#include "server/base/clock.h"
 
 #define COMMIT_REGIONS 256u
 #define COMMIT_NS      1000000000ull
@@ -244,7 +245,7 @@ static void complain(struct dedupe_scan *scan, const struct dedupe_job *job)
 
 static int commit_sometimes(struct dedupe_scan *scan)
 {
-	uint64_t now_ns = dedupe_rate_clock_ns();
+	uint64_t now_ns = clock_ns();
 	int r;
 
 	if (++scan->uncommitted < COMMIT_REGIONS && now_ns - scan->committed_ns < COMMIT_NS)
@@ -339,7 +340,7 @@ int dedupe_scan_read(struct dedupe_scan *scan)
 	if (r < 0)
 		return r;
 	dedupe_progress_phase(scan->progress, "read", scan->todo_bytes);
-	scan->committed_ns = dedupe_rate_clock_ns();
+	scan->committed_ns = clock_ns();
 	r = dedupe_file_begin(scan->scratch->file);
 	if (r == 0) {
 		r = read_regions(scan);

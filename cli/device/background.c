@@ -14,10 +14,10 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "cli/base/say.h"
+#include "server/base/clock.h"
 #include "server/base/process.h"
 #include "server/control/protocol/ctl_path.h"
 
@@ -147,23 +147,15 @@ static void become_server(const struct background *what, int log_fd, int ready_f
 	_exit(EXIT_FAILED);
 }
 
-static long long clock_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (long long)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
 /* The first line, without its newline. 0; -EPIPE: it ended before; -ETIMEDOUT. */
 static int read_line(int fd, unsigned seconds, char ret_line[LINE_BYTES])
 {
-	long long end_ms = clock_ms() + (long long)seconds * 1000;
+	int64_t end_ms = (int64_t)clock_ms() + (int64_t)seconds * 1000;
 	size_t len = 0;
 
 	while (len < LINE_BYTES - 1) {
 		struct pollfd event = {.fd = fd, .events = POLLIN};
-		long long left_ms = end_ms - clock_ms();
+		int64_t left_ms = end_ms - (int64_t)clock_ms();
 		int ready = poll(&event, 1, left_ms > 0 ? (int)left_ms : 0);
 		ssize_t got;
 

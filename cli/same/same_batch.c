@@ -24,6 +24,7 @@
 #include "cli/base/say.h"
 #include "cli/same/same_conflicts.h"
 #include "cli/same/same_flight.h"
+#include "server/base/size.h"
 
 #define BLANKS	       " \t\r\n"
 #define LINE_BYTES_MAX (16u << 20)
@@ -55,7 +56,7 @@ static void bad_line(struct batch *batch, const char *word, const char *why)
 
 static bool read_number(struct batch *batch, const char *word, uint64_t *ret_bytes)
 {
-	int r = parse_size(word, ret_bytes);
+	int r = size_parse(word, ret_bytes);
 
 	if (r == -ERANGE)
 		bad_line(batch, word, "too large");

@@ -10,8 +10,9 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "server/base/clock.h"
 
 struct answer {
 	int error;
@@ -57,17 +58,9 @@ static _Noreturn void ask(const char *path, int out_fd)
 
 /* --- in ours --- */
 
-static unsigned now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (unsigned)(now.tv_sec * 1000 + now.tv_nsec / 1000000);
-}
-
 static int read_answer(int fd, unsigned limit_ms, struct answer *ret_answer)
 {
-	unsigned start = now_ms(), passed;
+	uint64_t start = clock_ms(), passed;
 	size_t have = 0;
 
 	while (have < sizeof(*ret_answer)) {
@@ -75,7 +68,7 @@ static int read_answer(int fd, unsigned limit_ms, struct answer *ret_answer)
 		ssize_t len;
 		int r;
 
-		passed = now_ms() - start;
+		passed = clock_ms() - start;
 		if (passed >= limit_ms)
 			return -ETIMEDOUT;
 		r = poll(&event, 1, (int)(limit_ms - passed));

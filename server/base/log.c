@@ -4,8 +4,9 @@
 
 #include <stdarg.h>
 #include <stdio.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "server/base/clock.h"
 
 #define LINE_BYTES 1024
 #define PACE_MS	   10000u
@@ -55,11 +56,8 @@ DEFINE_LOG(log_debug, "", is_verbose)
 
 bool log_paced(struct log_pace *pace, unsigned *ret_left_out)
 {
-	struct timespec now;
-	uint64_t now_ms, next_ms = atomic_load(&pace->next_ms);
+	uint64_t now_ms = clock_ms(), next_ms = atomic_load(&pace->next_ms);
 
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	now_ms = (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 	if (now_ms < next_ms ||
 	    !atomic_compare_exchange_strong(&pace->next_ms, &next_ms, now_ms + PACE_MS)) {
 		atomic_fetch_add(&pace->left_out, 1);

@@ -13,6 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "server/base/uuid.h"
 #include "server/control/own_memory.h"
 #include "server/control/protocol/ctl_text.h"
 
@@ -238,14 +239,9 @@ static json_t *answer_limits(void)
 
 static int put_uuid(json_t *object, const uint8_t uuid[CTL_UUID_BYTES])
 {
-	char text[2 * CTL_UUID_BYTES + 5];
-	char *at = text;
+	char text[UUID_TEXT_BYTES];
 
-	for (int i = 0; i < CTL_UUID_BYTES; i++) {
-		if (i == 4 || i == 6 || i == 8 || i == 10)
-			*at++ = '-';
-		at += sprintf(at, "%02x", uuid[i]);
-	}
+	uuid_print(uuid, text);
 	return put_text(object, "uuid", text);
 }
 

@@ -27,9 +27,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "server/base/clock.h"
 #include "server/control/ctl_answer.h"
 #include "server/control/ctl_call.h"
 #include "server/control/ctl_conn.h"
@@ -64,14 +64,6 @@ struct ctl_server {
 	bool stop_asked;
 	struct pollfd polls[2 + CTL_CONNECTIONS_MAX];
 };
-
-static uint64_t clock_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
 
 /* --- calls --- */
 

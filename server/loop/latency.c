@@ -2,16 +2,6 @@
 /* latency - see the header */
 #include "server/loop/latency.h"
 
-#include <time.h>
-
-uint64_t latency_clock_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
-}
-
 /* One thread writes, so nothing has to be locked. */
 static void add_to(_Atomic uint64_t *number, uint64_t n)
 {

@@ -34,8 +34,6 @@ struct latency_sums {
 	uint64_t total_ns[LATENCY_OPS];
 };
 
-/* A clock that only goes forward. */
-uint64_t latency_clock_ns(void);
 void latency_note(struct latency *latency, enum latency_op op, uint64_t took_ns);
 void latency_add(const struct latency *latency, struct latency_sums *sums);
 

@@ -13,20 +13,13 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "server/base/clock.h"
 #include "server/base/log.h"
 
 #define TICK_SECONDS 1
 /* So often what has come is run before the ring is looked at again: what goes on by itself (merges,
  * range by range) takes turns with the sockets. Requests of clients are done in three. */
 #define RUNS_MAX 3u
-
-static uint64_t clock_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
 
 /* A loop that is not asleep looks into its mailbox, and what was compared for it, before it goes to
  * sleep; see go_to_sleep(). */
@@ -69,7 +62,7 @@ int loop_init(struct loop *loop, struct store *store, unsigned lane, uint64_t bu
 	worker_init(&loop->worker, lane);
 	loop->worker.wake = wake;
 	loop->worker.wake_context = loop;
-	loop->now_ms = clock_ms();
+	loop->now_ms = clock_coarse_ms();
 	store->ops->set_wake(store, lane, wake_loop, loop);
 	return 0;
 }
@@ -135,7 +128,7 @@ static void timer_done(struct ring_op *op, int res, uint32_t flags)
 	(void)res;
 	if (loop->ended)
 		return;
-	loop->now_ms = clock_ms();
+	loop->now_ms = clock_coarse_ms();
 	list_for_each (pos, &loop->ticks) {
 		struct loop_tick *tick = container_of(pos, struct loop_tick, node);
 

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "core/base/mutant.h"
+#include "server/base/clock.h"
 #include "server/base/log.h"
 #include "server/nbd/nbd_command.h"
 #include "server/nbd/nbd_listen.h"
@@ -368,7 +369,7 @@ static void turn(struct loop_soon *soon)
 	bool wants_input = false;
 
 	assert(conn->magic == NBD_CONN_MAGIC);
-	conn->now_ns = latency_clock_ns();
+	conn->now_ns = clock_ns();
 	conn->commands_begun = 0;
 	/* While a receive is in flight, there is nothing new to look at. */
 	if (conn->state == NBD_CONN_HANDSHAKE && !conn->receiving && !conn->shaking)

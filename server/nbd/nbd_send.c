@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "core/request/look.h"
+#include "server/base/clock.h"
 #include "server/nbd/nbd_command.h"
 #include "server/nbd/nbd_conn.h"
 #include "server/nbd/nbd_server.h"
@@ -318,7 +319,7 @@ static void sent_some(struct nbd_conn *conn, uint32_t bytes, bool looked)
 	const uint8_t *rest = looked ? unsent(&conn->send, bytes) : NULL;
 
 	conn->send.one_by_one = false;
-	conn->now_ns = latency_clock_ns();
+	conn->now_ns = clock_ns();
 	sent(conn, bytes);
 	if (rest != NULL)
 		keep_block(conn, rest);

@@ -48,6 +48,7 @@
 #include <unistd.h>
 
 #include "core/base/units.h"
+#include "server/base/clock.h"
 #include "server/store/store_watch.h"
 
 #define TRIES_MAX 64u
@@ -144,14 +145,6 @@ static void fail_step(struct file_io *fio, int res)
 static void count_copied(struct store_lane *lane, uint32_t bytes)
 {
 	atomic_fetch_add_explicit(&lane->file->store.copied_bytes, bytes, memory_order_relaxed);
-}
-
-static uint64_t clock_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 }
 
 /* What a discard is in the way of. */

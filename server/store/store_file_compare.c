@@ -17,8 +17,9 @@
  */
 #include <assert.h>
 #include <errno.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "server/base/clock.h"
 
 #include "core/base/units.h"
 #include "server/store/store_file_internal.h"
@@ -27,14 +28,6 @@
 #define NOW_BYTES (32u << 10)
 /* Some 100 us: no longer than it takes until a thread runs on a busy machine. */
 #define URGENT_BYTES (1u << 20)
-
-static uint64_t clock_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
 
 static bool compare_now(struct store_lane *lane, struct store_io *io)
 {
@@ -48,7 +41,7 @@ static bool compare_now(struct store_lane *lane, struct store_io *io)
 			store_map_is_resident(lane->file->map, io->other_off_bytes,
 					      io->len_bytes)) &&
 		       store_compare_now(lane->file->map, io) == 0;
-	now_ms = clock_ms();
+	now_ms = clock_coarse_ms();
 	if (!store_map_resident(&lane->view, io->off_bytes, io->len_bytes, now_ms))
 		return false;
 	if (io->other_off_bytes != STORE_ZEROS &&

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "core/base/units.h"
+#include "server/base/clock.h"
 #include "server/base/log.h"
 #include "server/store/store_file_internal.h"
 
@@ -36,14 +37,6 @@ struct store_watch {
 	bool told; /* the log says that it is silent; of the thread that tells */
 	struct watched_lane lanes[];
 };
-
-static uint64_t clock_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
-}
 
 /* Ext keeps something back for root. What others have free and not available is no space for data:
  * btrfs counts what its metadata could have. A thin device tells nothing. */

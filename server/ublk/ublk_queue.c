@@ -9,6 +9,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "server/base/clock.h"
 #include "server/base/log.h"
 #include "server/ublk/ublk_io.h"
 
@@ -37,7 +38,7 @@ static void forget_time(struct loop_soon *soon)
 static uint64_t now_ns(struct ublk_queue *queue)
 {
 	if (queue->now_ns == 0) {
-		queue->now_ns = latency_clock_ns();
+		queue->now_ns = clock_ns();
 		loop_run_soon(queue->loop, &queue->soon);
 	}
 	return queue->now_ns;
@@ -87,8 +88,7 @@ static void engine_done(struct request *request, int res)
 	queue->in_engine--;
 	res = ublk_payload_end(&tag->payload, request, res);
 	if (res >= 0) {
-		latency_note(&queue->latency, tag->latency_op,
-			     latency_clock_ns() - tag->started_ns);
+		latency_note(&queue->latency, tag->latency_op, clock_ns() - tag->started_ns);
 		res = (int)tag->answer_bytes;
 	}
 	command(tag, UBLK_IO_COMMIT_AND_FETCH, res);

@@ -153,9 +153,10 @@ ARROWS = {
     "server": "core/base core/volume core/request server/base server/store server/loop server/nbd"
               " server/control server/control/protocol server/ublk server/ublk/driver",
     "cli/base": "core/base server/base server/control/protocol",
-    "cli/check": "core/base core/format server/store server/control/protocol cli/base",
-    "cli/same": "core/base core/request server/control/protocol cli/base",
-    "cli/dedupe": "core/base core/format core/request server/control/protocol cli/base cli/same",
+    "cli/check": "core/base core/format server/base server/store server/control/protocol cli/base",
+    "cli/same": "core/base core/request server/base server/control/protocol cli/base",
+    "cli/dedupe": "core/base core/format core/request server/base server/control/protocol cli/base"
+                  " cli/same",
     "cli/device": "core/base server/base server/control/protocol server/ublk/driver cli/base",
     "cli": "core/base core/format core/volume server/base server/store server/control/protocol"
            " server/ublk/driver cli/base cli/check cli/same cli/dedupe cli/device",

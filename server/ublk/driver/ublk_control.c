@@ -15,6 +15,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "server/base/clock.h"
+
 #define ENTRIES	      4u
 #define PAYLOAD_BYTES 4096u
 #define PATH_BYTES    32u
@@ -46,14 +48,6 @@ struct call {
 	unsigned limit_ms;
 	const _Atomic bool *give_up; /* may be NULL */
 };
-
-static uint64_t clock_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
 
 /* Commands go one by one, so there always is one. It has twice the size of its struct. */
 static struct io_uring_sqe *next_entry(struct ublk_control *control)

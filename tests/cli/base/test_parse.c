@@ -7,6 +7,8 @@
 #include <stdbool.h>
 #include <stdio.h>
 
+#include "server/base/size.h"
+
 #include "cli/base/parse.h"
 
 struct size_case {
@@ -36,7 +38,7 @@ Test(parse_size, takes_decimal_hexadecimal_and_suffixes)
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		uint64_t bytes = 1;
 
-		cr_assert_eq(parse_size(cases[i].text, &bytes), 0, "%s", cases[i].text);
+		cr_assert_eq(size_parse(cases[i].text, &bytes), 0, "%s", cases[i].text);
 		cr_assert_eq(bytes, cases[i].bytes, "%s", cases[i].text);
 	}
 }
@@ -49,7 +51,7 @@ Test(parse_size, refuses_what_is_no_size)
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
 		uint64_t bytes = 77;
 
-		cr_assert_eq(parse_size(bad[i], &bytes), -EINVAL, "%s", bad[i]);
+		cr_assert_eq(size_parse(bad[i], &bytes), -EINVAL, "%s", bad[i]);
 		cr_assert_eq(bytes, 77, "a result is not touched on failure");
 	}
 }
@@ -64,7 +66,7 @@ Test(parse_size, never_wraps)
 	for (size_t i = 0; i < sizeof(large) / sizeof(large[0]); i++) {
 		uint64_t bytes;
 
-		cr_assert_eq(parse_size(large[i], &bytes), -ERANGE, "%s", large[i]);
+		cr_assert_eq(size_parse(large[i], &bytes), -ERANGE, "%s", large[i]);
 	}
 }
 
