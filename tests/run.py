@@ -280,6 +280,9 @@ def all_suites(long):
     rigs = sorted(f[:-3] for f in os.listdir(f"{TOP}/tests/rigs")
                   if f.endswith(".py") and f != "rig.py")
     suites = [Suite("tidy", [sys.executable, f"{TOP}/tests/tidy/tidy.py"], alone=True)]
+    # tidy sees what is included, this what is called.
+    suites.append(Suite("house", [sys.executable, f"{TOP}/tools/measure", "--check",
+                                  "--build", folder("gcc")], build="gcc"))
     # The simulator's short runs look for nothing that another compiler changes.
     suites += [unit_suite("gcc"), unit_suite("clang", "--no-suite", "sim"), unit_suite("asan")]
     suites += [
