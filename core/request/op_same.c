@@ -20,7 +20,7 @@
  *
  * Nothing is allocated by a merge: a hole that reads like mapped zeros stays a hole, mapped zeros
  * that equal a hole become one. What is cloned as a run, from a region's start on, needs no leaf
- * and takes no place for one; two blocks are kept for it (volume_spare_blocks()).
+ * and takes no place for one; two blocks are kept for it (metadata_spare_blocks()).
  *
  *   before   src -> A (1)     dst -> B (1)           merge            src -> A (2) <- dst    B (0,
  *                                                    pending)

@@ -21,7 +21,7 @@
  * was found without mappings, but with a place, loses it at the next discard.
  *
  * A run that was cloned has no place until it is cut. Two free blocks are kept for each such run
- * (volume_spare_blocks()), and its place alone is taken of them.
+ * (metadata_spare_blocks()), and its place alone is taken of them.
  */
 #include <assert.h>
 #include <errno.h>
