@@ -123,8 +123,8 @@ static inline bool store_lacks_space(int res)
 	return res == -ENOSPC || res == -EDQUOT || res == -EFBIG;
 }
 
-/* What a transfer's error means to who asked for it: the backing is full, it failed, or it has to
- * be asked for in another way. */
+/* What a transfer's error means to the caller: the backing is full, the transfer failed, or the
+ * caller has to bring the bytes into its own memory and ask again. */
 static inline int store_error(const struct store_io *io, int res)
 {
 	if (res >= 0)

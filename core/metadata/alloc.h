@@ -15,8 +15,8 @@
  * what was asked for. Homes are for volumes whose counts fit into the cache: elsewhere a random
  * first write would have to fetch a page of counts besides its leaf.
  *
- * A slab whose page does not come, because it is damaged or the backing is full, is passed over:
- * what is wrong with one slab is no matter of writes that any other slab serves as well.
+ * A slab whose page cannot be loaded, because it is damaged or the backing is full, is passed over:
+ * other slabs serve a write as well.
  *
  * What is handed out is busy until it is published (refs_busy_sub by the edit) or put back.
  *
@@ -80,9 +80,9 @@ void alloc_put(struct alloc *alloc, pbn_t pbn, uint32_t blocks);
 /* The same of what was not written: the backing is owed nothing for it. */
 void alloc_put_unwritten(struct alloc *alloc, pbn_t pbn, uint32_t blocks);
 
-/* A refs page that was asked for did not come, and another slab may do. -ENOSPC: its slab is passed
- * over until alloc_retry(); damage and read errors: as long as the page does not come after all,
- * and who calls this may tell (*ret_lost). False: it is no matter of the one slab. */
+/* A refs page that was asked for could not be loaded, and another slab may do. -ENOSPC: its slab is
+ * passed over until alloc_retry(). Damage and read errors: until the page can be loaded after all;
+ * *ret_lost says that this is news for the log. False: the error is not about one slab. */
 bool alloc_pass_over(struct alloc *alloc, page_t page, int res, bool *ret_lost);
 void alloc_retry(struct alloc *alloc);
 

@@ -20,8 +20,9 @@
  * Nobody keeps a frame while waiting: a request that lacks a page waits for it holding none, and
  * looks again. Only the checkpoint writes pages, so a full cache waits for a checkpoint, which
  * needs no frame. Pages that are needed together, a leaf and the counts of its blocks, would push
- * each other out of a few frames for ever: so on_short() is told when less than half can change
- * hands, and the last CACHE_FRAMES_SPARE are left alone while a checkpoint is about to clean some.
+ * each other out of a few frames for ever. So on_short() is called when less than half of the
+ * frames can be reused, and the last CACHE_FRAMES_SPARE are left alone while a checkpoint is about
+ * to clean some.
  *
  * In memory a leaf is 512 64-bit words; a refs page is its counts and, beside the frame, a table of
  * *busy* counts: reasons why a block is not to be judged by its count alone (see refs.h).
@@ -89,8 +90,7 @@ struct cache_ops {
 	bool (*one_lock)(void *context, uint32_t region_a, uint32_t region_b);
 	void (*lock_region)(void *context, uint32_t region);
 	void (*unlock_region)(void *context, uint32_t region);
-	/* No frame can be had, or few can change hands: clean some. Whether cache_wake() is sure to
-	 * come. */
+	/* No frame, or few, can be reused: clean some. True: cache_wake() will be called. */
 	bool (*on_short)(void *context, struct worker *worker);
 	/* The zeros of a new refs page found no space. */
 	void (*lacks_space)(void *context, int error);
@@ -99,7 +99,7 @@ struct cache_ops {
 	void (*refs_loaded)(void *context, const struct frame *frame);
 	/* It leaves: clean, and nothing of it is busy. May be NULL. */
 	void (*refs_evicted)(void *context, const struct frame *frame);
-	/* Every page at home is older than the next edit. */
+	/* The LSN of the next edit: a page at home that has it, or a later one, is damage. */
 	uint64_t (*lsn_limit)(void *context);
 };
 

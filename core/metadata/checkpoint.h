@@ -24,8 +24,8 @@
  *                               (I21)
  *   any         -> DEAD         the volume is latched
  *
- * Who lacks journal room, frames or blocks starts one. Where nobody edits any more, places that
- * were given back would wait for good: then the timer does (checkpoint_tick).
+ * A request that lacks journal room, a frame or blocks starts one. Places that were given back wait
+ * for a checkpoint; where nobody edits any more, the timer starts it (checkpoint_tick).
  *
  * A page goes home at most once in a checkpoint and only by a checkpoint, so the slot that the
  * durable parent names is never written: until the new superblock is durable, the old state is

@@ -10,9 +10,9 @@
  *
  * A count greater than 1 implies that every owner's entry is maybe_shared, or its LINEAR region's
  * shared bit is set. The reverse need not hold: a stale flag costs one look at the count, and is
- * then cleared in memory. A stale bit costs one look at the whole run and stays: records that go
- * home later have to fit it. Beside it, in memory alone, the word then says that the run is
- * private, until something changes that.
+ * then cleared in memory. A stale bit costs one look at the whole run and is not cleared, because
+ * records that are written later have to agree with it. Instead the word in memory, and there
+ * alone, says that the run is private, until something changes that.
  *
  * Units     blocks; index is a block's place in its region.
  * Threads   changing: the stripe of the region and the metadata lock. Reading the mapping: either

@@ -148,7 +148,8 @@ static void data_lacks(void *context, int error)
 	metadata->ops->data_lacks(metadata->owner, error);
 }
 
-/* Who waits for room, blocks or marks would wait for the backing. A discard asks again. */
+/* Requests that wait for journal room, blocks or marks would now wait for the backing: they are
+ * refused. Discards ask again, since they may make space. */
 static void backing_changed(void *context, bool data, int error)
 {
 	struct metadata *metadata = context;
@@ -234,10 +235,10 @@ static bool on_cache_short(void *context, struct worker *worker)
 	/* Pages stay for what is to be given back to the backing, which may be slow. */
 	if (cache->busy_pages > cache->frame_count / 4)
 		pending_reuse(&metadata->pending);
-	/* One that runs wakes who waits for a frame when it is over; they come back here. */
+	/* A checkpoint that is running wakes those who wait for a frame; they call this again. */
 	if (!metadata->read_only && metadata->checkpoint.state == CHECKPOINT_IDLE)
 		checkpoint_start(&metadata->checkpoint, worker, NULL);
-	/* One that waits for the backing's space may take for ever; reads go on. */
+	/* A checkpoint that waits for space in the backing may never end; reads go on. */
 	return !metadata->read_only && !metadata_latched(metadata) &&
 	       !backing_is_lacking(&metadata->backing);
 }

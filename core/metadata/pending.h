@@ -11,7 +11,7 @@
  *   QUEUED  -> settled      pending_settle  the same, where nothing is given back: the blocks are
  *                                           not busy any more
  *   GIVING BACK -> settled  discard done    only now can the blocks be handed out (I13)
- *   GIVING BACK -> settled  pending_reuse   what no discard was submitted for
+ *   GIVING BACK -> settled  pending_reuse   space is short: runs whose discard is not yet submitted
  *
  * Leaf places wait longer: until a checkpoint that began after the edit is durable, because replay
  * from the older one reads their slots. They are a queue of their own (the quarantine).

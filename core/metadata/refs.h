@@ -4,9 +4,9 @@
  *
  * The counts are in refs pages in the cache; of each slab a summary stays in memory, with the
  * largest piece that it has (piece.h), by which slabs are found (slabset.h). While the page is
- * absent the piece is exact, or, of a store that was written without it, the least that can be,
- * until the page is read: so a page that is read because of its piece is never read in vain. While
- * it is resident no larger piece is there; a search in vain makes it exact again.
+ * absent the piece is exact. (A store written by an older program has no pieces: the least possible
+ * one is assumed until the page is read.) So a page that is read for its piece always has it. While
+ * the page is resident the piece is an upper bound; a search that finds nothing makes it exact.
  *
  * A block is *busy* while something uncommitted or in flight forbids to judge it by its count
  * alone:
@@ -37,7 +37,7 @@
 enum owed {
 	OWED_NOTHING,
 	OWED_DUE, /* it may hold some of them */
-	OWED_FAILED, /* so it does, and they cannot be given back in this life */
+	OWED_FAILED, /* the backing refused to take them; not tried again before the next start */
 	OWED_KINDS,
 };
 
@@ -103,7 +103,7 @@ void refs_evicted(struct refs *refs, uint32_t slab);
 /* A copy of the page went home: its generation and what it had to offer. */
 void refs_home(struct refs *refs, uint32_t slab, uint32_t generation, uint32_t piece);
 
-/* What is owed of the slab; the summary says whether it is nothing from the next checkpoint on. */
+/* What is owed of the slab. The next checkpoint puts into its summary whether that is nothing. */
 void refs_set_owed(struct refs *refs, uint32_t slab, enum owed owed);
 /* Whatever is free is due: for who wants it so, and after an end that was not clean. */
 void refs_make_all_due(struct refs *refs);

@@ -17,15 +17,15 @@
  *                       something made it due meanwhile
  *
  * A slab becomes due by a full queue, a discard that failed, a writer who could not wait, a write
- * that was given up, and stays so over a clean stop, in its summary (docs/disk-format.md). What a
- * life that ended otherwise wrote and did not say is not known: after it every slab is due that has
- * free blocks. So is one that never was used, and of it all is given back at once, unseen: it is
- * busy meanwhile though its page is absent (refs_hold).
+ * that was given up. Its summary keeps that over a clean stop (docs/disk-format.md). After a crash
+ * nobody knows what was written and not recorded, so every slab with free blocks is due. A slab
+ * that was never used is given back whole, without reading its page: all of it is busy meanwhile
+ * (refs_hold).
  *
  * Out of clients' way: one slab at a time, so many absent ones a tick; discards are paced by the
  * store, and only while nothing else is given back and nobody waits for space. A stop of the server
- * ends it where it is. Who asks that all be given back (sweep_ask) gets the number of a round: once
- * so many are over, all that was free when he asked has had its turn, in as few ticks as it takes.
+ * ends it where it is. sweep_ask() makes all free space due and answers the number of a round: when
+ * so many rounds are over, all that was free at that time has been given back.
  *
  * Threads   the caller holds the metadata lock, but not of volume_trim() and volume_end_trim()
  *           (volume.h). Memory: none. Errors: none; what could not be given back is counted
@@ -72,7 +72,7 @@ void sweep_stop(struct sweep *sweep);
 void sweep_close(struct sweep *sweep, struct worker *worker);
 /* Free blocks that may have to be given back, at the most. */
 uint64_t sweep_due_blocks(const struct sweep *sweep);
-/* Whether what the slab's summary says of it has to wait. */
+/* Whether the slab is being given back: its summary must not yet say that nothing is due. */
 static inline bool sweep_is_at(const struct sweep *sweep, uint32_t slab)
 {
 	return sweep->state != SWEEP_IDLE && sweep->slab == slab;

@@ -11,16 +11,16 @@
  * Errors    done() gets 0 or a negative errno: EINVAL (range), EROFS, EIO, ENOSPC, ECANCELED.
  *           After a failed write each sector of its range is old or new.
  * Ordering  none between requests in flight, as on any disk. FLUSH covers what was answered before
- *           it was submitted. fua makes one request durable. lasting is for who goes on with the
- *           next process as if nothing had happened: the edits it depends on are durable before
- *           the answer, data in place has been given to the store and may be in its cache.
+ *           it was submitted. fua makes one request durable. lasting makes it outlive this
+ *           process: the edits that it depends on are durable before the answer; data in place
+ *           has been given to the store, and may still be in the store's cache.
  * Memory    the request, its data and its scratch belong to the front end until done(). A request
  *           may be used again from inside done().
  *           Payload may be foreign (store.h): data is an offset then, and bring_bytes() is called
  *           where the engine or the store needs the bytes themselves (a part of a block, a hole
  *           that is read, memory that the store cannot use). It makes data memory of this process,
- *           for a WRITE with the whole payload in it; a WRITE goes on, a READ begins again. Who
- *           finds foreign cleared in done() of a READ carries what is in data to where it belongs.
+ *           for a WRITE with the whole payload in it; a WRITE goes on, a READ begins again. If
+ *           foreign is 0 in done() of a READ, the front end copies data to where it belongs.
  * Blocking  never; a request waits inside as long as it has to (fences, space, a commit).
  *
  * WRITE with data == NULL writes zeros. DISCARD makes whole blocks holes and leaves a partial head
@@ -112,7 +112,7 @@ struct request {
 	uint64_t src_off_bytes; /* SAME, CLONE; SAME_SRC_ZERO for zeros */
 	void *data; /* READ, WRITE */
 	uint32_t foreign; /* 0, or whose memory data is an offset into */
-	/* Of who has foreign payload. 0 or a negative errno, which becomes the request's. */
+	/* Set where payload is foreign. 0 or a negative errno, which becomes the request's. */
 	int (*bring_bytes)(struct request *request);
 	/* Page-aligned: SCRATCH_BYTES (READ, WRITE, ZERO) or SAME_SCRATCH_BYTES (SAME). */
 	void *scratch;

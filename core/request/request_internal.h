@@ -84,7 +84,7 @@ bool request_fence(struct request *request, unsigned which, const struct fence_a
 /* Gives up whatever fences it has, and stamps what may have been changed under them. No stripe is
  * held. */
 void request_unfence(struct request *request);
-/* The same of one of them, whose stripe is held. */
+/* The same for one fence. Its stripe is held. */
 void request_unfence_one(struct request *request, unsigned which);
 
 /* Store I/O: begin, add up to REQUEST_IOS_MAX, then submit; step runs when all are done,
@@ -156,8 +156,8 @@ void request_put_place(struct request *request);
 #define UNPLACE_RECORDS 2u
 /* Publishes what empties a region's home: an UNPLACE, if nothing of it is mapped any more. */
 void request_publish_unplace(struct request *request, uint32_t region);
-/* What that lacks if so many of the region's blocks are unmapped before: the page of the place's
- * counts, or PAGE_NONE (also if it will not come to it). */
+/* The absent page that an UNPLACE would need after so many of the region's blocks are unmapped (it
+ * has the place's counts). PAGE_NONE: none, or the region will not be empty. */
 page_t request_unplace_missing(struct request *request, uint32_t region, uint32_t unmapped_blocks);
 /* After part_page could not be loaded: whether it may have been wanted for that alone. Then the
  * part goes on without. */

@@ -9,8 +9,8 @@
  *
  *   ALLOCATE -> ZERO   two blocks were had, adjacent ones if there are any; both are written with
  *                      zeros, so that the leaf going home later cannot lack space in the backing
- *   ALLOCATE -> LOAD   a refs page is absent. Could it not be had (it is damaged, or cannot be made
- *                      for lack of space in the backing), its slab is passed over: another may do
+ *   ALLOCATE -> LOAD   a refs page is absent. If it cannot be loaded (it is damaged, or the
+ *                      backing has no space for it), its slab is passed over and another is tried
  *   ALLOCATE -> SPACE  nothing is free, but something is pending, or another request has blocks
  *                      that it may put back
  *

@@ -21,9 +21,10 @@
  * A *watch* is how a merge compares without a fence: it is touched by every hold that is given on
  * its range and may change content. Untouched at the end: what was compared still stands.
  *
- * A merge holds two ranges, the lower one first. Who waits for its second range passes those that
- * only wait: one of them may wait for the first. It is in the way of others holding theirs alone,
- * and those wait for ranges that begin further on, so no circle can close.
+ * A merge holds two ranges, and takes the lower one first. While it waits for its second range it
+ * passes requests that hold nothing, because one of them may wait for its first range. It then
+ * waits only for holders, and a holder waits only for ranges that begin further on: no circle can
+ * close.
  *
  * Ranges lie within one region. Regions share 1,024 stripes, each with a lock and three lists that
  * are nearly always empty; the lock also guards the region's map entries against lookups (see

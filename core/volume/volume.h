@@ -95,7 +95,7 @@ void volume_checkpoint(struct volume *volume, struct worker *worker);
  * the next tick on. It is done when so many rounds are over (giveback_rounds). EROFS, EIO
  * (latched), EOPNOTSUPP: nothing is given back. */
 int volume_trim(struct volume *volume, uint64_t *ret_round);
-/* Nothing more is given back of what is due: the server stops, and goes on in its next life. */
+/* Stops giving back: the server is about to end. The next server goes on with what is left. */
 void volume_end_trim(struct volume *volume);
 
 /* Cancels the SAME and CLONE requests that are under way: they end with what they have. */
@@ -119,7 +119,7 @@ struct volume_stats {
 };
 
 void volume_stats(struct volume *volume, struct volume_stats *ret_stats);
-/* The same for who must not wait: false, somebody has the lock now. */
+/* The same without waiting for the lock. False: somebody has it now. */
 bool volume_try_stats(struct volume *volume, struct volume_stats *ret_stats);
 
 const uint8_t *volume_uuid(const struct volume *volume);

@@ -7,9 +7,9 @@
  * caller always gets an entry. Should the kernel refuse submissions for lack of memory, completions
  * are set aside and delivered by the next turn.
  *
- * An op that only ends with the ring (the kernel offers no way to call it back) is parked: who
- * submits one counts it in and, when it is delivered, out again. ring_settle() waits for all else
- * and then forgets the parked ones, whose done() is never called.
+ * Some operations end only with the ring, because the kernel cannot cancel them: they are *parked*.
+ * The caller counts them, up when it submits one and down when it is delivered. ring_settle() waits
+ * for all others and then forgets the parked ones, whose done() is never called.
  *
  * Errors    0 or a negative errno from ring_init() and ring_turn(); ring_sqe() does not fail.
  * Memory    the op belongs to the caller and stays until done(); no op is in flight twice.

@@ -687,7 +687,7 @@ static bool next_command(struct nbd_conn *conn)
 					 : nbd_decode_request(bytes, &wire);
 
 	if (r < 0) {
-		nbd_conn_break(conn, "no request where one should be");
+		nbd_conn_break(conn, "its client sent something that is no request");
 		return false;
 	}
 	if (nbd_payload_is_absurd(&conn->handshake, &wire)) {

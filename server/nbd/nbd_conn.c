@@ -93,7 +93,8 @@ void nbd_conn_tick(struct nbd_conn *conn, uint64_t now_ms)
 	else if (conn->state == NBD_CONN_DRAINING && has_hung_up(conn))
 		nbd_conn_break(conn, "its client has gone");
 	else if (contended && conn->send.waiting && now_ms - conn->sent_ms > NBD_STALLED_MS)
-		nbd_conn_break(conn, "it takes no answers, and others need the memory");
+		nbd_conn_break(conn, "its client does not read the answers, and other connections "
+				     "need the memory");
 }
 
 /* --- receiving --- */

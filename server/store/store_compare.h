@@ -54,7 +54,8 @@ int store_compare_start(struct store_map *map, struct store_gate *gate, unsigned
 			struct store_compare **ret_compare);
 void store_compare_stop(struct store_compare *compare);
 
-/* io->op is STORE_COMPARE; it is inside the store. io->urgent: never waits for a lesser thread. */
+/* io->op is STORE_COMPARE; it is inside the store. An urgent one never waits for a thread of lower
+ * priority. */
 void store_compare_submit(struct store_compare *compare, struct store_io *io);
 
 /* On the calling thread: 0 with io->equal_bytes, or -EIO. For little that is in memory. */

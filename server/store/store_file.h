@@ -65,7 +65,7 @@ bool store_file_created(const struct store *store);
 void store_file_unmake(const struct store *store, const char *path);
 /* It was empty when it was locked, and has been given its length (create_bytes). */
 bool store_file_fresh(const struct store *store);
-/* For who looks at what it holds: its own descriptor, so that it is the file that is locked. */
+/* The store's own descriptor, to look at its content: so it is the file that is locked. */
 int store_file_fd(const struct store *store);
 
 #endif

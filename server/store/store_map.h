@@ -67,7 +67,7 @@ void store_map_rest(struct store_map *map, uint64_t now_ms);
 /* Bytes that were not resident are about to be touched all the same. */
 void store_map_touched(struct store_map *map, uint64_t len_bytes);
 
-/* Asks anew, whatever was said before: for who cannot wait until that is forgotten. */
+/* Asks the kernel, and not what is remembered: for a caller who needs the answer of now. */
 bool store_map_is_resident(const struct store_map *map, uint64_t off_bytes, uint64_t len_bytes);
 
 /* Whether the bytes can be used straight from the mapping now. now_ms: any clock that only goes

@@ -13,8 +13,8 @@
  *                                                  ended, or the thread waits
  *   silent    -> answering  the same               some I/O of each such lane ended
  *
- * Who asks does the looking: what is between two looks is not seen, so that the fast path counts
- * what it does and reads no clock.
+ * The lanes only count what they finish and read no clock; store_watch_silent_ms() compares the
+ * counts with those of the call before, and sees nothing of what happened between two calls.
  *
  * Errors    0 or a negative errno.
  * Threads   start and stop on one thread, around the I/O of all lanes; the rest on any.
