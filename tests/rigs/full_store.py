@@ -311,6 +311,10 @@ def test_discard_cuts_no_clone_that_goes_whole(r):
     for off, left in zip(clones, (BLOCK, 0, 0, 2 * MIB)):
         expect(disk.read(off, 2 * MIB) == image[:left] + bytes(2 * MIB - left), f"clone at {off}")
     expect(disk.read(2048 * MIB, MIB) == bytes(MIB), "the last piece was not discarded")
+    # What that freed goes back to the filesystem, which is filled up once more.
+    disk.flush()
+    rig.wait_until(lambda: server.stats()["pending_bytes"] == 0, "what was freed is given back")
+    fill_file(store + ".more")
     done = server.cli("discard", 2502 * MIB, BLOCK, ok=(2,))
     expect("No space left" in done.stderr, f"discard says {done.stderr!r}")
     expect(disk.read(2502 * MIB, 2 * MIB) == image, "content of what could not be cut")
