@@ -15,9 +15,9 @@
  *
  * While it is lacking, what needs new metadata but makes no space gets ENOSPC at once; discards
  * queue for the journal, whose open group takes some thousands of edits meanwhile, as long as half
- * of the cache can change hands; reads and writes in place go on. A flush waits. Who opens or
- * closes the volume cannot wait for ticks: they ask the owner's hook (volume_options.lacking) how
- * long to go on, and give up when it says so.
+ * of the cache can be reused; reads and writes in place go on. A flush waits. Opening and closing
+ * have no ticks: they ask the owner (metadata_ops.goes_on_without_space) whether to go on, and give
+ * up when it says no.
  *
  * Data writes without space fail for who asked. That is remembered for a while, for the status.
  *

@@ -109,11 +109,23 @@ void metadata_wait_for_store(struct metadata *metadata)
 		metadata->store->ops->wait(metadata->store, 0);
 }
 
-void metadata_pump(struct metadata *metadata, const bool *done)
+static void call_done(struct task *task)
 {
-	while (!*done)
-		if (!worker_run(metadata->workers[0]) && !*done)
+	container_of(task, struct metadata_call, wait.task)->done = true;
+}
+
+void metadata_call_prepare(struct metadata *metadata, struct metadata_call *ret_call)
+{
+	*ret_call = (struct metadata_call){.done = false};
+	wait_init(&ret_call->wait, metadata->workers[0], call_done);
+}
+
+int metadata_call_wait(struct metadata *metadata, struct metadata_call *call)
+{
+	while (!call->done)
+		if (!worker_run(metadata->workers[0]) && !call->done)
 			metadata_wait_for_store(metadata);
+	return call->wait.res;
 }
 
 bool metadata_is_idle(const struct metadata *metadata)
@@ -236,10 +248,10 @@ static bool on_cache_short(void *context, struct worker *worker)
 	if (cache->busy_pages > cache->frame_count / 4)
 		pending_reuse(&metadata->pending);
 	/* A checkpoint that is running wakes those who wait for a frame; they call this again. */
-	if (!metadata->read_only && metadata->checkpoint.state == CHECKPOINT_IDLE)
+	if (!metadata->options.read_only && metadata->checkpoint.state == CHECKPOINT_IDLE)
 		checkpoint_start(&metadata->checkpoint, worker, NULL);
 	/* A checkpoint that waits for space in the backing may never end; reads go on. */
-	return !metadata->read_only && !metadata_latched(metadata) &&
+	return !metadata->options.read_only && !metadata_latched(metadata) &&
 	       !backing_is_lacking(&metadata->backing);
 }
 
@@ -375,7 +387,6 @@ struct metadata *metadata_new(struct store *store, const struct metadata_options
 	metadata->ops = ops;
 	metadata->owner = owner;
 	metadata->options = *options;
-	metadata->read_only = options->read_only;
 	for (unsigned i = 0; i < worker_count; i++)
 		metadata->workers[i] = workers[i];
 	metadata->worker_count = worker_count;
@@ -409,7 +420,7 @@ static uint32_t frames_for_replay(const struct metadata *metadata, const struct 
 	uint64_t frames = min_u64(log->records * EDIT_PAGES_MAX, pages) + CACHE_FRAMES_MIN;
 	uint32_t bound = frames_for(metadata);
 
-	return metadata->read_only && frames > bound ? (uint32_t)frames : bound;
+	return metadata->options.read_only && frames > bound ? (uint32_t)frames : bound;
 }
 
 int metadata_init_parts(struct metadata *metadata, const struct recovery_log *log)
@@ -464,11 +475,11 @@ int metadata_find(struct metadata *metadata, uint32_t **ret_generations,
 
 	/* What is read may be in the system's cache alone; it must not be lost after it was
 	 * believed (I15). */
-	if (!metadata->read_only)
+	if (!metadata->options.read_only)
 		r = recovery_io(metadata->store, STORE_FLUSH, 0, NULL, 0);
 	if (r == 0)
-		r = recovery_read_super(metadata->store, metadata->read_only, &metadata->super,
-					ret_generations, reterr_damage);
+		r = recovery_read_super(metadata->store, metadata->options.read_only,
+					&metadata->super, ret_generations, reterr_damage);
 	if (r < 0) {
 		*ret_generations = NULL;
 		return r;
@@ -485,35 +496,24 @@ int metadata_replay(struct metadata *metadata, const struct recovery_log *log, b
 	metadata->opening = reterr_damage;
 	r = recovery_replay(metadata, log, reterr_damage);
 	metadata->opening = NULL;
-	if (r == 0 && !clean && !metadata->read_only && !MUTANT(92))
+	if (r == 0 && !clean && !metadata->options.read_only && !MUTANT(92))
 		refs_make_all_due(&metadata->refs);
 	return r;
 }
 
 /* --- closing --- */
 
-struct closing {
-	struct wait wait;
-	bool done;
-};
-
-static void closing_done(struct task *task)
-{
-	container_of(task, struct closing, wait.task)->done = true;
-}
-
 int metadata_checkpoint_clean(struct metadata *metadata)
 {
-	struct closing closing = {0};
+	struct metadata_call call;
 
-	wait_init(&closing.wait, metadata->workers[0], closing_done);
+	metadata_call_prepare(metadata, &call);
 	pthread_mutex_lock(&metadata->lock);
 	alloc_drop_windows(&metadata->alloc);
 	metadata->checkpoint.clean = true;
-	checkpoint_start(&metadata->checkpoint, metadata->workers[0], &closing.wait);
+	checkpoint_start(&metadata->checkpoint, metadata->workers[0], &call.wait);
 	pthread_mutex_unlock(&metadata->lock);
-	metadata_pump(metadata, &closing.done);
-	return closing.wait.res;
+	return metadata_call_wait(metadata, &call);
 }
 
 void metadata_free(struct metadata *metadata)
@@ -546,7 +546,7 @@ void metadata_tick(struct metadata *metadata, struct worker *worker)
 
 void metadata_checkpoint(struct metadata *metadata, struct worker *worker)
 {
-	if (metadata->read_only || metadata_latched(metadata))
+	if (metadata->options.read_only || metadata_latched(metadata))
 		return;
 	pthread_mutex_lock(&metadata->lock);
 	checkpoint_start(&metadata->checkpoint, worker, NULL);

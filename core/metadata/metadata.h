@@ -15,7 +15,7 @@
  *
  * Errors    0 or a negative errno; a damaged store says where, expected, found in struct damage.
  * Threads   whoever holds lock owns all of it; latched, and what says so, may be read without.
- * Blocking  opening and closing alone wait for the store: metadata_pump().
+ * Blocking  opening and closing alone wait for the store: metadata_call_wait().
  */
 #ifndef CORE_METADATA_METADATA_H
 #define CORE_METADATA_METADATA_H
@@ -82,7 +82,6 @@ struct metadata {
 	const struct metadata_ops *ops;
 	void *owner;
 	struct metadata_options options;
-	bool read_only;
 	uint64_t life; /* the epoch that this opening began; pages go home in its class */
 	struct super super; /* the durable one, and what the next one takes over from it */
 	struct worker *workers[METADATA_WORKERS_MAX];
@@ -122,7 +121,7 @@ int metadata_find(struct metadata *metadata, uint32_t **ret_generations,
 		  struct recovery_log *ret_log, struct damage *reterr_damage);
 /* The parts, with frames for the log. */
 int metadata_init_parts(struct metadata *metadata, const struct recovery_log *log);
-/* What the log has is applied. The store was not shut down cleanly: whatever is free is due. */
+/* Applies what the log has. If the store was not shut down cleanly, whatever is free is due. */
 int metadata_replay(struct metadata *metadata, const struct recovery_log *log, bool clean,
 		    struct damage *reterr_damage);
 
@@ -187,8 +186,16 @@ void metadata_leave(struct metadata *metadata, struct worker *worker, struct inf
  * is held. */
 bool metadata_is_idle(const struct metadata *metadata);
 
-/* Runs worker 0 and lane 0 until *done. For opening and closing only. */
-void metadata_pump(struct metadata *metadata, const bool *done);
+/* What is begun on worker 0 and waited for, while the store is opened or closed: prepare the call,
+ * hand its wait over with the lock held, then wait. */
+struct metadata_call {
+	struct wait wait;
+	bool done;
+};
+
+void metadata_call_prepare(struct metadata *metadata, struct metadata_call *ret_call);
+/* Runs worker 0 and lane 0 until the wait is woken; what it was woken with. */
+int metadata_call_wait(struct metadata *metadata, struct metadata_call *call);
 /* One step of that without a task to run: until the store has done something, or, where metadata
  * waits for space, the owner has said whether it goes on. If not, it is latched. */
 void metadata_wait_for_store(struct metadata *metadata);

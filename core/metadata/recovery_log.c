@@ -152,29 +152,15 @@ int recovery_read_log(struct store *store, const struct super *super, struct rec
 	return r;
 }
 
-struct load {
-	struct wait wait;
-	bool done;
-};
-
-static void load_done(struct task *task)
-{
-	struct wait *wait = container_of(task, struct wait, task);
-	struct load *load = container_of(wait, struct load, wait);
-
-	load->done = true;
-}
-
 static int checkpoint_now(struct metadata *metadata)
 {
-	struct load load = {0};
+	struct metadata_call load;
 
-	wait_init(&load.wait, metadata->workers[0], load_done);
+	metadata_call_prepare(metadata, &load);
 	pthread_mutex_lock(&metadata->lock);
 	checkpoint_start(&metadata->checkpoint, metadata->workers[0], &load.wait);
 	pthread_mutex_unlock(&metadata->lock);
-	metadata_pump(metadata, &load.done);
-	return load.wait.res;
+	return metadata_call_wait(metadata, &load);
 }
 
 /* Before a page is loaded: frames that can change hands, by a checkpoint that is over when this
@@ -182,7 +168,8 @@ static int checkpoint_now(struct metadata *metadata)
  * the tail stays before it. */
 static int clean_frames(struct metadata *metadata)
 {
-	if (metadata->read_only || metadata->cache.dirty_count <= metadata->cache.frame_count / 2)
+	if (metadata->options.read_only ||
+	    metadata->cache.dirty_count <= metadata->cache.frame_count / 2)
 		return 0;
 	if (MUTANT(60)) { /* a checkpoint that nobody waits for */
 		metadata_checkpoint(metadata, metadata->workers[0]);
@@ -194,7 +181,7 @@ static int clean_frames(struct metadata *metadata)
 /* Makes the page resident. 1: it does not exist, and the record does not make it. */
 static int make_resident(struct metadata *metadata, page_t page, const struct record *record)
 {
-	struct load load = {0};
+	struct metadata_call load;
 	int r;
 
 	if (cache_find(&metadata->cache, page))
@@ -205,12 +192,11 @@ static int make_resident(struct metadata *metadata, page_t page, const struct re
 	r = clean_frames(metadata);
 	if (r < 0)
 		return r;
-	wait_init(&load.wait, metadata->workers[0], load_done);
+	metadata_call_prepare(metadata, &load);
 	pthread_mutex_lock(&metadata->lock);
 	cache_load(&metadata->cache, page, &load.wait);
 	pthread_mutex_unlock(&metadata->lock);
-	metadata_pump(metadata, &load.done);
-	return load.wait.res;
+	return metadata_call_wait(metadata, &load);
 }
 
 static uint64_t page_lsn(struct metadata *metadata, struct edit_page page)
@@ -315,9 +301,9 @@ int recovery_replay(struct metadata *metadata, const struct recovery_log *log,
 		if (r == 0 && header.last)
 			set_position(metadata, &at);
 	}
-	if (r == 0 && metadata->read_only)
+	if (r == 0 && metadata->options.read_only)
 		r = recovery_io(metadata->store, STORE_FLUSH, 0, NULL, 0);
-	if (r == 0 && !metadata->read_only) {
+	if (r == 0 && !metadata->options.read_only) {
 		/* One that was begun under the old epoch would put the new one into a superblock
 		 * that leads to records of the old. */
 		assert(metadata->checkpoint.state == CHECKPOINT_IDLE || MUTANT(60));

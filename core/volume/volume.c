@@ -11,6 +11,9 @@
 #include "core/base/mutant.h"
 #include "core/volume/volume_internal.h"
 
+_Static_assert(VOLUME_WORKERS_MAX == METADATA_WORKERS_MAX,
+	       "the volume's workers are its metadata's");
+
 /* What holes are written with and compared to; nobody ever writes here. */
 static uint8_t zeros[ZEROS_BYTES] __attribute__((aligned(BLOCK_BYTES)));
 
@@ -246,26 +249,16 @@ int volume_open(struct store *store, const struct volume_options *options, struc
 
 /* --- closing --- */
 
-struct closing {
-	struct wait wait;
-	bool done;
-};
-
-static void closing_done(struct task *task)
-{
-	container_of(task, struct closing, wait.task)->done = true;
-}
-
 /* Afterwards every stamp is on the store, and nothing changes any more. */
 static void close_areas(struct volume *volume)
 {
-	struct closing closing = {0};
+	struct metadata_call call;
 
-	wait_init(&closing.wait, volume->metadata->workers[0], closing_done);
+	metadata_call_prepare(volume->metadata, &call);
 	pthread_mutex_lock(&volume->metadata->lock);
-	tracking_close(&volume->tracking, volume->metadata->workers[0], &closing.wait);
+	tracking_close(&volume->tracking, volume->metadata->workers[0], &call.wait);
 	pthread_mutex_unlock(&volume->metadata->lock);
-	metadata_pump(volume->metadata, &closing.done);
+	(void)metadata_call_wait(volume->metadata, &call); /* a latched volume says so itself */
 }
 
 int volume_close(struct volume *volume)

@@ -16,10 +16,10 @@
 #include "server/control/protocol/ctl_path.h"
 #include "server/ublk/driver/ublk_shape.h"
 
-#define UUID_BYTES	16u
-#define UUID_TEXT_BYTES (2 * UUID_BYTES + 1)
+#define UUID_BYTES     16u
+#define UUID_HEX_BYTES (2 * UUID_BYTES + 1)
 
-static void print_uuid(const uint8_t *uuid, char ret_text[UUID_TEXT_BYTES])
+static void print_uuid(const uint8_t *uuid, char ret_text[UUID_HEX_BYTES])
 {
 	for (unsigned i = 0; i < UUID_BYTES; i++)
 		snprintf(ret_text + 2 * i, 3, "%02x", uuid[i]);
@@ -27,7 +27,7 @@ static void print_uuid(const uint8_t *uuid, char ret_text[UUID_TEXT_BYTES])
 
 static int record_path(const uint8_t *uuid, const char *ending, char ret_path[CTL_PATH_BYTES])
 {
-	char dir[CTL_PATH_BYTES], text[UUID_TEXT_BYTES];
+	char dir[CTL_PATH_BYTES], text[UUID_HEX_BYTES];
 	int len, r = ctl_path_dir(dir);
 
 	if (r < 0)
@@ -43,7 +43,7 @@ static int record_path(const uint8_t *uuid, const char *ending, char ret_path[CT
 
 static json_t *encode(const struct ublk_record_fields *fields)
 {
-	char store[PATH_MAX], directory[PATH_MAX], uuid[UUID_TEXT_BYTES];
+	char store[PATH_MAX], directory[PATH_MAX], uuid[UUID_HEX_BYTES];
 	json_t *arguments = json_array();
 
 	if (realpath(fields->store, store) == NULL ||
