@@ -87,6 +87,18 @@ static bool is_excused(const struct client *client, int res)
 	}
 }
 
+/* A hint that is answered with 0 was taken, but where the backing lacks space. */
+static bool may_have_left(const struct client *client)
+{
+	const struct world *world = client->world;
+	const enum fault_kind fault = world->life.fault;
+
+	return client->request.hint &&
+	       (client->full || world->disk.full || world->disk.limit_blocks != DISK_NEVER ||
+		world->disk.faults > 0 || fault == FAULT_FULL || fault == FAULT_QUOTA ||
+		fault == FAULT_MOVING);
+}
+
 static enum model_end judge(struct client *client, int res)
 {
 	const struct request *request = &client->request;
@@ -106,7 +118,7 @@ static enum model_end judge(struct client *client, int res)
 		fail("latch", "%s on a latched volume was answered with %d", op_names[client->kind],
 		     res);
 	if (res == 0)
-		return MODEL_OK;
+		return may_have_left(client) ? MODEL_FAILED : MODEL_OK;
 	if (!is_excused(client, res))
 		fail("error", "%s %" PRIu64 "+%" PRIu64 " was answered with %d (%s)",
 		     op_names[client->kind], request->off_bytes, request->len_bytes, res,

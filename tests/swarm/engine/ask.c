@@ -165,6 +165,10 @@ static void go(struct client *client)
 	if ((request->op == REQUEST_SAME || request->op == REQUEST_CLONE) &&
 	    chance(client->world, client->world->life.cancel_percent))
 		request->cancel = &client->cancel;
+	if (request->op == REQUEST_DISCARD)
+		request->hint = rng_once_in(&client->world->rng, 4);
+	if (request->hint)
+		table_add(DIM_OP, OP_KINDS);
 	make_foreign(client);
 	leave_home(client);
 	request_submit(request);
